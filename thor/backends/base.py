@@ -1,0 +1,162 @@
+"""The operator interface every device implements, with a reference in plain MindSpore operators."""
+from __future__ import annotations
+
+from mindspore import Tensor, nn, ops
+
+
+class Backend(nn.Cell):
+    """Five operators on blocks, each with exact shapes; a device overrides those it does better.
+
+    A matrix of ``dim`` rows is split into ``n_blocks = ceil(dim / size)`` diagonal blocks of
+    ``size = min(dim, split_dim)``; the last block is padded with zeros. With ``groups`` (grouped
+    convolutions) every group has blocks of its own, so factors have shape
+    ``(groups * n_blocks, size, size)``. All tensors are float32 unless said otherwise.
+    """
+
+    name = "reference"
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.matmul_tn = ops.BatchMatMul(transpose_a=True)
+        self.matmul_nt = ops.BatchMatMul(transpose_b=True)
+        self.matmul = ops.BatchMatMul()
+
+    def covariance(self, rows: Tensor, groups: int, split_dim: int) -> Tensor:
+        """Block-diagonal second moment of rows.
+
+        Args:
+            rows: ``(n_rows, groups * dim)``.
+
+        Returns:
+            ``(groups * n_blocks, size, size)``, the diagonal blocks of ``rows' rows / n_rows``.
+        """
+        n_rows = rows.shape[0]
+        columns = split_columns(rows, groups, split_dim)  # (n_rows, groups * n_blocks, size)
+        columns = columns.transpose(1, 0, 2)
+        return self.matmul_tn(columns, columns) / n_rows
+
+    def covariance_of_maps(self, maps: Tensor, groups: int, split_dim: int) -> Tensor:
+        """Block-diagonal second moment of features-first maps, without transposing them.
+
+        Args:
+            maps: ``(n, groups * dim, positions)``; a row is one position of one sample.
+
+        Returns:
+            ``(groups * n_blocks, size, size)``, the mean over samples and positions.
+        """
+        n, _, positions = maps.shape
+        blocks = split_features(maps, groups, split_dim)  # (n, groups * n_blocks, size, positions)
+        products = self.matmul_nt(blocks, blocks)
+        return products.sum(axis=0) / (n * positions)
+
+    def patches(self, images: Tensor, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple) -> Tensor:
+        """Unfold images into the rows a convolution multiplies with its weight (im2col).
+
+        Args:
+            images: ``(n, channels, height, width)``.
+            kernel: ``(kh, kw)``; stride and dilation likewise, padding ``(top, bottom, left, right)``.
+
+        Returns:
+            ``(n, channels * kh * kw, out_h * out_w)``; channel is the slowest feature, as in the
+            flattened weight ``(out_channels, channels * kh * kw)``.
+        """
+        top, bottom, left, right = padding
+        if top + bottom + left + right > 0:
+            images = ops.pad(images, (left, right, top, bottom))
+        n, channels, height, width = images.shape
+        out_h = (height - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
+        out_w = (width - dilation[1] * (kernel[1] - 1) - 1) // stride[1] + 1
+        windows = []
+        for row in range(kernel[0]):
+            for column in range(kernel[1]):
+                i, j = row * dilation[0], column * dilation[1]
+                window = ops.strided_slice(
+                    images, (0, 0, i, j),
+                    (n, channels, i + (out_h - 1) * stride[0] + 1, j + (out_w - 1) * stride[1] + 1),
+                    (1, 1, stride[0], stride[1]))
+                windows.append(window.reshape(n, channels, 1, out_h * out_w))
+        if len(windows) == 1:
+            return windows[0].reshape(n, channels, out_h * out_w)
+        return ops.concat(windows, axis=2).reshape(n, channels * kernel[0] * kernel[1], out_h * out_w)
+
+    def damped_inverse(self, blocks: Tensor, damping: Tensor) -> tuple:
+        """Invert a batch of damped symmetric blocks.
+
+        Args:
+            blocks: ``(n_blocks, size, size)``, symmetric positive semi-definite.
+            damping: ``(n_blocks, 1, 1)``, added to the diagonal.
+
+        Returns:
+            ``(inverse, accepted)`` of shapes ``(n_blocks, size, size)`` and ``(n_blocks, 1, 1)``;
+            accepted is 1.0 where the damped block was finite and positive definite, otherwise 0.0,
+            and there the inverse is zero. Never raises.
+        """
+        raise NotImplementedError
+
+    def precondition(self, gradient: Tensor, inverse_g: Tensor, inverse_a: Tensor) -> Tensor:
+        """Multiply a gradient by block-diagonal inverses from both sides: ``G^-1 g A^-1``.
+
+        Args:
+            gradient: ``(groups, rows, columns)``.
+            inverse_g: ``(groups * n_row_blocks, row_size, row_size)``.
+            inverse_a: ``(groups * n_column_blocks, column_size, column_size)``.
+
+        Returns:
+            ``(groups, rows, columns)``.
+        """
+        return self.precondition_columns(self.precondition_rows(gradient, inverse_g), inverse_a)
+
+    def precondition_rows(self, gradient: Tensor, inverse_g: Tensor) -> Tensor:
+        """``G^-1 g`` for ``gradient`` (groups, rows, columns)."""
+        groups, rows, columns = gradient.shape
+        n_blocks, size, _ = inverse_g.shape
+        padding = n_blocks // groups * size - rows
+        if padding > 0:
+            gradient = ops.pad(gradient, (0, 0, 0, padding))
+        product = self.matmul(inverse_g, gradient.reshape(n_blocks, size, columns))
+        product = product.reshape(groups, rows + padding, columns)
+        return product[:, :rows] if padding > 0 else product
+
+    def precondition_columns(self, gradient: Tensor, inverse_a: Tensor) -> Tensor:
+        """``g A^-1`` for ``gradient`` (groups, rows, columns)."""
+        groups, rows, columns = gradient.shape
+        n_blocks, size, _ = inverse_a.shape
+        per_group = n_blocks // groups
+        padding = per_group * size - columns
+        if padding > 0:
+            gradient = ops.pad(gradient, (0, padding))
+        if per_group == 1:
+            product = self.matmul(gradient, inverse_a)
+        else:
+            blocks = gradient.reshape(groups, rows, per_group, size).transpose(0, 2, 1, 3)
+            product = self.matmul(blocks.reshape(n_blocks, rows, size), inverse_a)
+            product = product.reshape(groups, per_group, rows, size).transpose(0, 2, 1, 3)
+            product = product.reshape(groups, rows, columns + padding)
+        return product[:, :, :columns] if padding > 0 else product
+
+
+def block_count(dim: int, split_dim: int) -> int:
+    """Diagonal blocks of a matrix of ``dim`` rows."""
+    return -(-dim // split_dim)
+
+
+def split_columns(rows: Tensor, groups: int, split_dim: int) -> Tensor:
+    """``(n_rows, groups * dim)`` to ``(n_rows, groups * n_blocks, size)``, zero-padded."""
+    n_rows, width = rows.shape
+    dim = width // groups
+    size = min(dim, split_dim)
+    n_blocks = block_count(dim, size)
+    if n_blocks * size != dim:
+        rows = ops.pad(rows.reshape(n_rows, groups, dim), (0, n_blocks * size - dim))
+    return rows.reshape(n_rows, groups * n_blocks, size)
+
+
+def split_features(maps: Tensor, groups: int, split_dim: int) -> Tensor:
+    """``(n, groups * dim, positions)`` to ``(n, groups * n_blocks, size, positions)``, zero-padded."""
+    n, width, positions = maps.shape
+    dim = width // groups
+    size = min(dim, split_dim)
+    n_blocks = block_count(dim, size)
+    if n_blocks * size != dim:
+        maps = ops.pad(maps.reshape(n, groups, dim, positions), (0, 0, 0, n_blocks * size - dim))
+    return maps.reshape(n, groups * n_blocks, size, positions)

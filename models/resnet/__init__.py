@@ -1,0 +1,4 @@
+"""ResNet v1.5 (He et al. 2016; the stride of a bottleneck sits in its 3x3 convolution)."""
+from models.resnet.network import DEPTHS, ResNet, resnet
+
+__all__ = ["DEPTHS", "ResNet", "resnet"]

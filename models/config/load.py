@@ -1,0 +1,164 @@
+"""From YAML files and command line overrides to a Config."""
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Any, Sequence
+
+from models.config.checks import Check
+from models.config.errors import ConfigError, UsageError
+from models.config.schema import Config
+from models.config.section import Section
+from models.config.yaml_nodes import Node, parse_text, read_file, to_text
+
+_NO_CHECK = Check("", lambda value: value)
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, what it extends, and the command line.
+
+    Args:
+        path: YAML file; None for all defaults. Its key ``extends`` names a file, relative to itself, whose
+            settings hold where it says nothing.
+        overrides: command line words, ``--section.key value`` or ``--section.key=value``; the value is YAML.
+            They win over the files; the last of two equal ones wins.
+
+    Raises:
+        ConfigError: one line, with file and line, or the flag, of what is wrong. UsageError for a command line
+            that is not of this form.
+    """
+    tree = _read(Path(path), ()) if path is not None else Node({}, "defaults")
+    for flag, name, value in _flags(overrides):
+        node = Node(value, flag) if _is_verbatim(name) else parse_text(value, flag, with_lines=False)
+        tree = merge(tree, _nested(name, node, flag))
+    return _build(Config, tree, "")
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as YAML; ``load_config`` of it gives an equal Config."""
+    return to_text(config_tree(config))
+
+
+def config_tree(section: Section) -> dict[str, Any]:
+    """The configuration as nested dicts of plain values."""
+    return {field.name: _plain(getattr(section, field.name)) for field in dataclasses.fields(section)}
+
+
+def merge(base: Node, top: Node) -> Node:
+    """``top`` over ``base``: mappings are merged key by key, everything else is replaced."""
+    if not (base.is_mapping and top.is_mapping):
+        return top
+    merged = dict(base.value)
+    for key, node in top.value.items():
+        merged[key] = merge(merged[key], node) if key in merged else node
+    return Node(merged, top.where)
+
+
+def _read(path: Path, below: tuple[Path, ...]) -> Node:
+    node = read_file(path)
+    parent = node.value.get("extends")
+    if parent is None:
+        return node
+    if not isinstance(parent.value, str):
+        raise ConfigError(f"extends={parent.value!r}; must be the path of one YAML file", "extends", parent.where)
+    base_path = path.parent / parent.value
+    chain = (*below, path.resolve())
+    if base_path.resolve() in chain:
+        raise ConfigError(f"extends={parent.value!r} leads back to itself; remove one of the extends",
+                          "extends", parent.where)
+    if not base_path.is_file():
+        raise ConfigError(f"extends={parent.value!r}; must be a file relative to {path.parent}",
+                          "extends", parent.where)
+    own = {key: child for key, child in node.value.items() if key != "extends"}
+    return merge(_read(base_path, chain), Node(own, node.where))
+
+
+def _flags(words: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(flag as shown in errors, dotted name, YAML text) of each override."""
+    flags, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or len(word) == 2:
+            raise UsageError(f"{word!r}; must be --section.key value", where="command line")
+        flag, equals, value = word.partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UsageError("needs a value; write --section.key value", where=flag)
+            value = rest.pop(0)
+        flags.append((flag, flag[2:], value))
+    return flags
+
+
+def _is_verbatim(name: str) -> bool:
+    kind, _, leaf = name.rpartition(".")
+    section = Config
+    for part in filter(None, kind.split(".")):
+        section = section.subsections().get(part)
+        if section is None:
+            return False
+    return any(field.name == leaf and field.metadata.get("check", _NO_CHECK).verbatim
+               for field in dataclasses.fields(section))
+
+
+def _nested(name: str, node: Node, where: str) -> Node:
+    for part in reversed(name.split(".")):
+        node = Node({part: node}, where)
+    return node
+
+
+def _build(kind: type[Section], node: Node, prefix: str) -> Section:
+    sections = kind.subsections()
+    known = [field.name for field in dataclasses.fields(kind)]
+    values = {}
+    for key, child in node.value.items():
+        dotted = prefix + key
+        if key not in known:
+            raise ConfigError(_unknown(dotted, [prefix + name for name in known]), dotted, child.where)
+        if key in sections:
+            if not child.is_mapping:
+                raise ConfigError(f"{dotted}={child.value!r}; must be a section; set keys inside it, such as "
+                                  f"{dotted}.{dataclasses.fields(sections[key])[0].name}", dotted, child.where)
+            values[key] = _build(sections[key], child, dotted + ".")
+        elif child.is_mapping:
+            raise ConfigError(f"{dotted} must be a value, not a section", dotted, child.where)
+        else:
+            values[key] = child.value
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise ConfigError(prefix + error.message, prefix + error.key, _where(node, error.key)) from None
+
+
+def _where(node: Node, key: str) -> str:
+    for part in key.split("."):
+        if not node.is_mapping or part not in node.value:
+            break
+        node = node.value[part]
+    return node.where
+
+
+def _unknown(dotted: str, siblings: list[str]) -> str:
+    everywhere = list(_dotted_names(Config, ""))
+    leaf = dotted.rpartition(".")[2]
+    near = difflib.get_close_matches(dotted, siblings, n=1, cutoff=0.7) \
+        or [name for name in everywhere if name.rpartition(".")[2] == leaf][:1] \
+        or difflib.get_close_matches(dotted, everywhere, n=1, cutoff=0.5) \
+        or difflib.get_close_matches(leaf, [name.rpartition(".")[2] for name in everywhere], n=1, cutoff=0.5)
+    if near:
+        return f"unknown key {dotted}; did you mean {near[0]}?"
+    return f"unknown key {dotted}; known here: {', '.join(siblings)}"
+
+
+def _dotted_names(kind: type[Section], prefix: str):
+    sections = kind.subsections()
+    for field in dataclasses.fields(kind):
+        yield prefix + field.name
+        if field.name in sections:
+            yield from _dotted_names(sections[field.name], f"{prefix}{field.name}.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Section):
+        return config_tree(value)
+    return list(value) if isinstance(value, tuple) else value

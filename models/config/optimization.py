@@ -1,0 +1,121 @@
+"""How weights are updated: optimizer, learning rate, damping and loss scale sections.
+
+Epochs in schedules are counted from the start of training and may be fractions. Settings that the chosen schedule
+or optimizer does not use are kept and ignored, so that switching by one key is enough.
+"""
+from __future__ import annotations
+
+import dataclasses
+
+from models.config.checks import ascending, choice, flag, integer, number, optional, setting
+from models.config.section import Section, subsection
+
+OPTIMIZERS = ("thor", "momentum", "sgd", "adam", "adamw", "lars", "lamb")
+
+
+@dataclasses.dataclass(frozen=True)
+class LearningRateConfig(Section):
+    """Learning rate by step; the formulas are in thor.schedules.
+
+    Attributes:
+        schedule: thor, constant, cosine or polynomial.
+        initial: learning rate at the start (after the warm-up).
+        final: cosine, polynomial: learning rate at ``end_epoch`` and after.
+        end_epoch: epoch at which the schedule reaches its end; null for the last epoch of training.
+        decay: thor: exponent of (1 - epoch / end_epoch).
+        decay_epochs: thor: epoch at which the rate is halved, and halved again one epoch later; null for never.
+        power: polynomial: exponent.
+        warmup_epochs: epochs of linear growth from nearly 0 to ``initial``, before the schedule starts.
+    """
+
+    schedule: str = setting("cosine", choice("thor", "constant", "cosine", "polynomial"))
+    initial: float = setting(0.1, number(minimum=0))
+    final: float = setting(0.0, number(minimum=0))
+    end_epoch: float | None = setting(None, optional(number(above=0), "the last epoch of training"))
+    decay: float = setting(4.0, number(minimum=0))
+    decay_epochs: float | None = setting(None, optional(number(minimum=0), "no halving"))
+    power: float = setting(1.0, number(above=0))
+    warmup_epochs: float = setting(0.0, number(minimum=0))
+
+
+@dataclasses.dataclass(frozen=True)
+class DampingConfig(Section):
+    """Damping of THOR's factors by step; the formulas are in thor.schedules.
+
+    Attributes:
+        schedule: thor, constant or polynomial.
+        initial: damping at the start.
+        decay: thor: factor by which damping changes every ten epochs.
+        final: polynomial: damping at ``end_epoch`` and after.
+        end_epoch: polynomial: epoch at which it ends; null for the last epoch of training.
+        power: polynomial: exponent.
+    """
+
+    schedule: str = setting("constant", choice("thor", "constant", "polynomial"))
+    initial: float = setting(0.03, number(above=0))
+    decay: float = setting(0.5, number(above=0))
+    final: float = setting(1e-6, number(above=0))
+    end_epoch: float | None = setting(None, optional(number(above=0), "the last epoch of training"))
+    power: float = setting(1.0, number(above=0))
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(Section):
+    """The optimizer: THOR of this project, all others MindSpore's own.
+
+    Attributes:
+        name: thor, momentum, sgd, adam, adamw, lars or lamb.
+        momentum: thor, momentum, sgd, lars: factor of the running sum of updates.
+        weight_decay: added to the gradient as weight_decay * weight (adamw, lamb: decoupled).
+        decay_filter: which parameters decay: all, or no_bias_norm (no biases, no normalisation layers).
+        nesterov: thor, momentum, sgd, adam: Nesterov's momentum.
+        beta1, beta2, epsilon: adam, adamw, lamb: decay of the two moments, and what is added to the divisor.
+        lars_coefficient: lars: trust coefficient.
+        clip: thor: clip each parameter's update to L2 norm 1.
+        frequency: thor: steps from one refresh of the curvature to the next; 1 refreshes every step.
+        split_dim: thor: largest block of a factor; null for whole factors (K-FAC).
+        split_indices: thor: indices of the layers after which fused factor reductions are cut; null for one.
+        running_average: thor: weight of the old factor in the new one; 0 uses the present batch only.
+        pi_correction: thor: share damping between A and G by their traces.
+        fold_bias: thor: bias as one more input of A.
+        batchnorm_blocks: thor: 2x2 blocks for gamma and beta of each BatchNorm channel.
+    """
+
+    name: str = setting("thor", choice(*OPTIMIZERS))
+    learning_rate: LearningRateConfig = subsection(LearningRateConfig)
+    momentum: float = setting(0.9, number(minimum=0, below=1))
+    weight_decay: float = setting(0.0, number(minimum=0))
+    decay_filter: str = setting("all", choice("all", "no_bias_norm"))
+    nesterov: bool = setting(False, flag())
+    beta1: float = setting(0.9, number(above=0, below=1))
+    beta2: float = setting(0.999, number(above=0, below=1))
+    epsilon: float = setting(1e-6, number(above=0))
+    lars_coefficient: float = setting(0.001, number(above=0))
+    damping: DampingConfig = subsection(DampingConfig)
+    clip: bool = setting(False, flag())
+    frequency: int = setting(100, integer(1), "use 1 to refresh curvature every step")
+    split_dim: int | None = setting(128, optional(integer(1), "whole factors"))
+    split_indices: tuple[int, ...] | None = setting(None, optional(ascending(), "one reduction"))
+    running_average: float = setting(0.0, number(minimum=0, below=1))
+    pi_correction: bool = setting(False, flag())
+    fold_bias: bool = setting(False, flag())
+    batchnorm_blocks: bool = setting(False, flag())
+
+
+@dataclasses.dataclass(frozen=True)
+class LossScaleConfig(Section):
+    """What the loss is multiplied by before the backward pass, so that float16 gradients do not vanish.
+
+    Attributes:
+        policy: fixed, or dynamic (shrinks on overflow and skips that step, grows after ``window`` good steps).
+        value: fixed: the scale.
+        init: dynamic: scale at the start.
+        factor: dynamic: what the scale is multiplied or divided by.
+        window: dynamic: good steps in a row before it grows.
+    """
+
+    policy: str = setting("fixed", choice("fixed", "dynamic"))
+    value: float = setting(1.0, number(above=0))
+    init: float = setting(65536.0, number(minimum=1))
+    factor: int = setting(2, integer(2))
+    window: int = setting(1000, integer(1))

@@ -1,0 +1,56 @@
+"""The whole configuration."""
+from __future__ import annotations
+
+import dataclasses
+
+from models.config.checks import integer, setting
+from models.config.errors import invalid
+from models.config.optimization import LossScaleConfig, OptimizerConfig
+from models.config.section import Section, subsection
+from models.config.sections import (DataConfig, DeviceConfig, LossConfig, ModelConfig, ParallelConfig,
+                                    TrainConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Section):
+    """One training or evaluation run. Values left to the dataset are filled in: no null in ``model``.
+
+    Attributes:
+        seed: of weights, data order and augmentation; int from 0 to 2**32 - 1.
+    """
+
+    seed: int = setting(1, integer(0, 2 ** 32 - 1))
+    device: DeviceConfig = subsection(DeviceConfig)
+    model: ModelConfig = subsection(ModelConfig)
+    data: DataConfig = subsection(DataConfig)
+    loss: LossConfig = subsection(LossConfig)
+    optimizer: OptimizerConfig = subsection(OptimizerConfig)
+    loss_scale: LossScaleConfig = subsection(LossScaleConfig)
+    train: TrainConfig = subsection(TrainConfig)
+    parallel: ParallelConfig = subsection(ParallelConfig)
+
+    def check_together(self) -> None:
+        self._fill_in_model()
+        facts = self.data.facts
+        if self.model.num_classes < facts.num_classes:
+            raise invalid("model.num_classes", self.model.num_classes, f">= {facts.num_classes}",
+                          f"{self.data.name} has {facts.num_classes} classes")
+        if self.model.in_channels != facts.channels:
+            raise invalid("model.in_channels", self.model.in_channels, f"{facts.channels}",
+                          f"{self.data.name} has {facts.channels} channels")
+        if self.model.name == "lenet5" and self.data.image_size not in (28, 32):
+            raise invalid("data.image_size", self.data.image_size, "28 or 32 for lenet5",
+                          "set data.image_size to 32")
+        warmup = self.optimizer.learning_rate.warmup_epochs
+        if warmup >= self.train.epochs:
+            raise invalid("optimizer.learning_rate.warmup_epochs", warmup, "less than train.epochs",
+                          f"train.epochs is {self.train.epochs}")
+
+    def _fill_in_model(self) -> None:
+        facts, model = self.data.facts, self.model
+        filled = dataclasses.replace(
+            model,
+            num_classes=facts.num_classes if model.num_classes is None else model.num_classes,
+            in_channels=facts.channels if model.in_channels is None else model.in_channels,
+            stem=model.stem or ("imagenet" if self.data.image_size >= 64 else "small"))
+        object.__setattr__(self, "model", filled)

@@ -1,0 +1,164 @@
+"""What runs and on what: device, model, data, loss, training and parallel sections."""
+from __future__ import annotations
+
+import dataclasses
+
+from models.config.checks import ascending, choice, flag, integer, number, optional, setting, text
+from models.config.errors import invalid
+from models.config.section import Section
+
+ONEDNN_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
+               "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16")
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetFacts:
+    """Number of classes, channels, and height and width in pixels, as the dataset has them."""
+
+    num_classes: int
+    channels: int
+    image_size: int
+
+
+DATASETS = {
+    "digits": DatasetFacts(10, 1, 8),
+    "mnist": DatasetFacts(10, 1, 28),
+    "fashion_mnist": DatasetFacts(10, 1, 28),
+    "cifar10": DatasetFacts(10, 3, 32),
+    "imagenet": DatasetFacts(1000, 3, 224),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceConfig(Section):
+    """Where and how the graphs run.
+
+    Attributes:
+        target: CPU, GPU or Ascend.
+        device_id: index of the device among those of its kind.
+        mode: graph (compiled, fast) or pynative (step by step, for debugging).
+        convolution_isa: instruction set oneDNN may use on CPU. auto chooses by what the network does, off
+            leaves the environment as it is, a oneDNN name (AVX2, AVX512_CORE, ...) is taken as it is.
+    """
+
+    target: str = setting("CPU", choice("CPU", "GPU", "Ascend"))
+    device_id: int = setting(0, integer(0))
+    mode: str = setting("graph", choice("graph", "pynative"))
+    convolution_isa: str = setting("auto", choice("auto", "off", *ONEDNN_ISAS))
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(Section):
+    """The network. stem, base_width and zero_gamma matter to ResNets only.
+
+    Attributes:
+        name: resnet18, resnet34, resnet50, resnet101, resnet152 or lenet5.
+        num_classes: width of the logits; null for the dataset's number of classes.
+        in_channels: channels of the images; null for the dataset's.
+        stem: imagenet (7x7 stride 2 and a pool, total stride 32), small (3x3 stride 1, total stride 8); null for
+            imagenet from 64 pixels on, small below.
+        base_width: channels of the first stage, 64 as published; later stages have 2, 4 and 8 times as many.
+        zero_gamma: start every residual branch at zero.
+    """
+
+    name: str = setting("resnet18", choice("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "lenet5"))
+    num_classes: int | None = setting(None, optional(integer(1), "the dataset's number of classes"))
+    in_channels: int | None = setting(None, optional(integer(1), "the dataset's channels"))
+    stem: str | None = setting(None, optional(choice("imagenet", "small"), "what fits the image size"))
+    base_width: int = setting(64, integer(1))
+    zero_gamma: bool = setting(True, flag())
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(Section):
+    """Images and labels.
+
+    Attributes:
+        name: digits (ships with scikit-learn), mnist, fashion_mnist, cifar10 or imagenet.
+        path: folder of the dataset; not used by digits.
+        batch_size: training images a step and device.
+        eval_batch_size: evaluation images a step; null for batch_size.
+        image_size: height and width in pixels; null for the dataset's own (8, 28, 28, 32, 224).
+        workers: threads that read and augment; more than the machine has cores are not started.
+        augment: random crops and flips as usual for the dataset, in training only.
+    """
+
+    name: str = setting("digits", choice(*DATASETS))
+    path: str = setting("", text("the path of a folder"))
+    batch_size: int = setting(64, integer(1))
+    eval_batch_size: int | None = setting(None, optional(integer(1), "data.batch_size"))
+    image_size: int | None = setting(None, optional(integer(1), "the dataset's own size"))
+    workers: int = setting(2, integer(1))
+    augment: bool = setting(True, flag())
+
+    def check_together(self) -> None:
+        if self.eval_batch_size is None:
+            object.__setattr__(self, "eval_batch_size", self.batch_size)
+        if self.image_size is None:
+            object.__setattr__(self, "image_size", DATASETS[self.name].image_size)
+
+    @property
+    def facts(self) -> DatasetFacts:
+        """What is known of the dataset without opening it."""
+        return DATASETS[self.name]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig(Section):
+    """Softmax cross entropy; ``label_smoothing`` is the share of probability spread over all classes."""
+
+    label_smoothing: float = setting(0.0, number(minimum=0, below=1))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Section):
+    """The training run.
+
+    Attributes:
+        epochs: passes over the training images.
+        amp_level: O0 (float32), O1, O2, O3 or auto, as in mindspore.amp.
+        keep_batchnorm_fp32: BatchNorm in float32 whatever the level; null for the level's own choice.
+        accumulate_steps: micro-batches averaged into one optimizer step.
+        sink: feed the device through MindSpore's data sink; on CPU, which has none, steps run one by one.
+        sink_size: steps a sink launch, -1 for an epoch.
+        eval_every_epochs: epochs between evaluations, 0 for one at the end.
+        checkpoint_every_epochs: epochs between checkpoints, 0 for none by epoch.
+        checkpoint_every_steps: optimizer steps between checkpoints, 0 for none by step.
+        checkpoint_keep: checkpoints kept; older ones are deleted.
+        run_dir: folder under which every run gets a new folder of its own.
+        resume: auto (go on with the newest unfinished run of this same configuration, else start anew), never,
+            or the path of a run folder or checkpoint.
+    """
+
+    epochs: int = setting(10, integer(1))
+    amp_level: str = setting("O0", choice("O0", "O1", "O2", "O3", "auto"))
+    keep_batchnorm_fp32: bool | None = setting(None, optional(flag(), "the level's own choice"))
+    accumulate_steps: int = setting(1, integer(1))
+    sink: bool = setting(False, flag())
+    sink_size: int = setting(-1, integer(-1), "use -1 for a whole epoch")
+    eval_every_epochs: int = setting(1, integer(0))
+    checkpoint_every_epochs: int = setting(1, integer(0))
+    checkpoint_every_steps: int = setting(0, integer(0))
+    checkpoint_keep: int = setting(3, integer(1))
+    run_dir: str = setting("runs", text("the path of a folder"))
+    resume: str = setting("auto", text("auto, never, or the path of a run folder or checkpoint"))
+
+    def check_together(self) -> None:
+        if self.sink_size == 0:
+            raise invalid("sink_size", 0, "-1 or an int >= 1", "use -1 for a whole epoch")
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig(Section):
+    """Several devices.
+
+    Attributes:
+        device_num: devices the configuration is meant for.
+        gradients_mean: average gradients over devices (true) or sum them.
+        all_reduce_fusion_config: indices of the trainable parameters after which fused gradient reductions are
+            cut; null for MindSpore's own cuts.
+    """
+
+    device_num: int = setting(1, integer(1))
+    gradients_mean: bool = setting(True, flag())
+    all_reduce_fusion_config: tuple[int, ...] | None = setting(None, optional(ascending(), "MindSpore's own cuts"))

@@ -1,0 +1,138 @@
+"""Learning rates and damping by step, as NumPy float32 arrays.
+
+Every function gives one value a step for the whole run: index ``i`` holds the value of global step ``i``, the first
+step being 0. A resumed run uses the same array and its restored global step; it never slices the array. THOR holds
+the last value after the array's end. The sums are done in float64 and rounded once.
+
+With ``e = (i + 1) / steps_per_epoch``, the epochs passed once step ``i`` is done, and ``T`` the steps of the schedule:
+
+| function | value at step i |
+|---|---|
+| thor_learning_rate | initial (1 - e / end_epoch)^decay, halved from decay_epochs on, and again one epoch later |
+| thor_damping | initial rate^(e / 10) |
+| polynomial | (initial - final) (1 - i / T)^power + final |
+| cosine | final + (initial - final) (1 + cos(pi i / T)) / 2 |
+| constant | initial |
+| with_warmup | first (i + 1) / warmup_steps, then the schedule from its own step 0 |
+"""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def thor_learning_rate(total_steps: int, steps_per_epoch: int, initial: float, decay: float, end_epoch: float,
+                       decay_epochs: float | None = None) -> np.ndarray:
+    """The learning rate ResNet-50 was published with (Chen et al., AAAI 2021; 45 epochs of ImageNet).
+
+    Args:
+        total_steps: length of the array.
+        steps_per_epoch: optimizer steps an epoch.
+        initial: learning rate at epoch 0, published 0.05803.
+        decay: exponent, published 4.0839.
+        end_epoch: epoch at which the rate reaches 0, where it stays; published 53, later than training ends.
+        decay_epochs: epoch from which the rate is halved, and once more one epoch later, published 39; None never.
+
+    Returns:
+        float32 array (total_steps,).
+    """
+    _check_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    _check_positive(end_epoch=end_epoch)
+    epoch = _epochs(total_steps, steps_per_epoch)
+    rate = initial * np.maximum(1.0 - epoch / end_epoch, 0.0) ** decay
+    if decay_epochs is not None:
+        rate = rate * np.where(epoch >= decay_epochs, 0.5, 1.0) * np.where(epoch >= decay_epochs + 1, 0.5, 1.0)
+    return rate.astype(np.float32)
+
+
+def thor_damping(total_steps: int, steps_per_epoch: int, initial: float, rate: float) -> np.ndarray:
+    """The damping ResNet-50 was published with: it changes by the factor ``rate`` every ten epochs.
+
+    Args:
+        total_steps: length of the array.
+        steps_per_epoch: optimizer steps an epoch.
+        initial: damping at epoch 0, published 0.03.
+        rate: factor in ten epochs, published 0.50036.
+
+    Returns:
+        float32 array (total_steps,).
+    """
+    _check_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    _check_positive(rate=rate)
+    return (initial * rate ** (_epochs(total_steps, steps_per_epoch) / 10.0)).astype(np.float32)
+
+
+def polynomial(total_steps: int, initial: float, final: float, power: float = 1.0,
+               schedule_steps: int | None = None) -> np.ndarray:
+    """Polynomial decay, BERT's published learning rate and damping; ``final`` from ``schedule_steps`` on.
+
+    Args:
+        total_steps: length of the array.
+        initial: value at step 0.
+        final: value at the end.
+        power: exponent.
+        schedule_steps: steps until ``final`` is reached; None for total_steps.
+
+    Returns:
+        float32 array (total_steps,).
+    """
+    _check_positive(power=power)
+    return ((initial - final) * (1.0 - _progress(total_steps, schedule_steps)) ** power + final).astype(np.float32)
+
+
+def cosine(total_steps: int, initial: float, final: float = 0.0, schedule_steps: int | None = None) -> np.ndarray:
+    """Half a cosine from ``initial`` to ``final`` (Loshchilov and Hutter 2017, without restarts).
+
+    Arguments and result as for ``polynomial``.
+    """
+    wave = (1.0 + np.cos(math.pi * _progress(total_steps, schedule_steps))) / 2.0
+    return (final + (initial - final) * wave).astype(np.float32)
+
+
+def constant(total_steps: int, value: float) -> np.ndarray:
+    """``value`` at every step: float32 array (total_steps,)."""
+    _check_steps(total_steps=total_steps)
+    return np.full(total_steps, value, np.float32)
+
+
+def with_warmup(schedule: np.ndarray, warmup_steps: int) -> np.ndarray:
+    """Linear growth to the first value of ``schedule`` in ``warmup_steps`` steps, then ``schedule``.
+
+    The first step already has first / warmup_steps, so that no step is without effect.
+
+    Args:
+        schedule: (n,), n >= 1.
+        warmup_steps: length of the ramp, 0 for none.
+
+    Returns:
+        float32 array (warmup_steps + n,).
+    """
+    if warmup_steps < 0:
+        raise ValueError(f"warmup_steps={warmup_steps!r}; must be an int >= 0; use 0 for no warm-up")
+    if warmup_steps == 0:
+        return np.asarray(schedule, np.float32)
+    ramp = float(schedule[0]) * np.arange(1, warmup_steps + 1) / warmup_steps
+    return np.concatenate([ramp, schedule]).astype(np.float32)
+
+
+def _epochs(total_steps: int, steps_per_epoch: int) -> np.ndarray:
+    return (np.arange(total_steps) + 1.0) / steps_per_epoch
+
+
+def _progress(total_steps: int, schedule_steps: int | None) -> np.ndarray:
+    span = total_steps if schedule_steps is None else schedule_steps
+    _check_steps(total_steps=total_steps, schedule_steps=span)
+    return np.minimum(np.arange(total_steps) / span, 1.0)
+
+
+def _check_steps(**steps: int) -> None:
+    for name, value in steps.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{name}={value!r}; must be an int >= 1")
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value!r}; must be > 0")

@@ -1,0 +1,164 @@
+"""Taps: they replace the linear operator inside a layer and measure its two Kronecker factors.
+
+A tap computes exactly what the operator computes. In a step that refreshes curvature, its backward pass
+also measures the factors and returns them as the *gradients of its factor parameters*. Factors thus
+arrive with the gradients of the step, with no side effect: they are reduced over devices, accumulated
+over micro-batches, and dropped on overflow just as gradients are, in graph and in PyNative mode.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import initializer
+
+from thor.backends.base import Backend, block_count
+
+# Measurements are scaled by a power of two, exact in float32, so that they weigh nothing in a global
+# gradient norm that a hand-written loop may clip with. It cancels in factor / calls.
+MEASUREMENT_SCALE = 2.0 ** -30
+
+
+@dataclass(frozen=True)
+class TapOptions:
+    """How layers are tapped.
+
+    Args:
+        split_dim: rows of a diagonal block; ``None`` keeps whole matrices.
+        fold_bias: append the bias as one more column of the weight (and a row of ones to A).
+        batchnorm_blocks: precondition BatchNorm with 2x2 blocks of (gamma, beta) per channel.
+    """
+
+    split_dim: int | None = 128
+    fold_bias: bool = False
+    batchnorm_blocks: bool = False
+
+    def __post_init__(self):
+        if self.split_dim is not None and (type(self.split_dim) is not int or self.split_dim < 1):
+            raise ValueError(f"split_dim={self.split_dim!r}; must be an int >= 1 or None; "
+                             "use 128 for the published setting, None for whole matrices")
+        for name in ("fold_bias", "batchnorm_blocks"):
+            if type(getattr(self, name)) is not bool:
+                raise TypeError(f"{name}={getattr(self, name)!r}; must be a bool; use True or False")
+
+    def block_shape(self, groups: int, dim: int) -> tuple[int, int, int]:
+        """Shape ``(groups * n_blocks, size, size)`` of the factor of ``groups`` matrices of ``dim`` rows."""
+        size = dim if self.split_dim is None else min(dim, self.split_dim)
+        return groups * block_count(dim, size), size, size
+
+
+class NotTapped(Exception):
+    """Raised by a tap factory for a cell it cannot precondition; the message says why."""
+
+
+@dataclass
+class TappedLayer:
+    """One preconditioned weight: what the optimizer needs to know, and nothing of the cell's forward pass.
+
+    Args:
+        kind: name of the curvature, a key of ``thor.curvature.PRECONDITIONERS``.
+        weight: the user's weight Parameter.
+        bias: the bias, when it is preconditioned together with the weight, otherwise ``None``.
+        factors: factor parameters by role, see :func:`create_factors`.
+        matrix: ``(groups, rows, columns)`` of the gradient as the factors see it, without a folded bias.
+    """
+
+    kind: str
+    weight: Parameter
+    bias: Parameter | None
+    factors: dict[str, Parameter]
+    matrix: tuple[int, int, int]
+    taps: list["Tap"] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Name of the cell the weight belongs to."""
+        return self.weight.name.rpartition(".")[0] or self.weight.name
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The weight and, where it is preconditioned with it, the bias."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+
+class Measure(nn.Cell):
+    """Identity on the operator's output whose backward pass measures factors."""
+
+    def __init__(self, backend: Backend, options: TapOptions):
+        super().__init__(auto_prefix=False)
+        self.backend = backend
+        self.split_dim = options.split_dim or 2 ** 30
+        self.fold_bias = options.fold_bias
+
+    def construct(self, x, y, factor_a, factor_g, calls):
+        return y
+
+    def bprop(self, x, y, factor_a, factor_g, calls, out, dout):
+        d = dout.astype(ms.float32)
+        return (ops.zeros_like(x), dout,
+                self.input_factor(x) * MEASUREMENT_SCALE,
+                self.output_factor(d) * MEASUREMENT_SCALE,
+                ops.ones((2,), ms.float32) * Tensor([1.0, self.positions(y)], ms.float32) * MEASUREMENT_SCALE)
+
+    def input_factor(self, x):
+        """A of one call, shaped as ``factor_a``."""
+        raise NotImplementedError
+
+    def output_factor(self, d):
+        """G of one call before ``batch_size^2 / loss_scale^2``, shaped as ``factor_g``."""
+        raise NotImplementedError
+
+    def positions(self, y):
+        """Output positions per sample that share the weight (H * W of a convolution)."""
+        return 1.0
+
+
+class Tap(nn.Cell):
+    """A linear operator that measures its factors while ``recording``.
+
+    ``recording`` is a Python constant of the compiled graph: the stale graph contains no trace of it.
+    """
+
+    def __init__(self, operator, measure: Measure, factors: dict[str, Parameter]):
+        super().__init__(auto_prefix=False)
+        self.operator = operator
+        self.measure = measure
+        for role, factor in factors.items():
+            setattr(self, role if role == "calls" else f"factor_{role}", factor)
+        self.recording = True
+
+    def add_flags_recursive(self, **flags):
+        """Keep factors in float32 under mixed precision: the layer around the tap does the casting."""
+        kept = {name: value for name, value in flags.items() if name not in ("fp16", "bf16", "fp32")}
+        return super().add_flags_recursive(**kept) if kept else self
+
+    def observe(self, x, y):
+        """Pass ``y`` through, measuring when recording."""
+        if self.recording:
+            y = self.measure(ops.stop_gradient(x), y, self.factor_a, self.factor_g, self.calls)
+        return y
+
+    def construct(self, x, weight):
+        return self.observe(x, self.operator(x, weight))
+
+
+def create_factors(weight: Parameter, **shapes: tuple) -> dict[str, Parameter]:
+    """Factor parameters beside ``weight``, by role; zero until the first refresh, then the last ones accepted.
+
+    The role ``calls`` is always there: its measurement is ``(calls, positions summed over the calls)``.
+    """
+    prefix, _, _ = weight.name.rpartition(".")
+    prefix = prefix + "." if prefix else ""
+    return {role: Parameter(initializer("zeros", shape, ms.float32), name=f"{prefix}factor_{role}")
+            for role, shape in {**shapes, "calls": (2,)}.items()}
+
+
+def install(cell: nn.Cell, attribute: str, tap: Tap) -> Tap:
+    """Put a tap where the cell keeps its operator."""
+    names = {id(parameter): parameter.name for parameter in tap.get_parameters()}
+    delattr(cell, attribute)
+    setattr(cell, attribute, tap)
+    for parameter in tap.get_parameters():
+        parameter.name = names[id(parameter)]
+    return tap

@@ -1,0 +1,39 @@
+"""Dense layers: any number of leading axes, any activation, any subclass that multiplies with ``self.matmul``."""
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import nn, ops
+
+from thor.backends.base import Backend
+from thor.layers.base import Measure, NotTapped, Tap, TapOptions, TappedLayer, create_factors, install
+
+
+class DenseMeasure(Measure):
+    """A = x'x / N and G = d'd / N over the N rows a Dense layer multiplies (batch x sequence for 3-D input)."""
+
+    def input_factor(self, x):
+        rows = x.astype(ms.float32)  # (n_rows, in_channels)
+        if self.fold_bias:
+            rows = ops.concat((rows, ops.ones((rows.shape[0], 1), ms.float32)), axis=1)
+        return self.backend.covariance(rows, 1, self.split_dim)
+
+    def output_factor(self, d):
+        return self.backend.covariance(d, 1, self.split_dim)
+
+
+def tap_dense(cell: nn.Cell, backend: Backend, options: TapOptions, shared: TappedLayer | None = None) -> TappedLayer:
+    """Tap the matrix product of a Dense cell; ``shared`` is the layer that already owns the same weight."""
+    operator = getattr(cell, "matmul", None)
+    if operator is None:
+        raise NotTapped(f"{type(cell).__name__} has no 'matmul' operator to tap")
+    rows, columns = cell.weight.shape
+    bias = cell.bias if options.fold_bias and cell.has_bias and cell.bias.requires_grad else None
+    layer = shared or TappedLayer(
+        "kronecker", cell.weight, bias,
+        create_factors(cell.weight, a=options.block_shape(1, columns + (bias is not None)),
+                       g=options.block_shape(1, rows)),
+        (1, rows, columns))
+    measure = DenseMeasure(backend, options)
+    measure.fold_bias = layer.bias is not None
+    layer.taps.append(install(cell, "matmul", Tap(operator, measure, layer.factors)))
+    return layer

@@ -1,14 +1,14 @@
 """Learning rates and damping by step, as NumPy float32 arrays.
 
-Every function gives one value a step for the whole run: index ``i`` holds the value of global step ``i``, the first
-step being 0. A resumed run uses the same array and its restored global step; it never slices the array. THOR holds
-the last value after the array's end. The sums are done in float64 and rounded once.
+Every function gives one value a step for the whole run: index ``i`` holds the value of global step ``i``, the
+first step being 0. A resumed run uses the same array and its restored global step; it never slices the array.
+THOR holds the last value after the array's end. The sums are done in float64 and rounded once.
 
-With ``e = (i + 1) / steps_per_epoch``, the epochs passed once step ``i`` is done, and ``T`` the steps of the schedule:
+With ``e = (i + 1) / steps_per_epoch``, the epochs passed once step ``i`` is done, and ``T`` its length:
 
 | function | value at step i |
 |---|---|
-| thor_learning_rate | initial (1 - e / end_epoch)^decay, halved from decay_epochs on, and again one epoch later |
+| thor_learning_rate | initial (1 - e / end_epoch)^decay, halved from decay_epochs and from one epoch later |
 | thor_damping | initial rate^(e / 10) |
 | polynomial | (initial - final) (1 - i / T)^power + final |
 | cosine | final + (initial - final) (1 + cos(pi i / T)) / 2 |
@@ -32,7 +32,7 @@ def thor_learning_rate(total_steps: int, steps_per_epoch: int, initial: float, d
         initial: learning rate at epoch 0, published 0.05803.
         decay: exponent, published 4.0839.
         end_epoch: epoch at which the rate reaches 0, where it stays; published 53, later than training ends.
-        decay_epochs: epoch from which the rate is halved, and once more one epoch later, published 39; None never.
+        decay_epochs: epoch of the halving, and of a second one epoch later; published 39; None for none.
 
     Returns:
         float32 array (total_steps,).
@@ -42,7 +42,8 @@ def thor_learning_rate(total_steps: int, steps_per_epoch: int, initial: float, d
     epoch = _epochs(total_steps, steps_per_epoch)
     rate = initial * np.maximum(1.0 - epoch / end_epoch, 0.0) ** decay
     if decay_epochs is not None:
-        rate = rate * np.where(epoch >= decay_epochs, 0.5, 1.0) * np.where(epoch >= decay_epochs + 1, 0.5, 1.0)
+        halvings = (epoch >= decay_epochs).astype(int) + (epoch >= decay_epochs + 1)
+        rate = rate * 0.5 ** halvings
     return rate.astype(np.float32)
 
 
@@ -78,10 +79,12 @@ def polynomial(total_steps: int, initial: float, final: float, power: float = 1.
         float32 array (total_steps,).
     """
     _check_positive(power=power)
-    return ((initial - final) * (1.0 - _progress(total_steps, schedule_steps)) ** power + final).astype(np.float32)
+    left = 1.0 - _progress(total_steps, schedule_steps)
+    return ((initial - final) * left ** power + final).astype(np.float32)
 
 
-def cosine(total_steps: int, initial: float, final: float = 0.0, schedule_steps: int | None = None) -> np.ndarray:
+def cosine(total_steps: int, initial: float, final: float = 0.0,
+           schedule_steps: int | None = None) -> np.ndarray:
     """Half a cosine from ``initial`` to ``final`` (Loshchilov and Hutter 2017, without restarts).
 
     Arguments and result as for ``polynomial``.

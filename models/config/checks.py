@@ -11,8 +11,8 @@ from typing import Any, Callable
 class Check:
     """``parse(value)`` gives the value kept or raises ValueError, whose text, if any, is the remedy.
 
-    ``requirement`` completes the sentence "must be ...". ``verbatim`` values are taken from the command line as they
-    stand, not read as YAML.
+    ``requirement`` completes the sentence "must be ...". ``verbatim`` values are taken from the command
+    line as they stand, not read as YAML.
     """
 
     requirement: str

@@ -25,8 +25,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
             They win over the files; the last of two equal ones wins.
 
     Raises:
-        ConfigError: one line, with file and line, or the flag, of what is wrong. UsageError for a command line
-            that is not of this form.
+        ConfigError: one line, with file and line, or the flag, of what is wrong. UsageError for a
+            command line that is not of this form.
     """
     tree = _read(Path(path), ()) if path is not None else Node({}, "defaults")
     for flag, name, value in _flags(overrides):
@@ -61,7 +61,8 @@ def _read(path: Path, below: tuple[Path, ...]) -> Node:
     if parent is None:
         return node
     if not isinstance(parent.value, str):
-        raise ConfigError(f"extends={parent.value!r}; must be the path of one YAML file", "extends", parent.where)
+        raise ConfigError(f"extends={parent.value!r}; must be the path of one YAML file",
+                          "extends", parent.where)
     base_path = path.parent / parent.value
     chain = (*below, path.resolve())
     if base_path.resolve() in chain:
@@ -117,8 +118,9 @@ def _build(kind: type[Section], node: Node, prefix: str) -> Section:
             raise ConfigError(_unknown(dotted, [prefix + name for name in known]), dotted, child.where)
         if key in sections:
             if not child.is_mapping:
+                example = dataclasses.fields(sections[key])[0].name
                 raise ConfigError(f"{dotted}={child.value!r}; must be a section; set keys inside it, such as "
-                                  f"{dotted}.{dataclasses.fields(sections[key])[0].name}", dotted, child.where)
+                                  f"{dotted}.{example}", dotted, child.where)
             values[key] = _build(sections[key], child, dotted + ".")
         elif child.is_mapping:
             raise ConfigError(f"{dotted} must be a value, not a section", dotted, child.where)
@@ -139,15 +141,15 @@ def _where(node: Node, key: str) -> str:
 
 
 def _unknown(dotted: str, siblings: list[str]) -> str:
-    everywhere = list(_dotted_names(Config, ""))
-    leaf = dotted.rpartition(".")[2]
-    near = difflib.get_close_matches(dotted, siblings, n=1, cutoff=0.7) \
-        or [name for name in everywhere if name.rpartition(".")[2] == leaf][:1] \
-        or difflib.get_close_matches(dotted, everywhere, n=1, cutoff=0.5) \
-        or difflib.get_close_matches(leaf, [name.rpartition(".")[2] for name in everywhere], n=1, cutoff=0.5)
-    if near:
-        return f"unknown key {dotted}; did you mean {near[0]}?"
-    return f"unknown key {dotted}; known here: {', '.join(siblings)}"
+    near = _nearest(dotted, siblings) or _nearest(dotted, list(_dotted_names(Config, "")))
+    hint = f"did you mean {near}?" if near else f"known here: {', '.join(siblings)}"
+    return f"unknown key {dotted}; {hint}"
+
+
+def _nearest(dotted: str, names: list[str]) -> str:
+    leaves = [name.rpartition(".")[2] for name in names]
+    near = difflib.get_close_matches(dotted.rpartition(".")[2], leaves, n=1, cutoff=0.6)
+    return names[leaves.index(near[0])] if near else ""
 
 
 def _dotted_names(kind: type[Section], prefix: str):

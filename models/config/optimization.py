@@ -1,7 +1,7 @@
 """How weights are updated: optimizer, learning rate, damping and loss scale sections.
 
-Epochs in schedules are counted from the start of training and may be fractions. Settings that the chosen schedule
-or optimizer does not use are kept and ignored, so that switching by one key is enough.
+Epochs in schedules are counted from the start of training and may be fractions. Settings that the chosen
+schedule or optimizer does not use are kept and ignored, so that switching by one key is enough.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LearningRateConfig(Section):
         final: cosine, polynomial: learning rate at ``end_epoch`` and after.
         end_epoch: epoch at which the schedule reaches its end; null for the last epoch of training.
         decay: thor: exponent of (1 - epoch / end_epoch).
-        decay_epochs: thor: epoch at which the rate is halved, and halved again one epoch later; null for never.
+        decay_epochs: thor: epoch at which the rate is halved, and again one epoch later; null for never.
         power: polynomial: exponent.
         warmup_epochs: epochs of linear growth from nearly 0 to ``initial``, before the schedule starts.
     """
@@ -107,7 +107,7 @@ class LossScaleConfig(Section):
     """What the loss is multiplied by before the backward pass, so that float16 gradients do not vanish.
 
     Attributes:
-        policy: fixed, or dynamic (shrinks on overflow and skips that step, grows after ``window`` good steps).
+        policy: fixed, or dynamic (shrinks on overflow, skipping that step; grows after ``window`` good ones).
         value: fixed: the scale.
         init: dynamic: scale at the start.
         factor: dynamic: what the scale is multiplied or divided by.

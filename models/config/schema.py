@@ -31,13 +31,13 @@ class Config(Section):
 
     def check_together(self) -> None:
         self._fill_in_model()
-        facts = self.data.facts
+        facts, dataset = self.data.facts, self.data.name
         if self.model.num_classes < facts.num_classes:
-            raise invalid("model.num_classes", self.model.num_classes, f">= {facts.num_classes}",
-                          f"{self.data.name} has {facts.num_classes} classes")
+            raise invalid("model.num_classes", self.model.num_classes,
+                          f">= {facts.num_classes} for {dataset}", "leave it null for that")
         if self.model.in_channels != facts.channels:
-            raise invalid("model.in_channels", self.model.in_channels, f"{facts.channels}",
-                          f"{self.data.name} has {facts.channels} channels")
+            raise invalid("model.in_channels", self.model.in_channels, f"{facts.channels} for {dataset}",
+                          "leave it null")
         if self.model.name == "lenet5" and self.data.image_size not in (28, 32):
             raise invalid("data.image_size", self.data.image_size, "28 or 32 for lenet5",
                           "set data.image_size to 32")

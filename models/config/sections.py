@@ -9,6 +9,7 @@ from models.config.section import Section
 
 ONEDNN_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
                "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16")
+MODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "lenet5")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +56,13 @@ class ModelConfig(Section):
         name: resnet18, resnet34, resnet50, resnet101, resnet152 or lenet5.
         num_classes: width of the logits; null for the dataset's number of classes.
         in_channels: channels of the images; null for the dataset's.
-        stem: imagenet (7x7 stride 2 and a pool, total stride 32), small (3x3 stride 1, total stride 8); null for
-            imagenet from 64 pixels on, small below.
+        stem: imagenet (7x7 stride 2 and a pool, total stride 32), small (3x3 stride 1, total stride 8); null
+            for imagenet from 64 pixels on, small below.
         base_width: channels of the first stage, 64 as published; later stages have 2, 4 and 8 times as many.
         zero_gamma: start every residual branch at zero.
     """
 
-    name: str = setting("resnet18", choice("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "lenet5"))
+    name: str = setting("resnet18", choice(*MODELS))
     num_classes: int | None = setting(None, optional(integer(1), "the dataset's number of classes"))
     in_channels: int | None = setting(None, optional(integer(1), "the dataset's channels"))
     stem: str | None = setting(None, optional(choice("imagenet", "small"), "what fits the image size"))
@@ -126,8 +127,8 @@ class TrainConfig(Section):
         checkpoint_every_steps: optimizer steps between checkpoints, 0 for none by step.
         checkpoint_keep: checkpoints kept; older ones are deleted.
         run_dir: folder under which every run gets a new folder of its own.
-        resume: auto (go on with the newest unfinished run of this same configuration, else start anew), never,
-            or the path of a run folder or checkpoint.
+        resume: auto (go on with the newest unfinished run of this same configuration, else start anew),
+            never, or the path of a run folder or checkpoint.
     """
 
     epochs: int = setting(10, integer(1))
@@ -155,10 +156,11 @@ class ParallelConfig(Section):
     Attributes:
         device_num: devices the configuration is meant for.
         gradients_mean: average gradients over devices (true) or sum them.
-        all_reduce_fusion_config: indices of the trainable parameters after which fused gradient reductions are
-            cut; null for MindSpore's own cuts.
+        all_reduce_fusion_config: indices of the trainable parameters after which fused gradient reductions
+            are cut; null for MindSpore's own cuts.
     """
 
     device_num: int = setting(1, integer(1))
     gradients_mean: bool = setting(True, flag())
-    all_reduce_fusion_config: tuple[int, ...] | None = setting(None, optional(ascending(), "MindSpore's own cuts"))
+    all_reduce_fusion_config: tuple[int, ...] | None = setting(
+        None, optional(ascending(), "MindSpore's own cuts"))

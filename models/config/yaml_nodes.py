@@ -1,4 +1,7 @@
-"""YAML text to values that know their line, and back. YAML 1.2 scalars: ``off`` is text, ``5e-4`` a number."""
+"""YAML text to values that know their line, and back.
+
+Scalars are those of YAML 1.2: ``off`` is text, ``5e-4`` a number.
+"""
 from __future__ import annotations
 
 import dataclasses
@@ -42,7 +45,8 @@ _SCALARS = (
 )
 for _name, _pattern, _first in _SCALARS:
     for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"),
+                                     list(_first))
 
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
 _Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(node.value))
@@ -83,7 +87,7 @@ def parse_text(text: str, name: str, with_lines: bool = True) -> Node:
 
 def to_text(tree: dict) -> str:
     """``tree`` as YAML that ``parse_text`` reads back as equal values."""
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True, width=110)
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def _mapping(node: Node) -> Node:
@@ -103,7 +107,8 @@ def _convert(loader: _Loader, node: yaml.Node, name: str, with_lines: bool) -> N
         if not isinstance(key, str):
             raise ConfigError(f"key {key!r}; must be the name of a setting", where=key_where)
         if key in children:
-            raise ConfigError(f"{key} is given twice; first at {children[key].where}; keep one", where=key_where)
+            raise ConfigError(f"{key} is given twice; first at {children[key].where}; keep one",
+                              where=key_where)
         child = _convert(loader, value_node, name, with_lines)
         children[key] = Node(child.value, key_where)
     return Node(children, where)

@@ -10,7 +10,7 @@ from thor import schedules
 
 
 def test_thor_learning_rate_follows_the_published_formula_with_both_halvings():
-    rate = schedules.thor_learning_rate(45 * 10, 10, initial=0.05803, decay=4.0839, end_epoch=53, decay_epochs=39)
+    rate = schedules.thor_learning_rate(450, 10, initial=0.05803, decay=4.0839, end_epoch=53, decay_epochs=39)
     assert rate.dtype == np.float32 and rate.shape == (450,)
     expected = {0: 0.05803 * (1 - 0.1 / 53) ** 4.0839,
                 9: 0.05803 * (52 / 53) ** 4.0839,

@@ -56,7 +56,7 @@ def _resnet(model_config: Any, data_config: Any) -> Any:
                   base_width=model_config.base_width, zero_gamma=model_config.zero_gamma)
 
 
-@register("lenet", "lenet5")
+@register("lenet5")
 def _lenet(model_config: Any, data_config: Any) -> Any:
     from models.lenet import LeNet5
 

@@ -91,7 +91,7 @@ def model_config(name: str) -> SimpleNamespace:
 
 def test_registry_builds_what_the_config_says():
     data = SimpleNamespace(image_size=28)
-    assert isinstance(create_network(model_config("lenet"), data), LeNet5)
+    assert isinstance(create_network(model_config("lenet5"), data), LeNet5)
     net = create_network(model_config("resnet34"), data)
     assert [len(stage) for stage in net.stages] == [3, 4, 6, 3]
     assert net.fc.weight.shape == (10, 32)

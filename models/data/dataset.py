@@ -1,0 +1,55 @@
+"""From a data section to batches of images and labels."""
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import mindspore as ms
+import mindspore.dataset as ds
+from mindspore.dataset import transforms
+
+from models.data.augment import image_transforms
+from models.data.cifar import cifar10_source
+from models.data.digits import digits_source
+from models.data.idx import idx_source
+from models.data.imagenet import imagenet_source
+
+SOURCES = {"digits": digits_source, "mnist": idx_source, "fashion_mnist": idx_source,
+           "cifar10": cifar10_source, "imagenet": imagenet_source}
+
+
+def create_dataset(data_config: Any, train: bool, seed: int, num_shards: int | None = None,
+                   shard_id: int | None = None) -> ds.Dataset:
+    """Batches of (image, label): float32 (N, channels, image_size, image_size) and int32 (N,).
+
+    Training batches are shuffled anew each epoch, augmented if ``data_config.augment``, and always full: what is
+    left of an epoch is dropped. Evaluation gives every held-out image exactly once, in a fixed order; the last
+    batch may be smaller. Order and augmentation depend on ``seed`` only, not on ``data_config.workers``' timing.
+
+    Args:
+        data_config: has name, path, batch_size, eval_batch_size, image_size, workers and augment.
+        train: training images, or the held-out ones.
+        seed: of order and augmentation; sets mindspore.dataset's seed for the process.
+        num_shards: parts the images are cut into, one for each device; None for no cut.
+        shard_id: which part, 0 <= shard_id < num_shards.
+
+    Raises:
+        FileNotFoundError: a file or folder is missing; the message names it and what to do.
+        ValueError: a file cannot be what its name says, or there are fewer training images than a batch.
+    """
+    ds.config.set_seed(seed)
+    workers = max(1, min(data_config.workers, os.cpu_count() or 1))
+    source = SOURCES[data_config.name](data_config, train, shuffle=train, num_parallel_workers=workers,
+                                       num_shards=num_shards, shard_id=shard_id)
+    if train:
+        _check_batch_fits(data_config, source.get_dataset_size())
+    images = source.map(image_transforms(data_config, train), "image", num_parallel_workers=workers)
+    pairs = images.map(transforms.TypeCast(ms.int32), "label", num_parallel_workers=1)
+    batch_size = data_config.batch_size if train else data_config.eval_batch_size
+    return pairs.batch(batch_size, drop_remainder=train, num_parallel_workers=1)
+
+
+def _check_batch_fits(data_config: Any, count: int) -> None:
+    if data_config.batch_size > count:
+        raise ValueError(f"data.batch_size={data_config.batch_size}; must be at most {count}, the training images "
+                         f"of {data_config.name} on one device; use a smaller batch")

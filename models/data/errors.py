@@ -1,0 +1,26 @@
+"""Errors about dataset files, each one line that names the file and the remedy."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def require_folder(path: str, remedy: str) -> Path:
+    """``path`` as a Path, or FileNotFoundError / NotADirectoryError naming data.path and ``remedy``."""
+    if not path:
+        raise FileNotFoundError(f"data.path is empty; {remedy}")
+    folder = Path(path)
+    if not folder.exists():
+        raise FileNotFoundError(f"data.path={path}; no such folder; {remedy}")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"data.path={path}; is not a folder; {remedy}")
+    return folder
+
+
+def dataset_error_line(error: BaseException) -> str:
+    """What went wrong in a running MindSpore data pipeline, as one line; "" if ``error`` is not from one.
+
+    MindSpore reports an unreadable image as a RuntimeError of many lines while training runs.
+    """
+    match = re.search(r"Dataset Pipeline Error Message:.*?\[ERROR\]\s*(.+?)\s*\n-{5,}", str(error), re.DOTALL)
+    return " ".join(match.group(1).split()) if match else ""

@@ -1,0 +1,58 @@
+"""ImageNet as folders: one folder a class under train and val."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import mindspore.dataset as ds
+
+from models.data.errors import require_folder
+
+EXTENSIONS = (".jpg", ".jpeg", ".png")
+HELD_OUT_NAMES = ("val", "validation", "validation_preprocess", "test")
+REMEDY = "set data.path to the folder that holds train/ and val/ with one folder of images a class"
+
+
+def imagenet_source(data_config: Any, train: bool, **options: Any) -> ds.Dataset:
+    """(encoded image, label) from class folders in alphabetical order; ``options`` as of ImageFolderDataset."""
+    root = require_folder(data_config.path, REMEDY)
+    folder = _split(root, train)
+    classes = check_classes(folder, data_config.facts.num_classes)
+    if not train and (root / "train").is_dir():
+        classes = _training_indices(folder, classes, check_classes(root / "train", data_config.facts.num_classes))
+    return ds.ImageFolderDataset(str(folder), class_indexing=classes, extensions=_spellings(), **options)
+
+
+def _split(root: Path, train: bool) -> Path:
+    names = ("train",) if train else HELD_OUT_NAMES
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    raise FileNotFoundError(f"{root}: has no folder {' or '.join(names)}; {REMEDY}")
+
+
+def _training_indices(folder: Path, held_out: dict[str, int], training: dict[str, int]) -> dict[str, int]:
+    """Held-out classes with the indices training gave them, also when some have no held-out images."""
+    unknown = sorted(held_out.keys() - training.keys())
+    if unknown:
+        raise ValueError(f"{folder / unknown[0]}: is a class that {folder.parent / 'train'} does not have; {REMEDY}")
+    return {name: training[name] for name in held_out}
+
+
+def _spellings() -> list[str]:
+    return [*EXTENSIONS, *(extension.upper() for extension in EXTENSIONS), ".JPEG"]
+
+
+def check_classes(folder: Path, most: int) -> dict[str, int]:
+    """Index of each class folder, in alphabetical order; ValueError when one is empty or there are too many."""
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise ValueError(f"{folder}: holds no class folders; {REMEDY}")
+    if len(names) > most:
+        raise ValueError(f"{folder}: holds {len(names)} class folders; must be at most {most}; {REMEDY}")
+    for name in names:
+        with os.scandir(folder / name) as entries:
+            if not any(entry.name.lower().endswith(EXTENSIONS) for entry in entries):
+                raise ValueError(f"{folder / name}: holds no {', '.join(EXTENSIONS)} image; remove it or fill it")
+    return {name: index for index, name in enumerate(names)}

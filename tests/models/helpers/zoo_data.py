@@ -1,0 +1,36 @@
+"""Small dataset files for tests."""
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from models.config.sections import DataConfig
+
+
+def idx_arrays(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (count, 28, 28), np.uint8), (np.arange(count) % 10).astype(np.uint8)
+
+
+def write_idx(folder: Path, prefix: str, images: np.ndarray, labels: np.ndarray, packed: bool = False) -> None:
+    files = {f"{prefix}-images-idx3-ubyte": struct.pack(">4i", 2051, *images.shape) + images.tobytes(),
+             f"{prefix}-labels-idx1-ubyte": struct.pack(">2i", 2049, len(labels)) + labels.tobytes()}
+    for name, content in files.items():
+        if packed:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content, 1))
+        else:
+            (folder / name).write_bytes(content)
+
+
+def collect(dataset) -> tuple[np.ndarray, np.ndarray]:
+    """All images and labels of one epoch, concatenated."""
+    batches = list(dataset.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    return np.concatenate([b[0] for b in batches]), np.concatenate([b[1] for b in batches])
+
+
+def digits_config(**changes) -> DataConfig:
+    settings = dict(name="digits", batch_size=32, eval_batch_size=100, image_size=16)
+    return DataConfig(**{**settings, **changes})

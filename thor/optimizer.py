@@ -1,0 +1,251 @@
+"""THOR: trace-based, hardware-driven layer-oriented natural gradient descent (Chen et al., AAAI 2021)."""
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from thor.arguments import (check_bool, check_callable, check_int, check_number, check_schedule,
+                            check_split_indices)
+from thor.convert import tap_network
+from thor.curvature import PRECONDITIONERS, BlockInverter, CurvatureSettings
+from thor.layers import TapOptions
+
+logger = logging.getLogger("thor")
+
+SCHEDULED, SECOND_ORDER, STALE = "scheduled", "second_order", "stale"
+
+
+class THOR(nn.Optimizer):
+    r"""Second-order optimizer with block-diagonal Kronecker factors that are refreshed every ``frequency`` steps.
+
+    Per layer with input factor A and output-gradient factor G, damping lam and HW output positions
+    (1 unless a convolution), a step does
+
+    .. math::
+        u &= (G + \sqrt{\lambda / HW} I)^{-1} \, g \, (A + \sqrt{\lambda / HW} I)^{-1} / HW + wd \cdot w \\
+        v &= \mu v + u, \qquad w \leftarrow w - lr \cdot v
+
+    The network is tapped in place (see :func:`thor.convert.tap_network`); ``parameters`` holds its trainable
+    parameters *and* the factor parameters of the taps, whose gradients are the measured factors. A training
+    loop of your own differentiates with respect to ``optimizer.parameters`` (or ``net.trainable_params()``).
+
+    Args:
+        net: the network to train.
+        learning_rate: float, list, array or Tensor; a 1-D array is indexed by the global step and its last
+            value holds after its end; or a MindSpore ``LearningRateSchedule``.
+        damping: lam, given like ``learning_rate``, positive.
+        momentum: mu, >= 0.
+        weight_decay: wd, >= 0. Default: 0.
+        loss_scale: what the loss was multiplied with, > 0. Default: 1.
+        batch_size: samples a device sees in one step. Default: 32.
+        use_nesterov: Nesterov momentum. Default: False.
+        decay_filter: function of a Parameter; True where it decays. Default: every parameter decays.
+        split_indices: layer indices at which fused reductions of factors are cut (several devices).
+        enable_clip_grad: clip every tensor's update to L2 norm 1 before momentum. Default: False.
+        frequency: steps from one refresh of curvature to the next, >= 1. Default: 100.
+        split_dim: rows of a diagonal block, None for whole matrices (K-FAC). Default: 128.
+        running_average: weight of the old factor in a running average, [0, 1). Default: 0.
+        pi_correction: split the damping by the factors' traces (Martens & Grosse 2015). Default: False.
+        fold_bias: precondition biases as a column of their weight. Default: False.
+        batchnorm_blocks: precondition BatchNorm with 2x2 blocks per channel. Default: False.
+
+    Inputs:
+        gradients: gradients of ``parameters``, in order; without the factors' the step is stale.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it, its value and the remedy.
+
+    Examples:
+        >>> opt = THOR(net, 0.05, damping=0.03, momentum=0.9, batch_size=32, frequency=100)
+        >>> step = thor.train.make_train_step(nn.WithLossCell(net, loss_fn), opt)
+        >>> loss = step(images, labels)
+    """
+
+    def __init__(self, net, learning_rate, damping, momentum, weight_decay=0.0, loss_scale=1.0, batch_size=32,
+                 use_nesterov=False, decay_filter=lambda parameter: True, split_indices=None,
+                 enable_clip_grad=False, frequency=100, *, split_dim=128, running_average=0.0,
+                 pi_correction=False, fold_bias=False, batchnorm_blocks=False):
+        options = TapOptions(split_dim, fold_bias, batchnorm_blocks)
+        settings = CurvatureSettings(batch_size, running_average, pi_correction)
+        learning_rate = check_schedule("learning_rate", learning_rate, positive=False)
+        damping = check_schedule("damping", damping, positive=True)
+        momentum = check_number("momentum", momentum, 0.0)
+        weight_decay = check_number("weight_decay", weight_decay, 0.0)
+        loss_scale = check_number("loss_scale", loss_scale, 0.0, open_interval=True)
+        check_bool("use_nesterov", use_nesterov)
+        check_callable("decay_filter", decay_filter)
+        check_bool("enable_clip_grad", enable_clip_grad)
+        self_frequency = check_int("frequency", frequency, 1, "use 1 to refresh curvature every step")
+        registration = tap_network(net, options)
+        super().__init__(learning_rate, net.trainable_params(), weight_decay, loss_scale)
+        self.frequency = self_frequency
+        self.damping = damping
+        self.batch_size = batch_size
+        self.enable_clip_grad = enable_clip_grad
+        self.backend = registration.backend
+        self._index_gradients(registration)
+        self.split_indices = check_split_indices(split_indices, max(len(self.layer_parameters), 1))
+        self._create_curvature(registration, settings)
+        self._create_momentum(momentum, use_nesterov, decay_filter)
+        self.graph = SCHEDULED
+        self.measured_scale = Tensor(loss_scale, ms.float32)
+        object.__setattr__(self, "registration", registration)
+        logger.info("THOR updates:\n%s", registration.table())
+
+    def _index_gradients(self, registration):
+        """Where each layer's gradients and measurements stand among ``parameters``."""
+        place = {id(p): i for i, p in enumerate(self.parameters)}
+        layers = registration.layers
+        factors = {id(f) for layer in layers for f in layer.factors.values()}
+        self.plain = tuple(i for i, p in enumerate(self.parameters) if id(p) not in factors)
+        rank = {index: order for order, index in enumerate(self.plain)}
+        self.layer_parameters = tuple(tuple(rank[place[id(p)]] for p in layer.parameters) for layer in layers)
+        self.layer_measurements = tuple(tuple(place[id(f)] for f in layer.factors.values()) for layer in layers)
+        preconditioned = {i for indices in self.layer_parameters for i in indices}
+        self.first_order = tuple(i for i in range(len(self.plain)) if i not in preconditioned)
+
+    def _create_curvature(self, registration, settings):
+        """Preconditioners of all layers and the inverter of all their blocks."""
+        self.preconditioners = nn.CellList([PRECONDITIONERS[layer.kind](layer, self.backend, settings)
+                                            for layer in registration.layers], auto_prefix=False)
+        self.inverter = BlockInverter(self.backend, tuple(s for p in self.preconditioners for s in p.inverted))
+        self.rejected = Parameter(Tensor(0.0, ms.float32), name="rejected_blocks", requires_grad=False)
+        object.__setattr__(self, "reported_rejections", 0)
+
+    def _create_momentum(self, momentum, use_nesterov, decay_filter):
+        """State of the first-order update that follows preconditioning."""
+        weights = ms.ParameterTuple([self.parameters[i] for i in self.plain])
+        self.weights = weights
+        self.decays = tuple(bool(decay_filter(p)) for p in weights)
+        self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
+        self.moments = weights.clone(prefix="moments", init="zeros")
+        self.apply_momentum = ops.ApplyMomentum(use_nesterov=use_nesterov)
+        self.decay = float(self.weight_decay.asnumpy())
+
+    def construct(self, gradients):
+        """One step; see the class for the equations."""
+        measured = gradients
+        if len(gradients) == len(self.parameters):
+            gradients = tuple([gradients[i] for i in self.plain])
+        gradients = self.scale_grad(gradients)
+        damping = self.damping(self.global_step).reshape(())
+        if self.graph != STALE and len(measured) == len(self.parameters):
+            if self.graph == SECOND_ORDER:
+                self.refresh(measured, damping)
+            elif self.refresh_due():
+                self.refresh(measured, damping)
+        updates = self.precondition(gradients, damping)
+        learning_rate = self.get_lr()
+        self.assignadd(self.global_step, self.global_step_increase_tensor)
+        success = True
+        for i in range(len(self.weights)):
+            update = updates[i]
+            if self.decays[i] and self.decay > 0:
+                update = update + self.decay * self.weights[i]
+            if self.enable_clip_grad:
+                update = clip_to_unit_norm(update)
+            success = ops.depend(success, self.apply_momentum(self.weights[i], self.moments[i], learning_rate,
+                                                              update, self.momentum))
+        return success
+
+    def refresh_due(self):
+        """Whether the present step refreshes curvature, as a Tensor of shape ``()``."""
+        return ops.equal(ops.floor_mod(self.global_step[0], self.frequency), 0)
+
+    def refresh(self, measured, damping):
+        """Replace the inverses of all layers by those of the factors measured in this step."""
+        gradient_scale = self.batch_size * self.batch_size / (self.measured_scale * self.measured_scale)
+        factors, dampings = (), ()
+        for i, preconditioner in enumerate(self.preconditioners):
+            own = tuple([measured[k] for k in self.layer_measurements[i]])
+            fresh = preconditioner.fresh_factors(own, damping, gradient_scale)
+            factors = factors + fresh[0]
+            dampings = dampings + fresh[1]
+        if len(factors) == 0:
+            return True
+        inverses, accepted = self.inverter(factors, dampings)
+        rejected, start = self.rejected, 0
+        for i, preconditioner in enumerate(self.preconditioners):
+            own = tuple([measured[k] for k in self.layer_measurements[i]])
+            stop = start + len(preconditioner.inverted)
+            rejected = rejected + preconditioner.accept(own, factors[start:stop], inverses[start:stop],
+                                                        accepted[start:stop], damping)
+            start = stop
+        ops.assign(self.rejected, rejected)
+        return True
+
+    def precondition(self, gradients, damping):
+        """Preconditioned gradients of ``weights``; first-order parameters keep their own."""
+        updates = list(gradients)
+        for i, preconditioner in enumerate(self.preconditioners):
+            own = tuple([gradients[k] for k in self.layer_parameters[i]])
+            directions = preconditioner.precondition(own, damping)
+            for j, k in enumerate(self.layer_parameters[i]):
+                updates[k] = directions[j]
+        return updates
+
+    def get_frequency(self) -> int:
+        """Steps from one refresh of curvature to the next."""
+        return self.frequency
+
+    def set_frequency(self, frequency: int) -> None:
+        """Change ``frequency``; before the first step, because compiled graphs hold it as a constant."""
+        self.frequency = check_int("frequency", frequency, 1, "use 1 to refresh curvature every step")
+
+    def bind_loss_scale(self, scale) -> None:
+        """Tell what the loss is multiplied with when the train cell, not the optimizer, unscales gradients.
+
+        Args:
+            scale: float or scalar Parameter (dynamic loss scaling).
+        """
+        self.measured_scale = scale if isinstance(scale, Parameter) else Tensor(float(scale), ms.float32)
+
+    def registration_table(self) -> str:
+        """One row for each trainable parameter: its shape and how it is updated."""
+        return self.registration.table()
+
+    @property
+    def rejected_blocks(self) -> int:
+        """Blocks that were not finite or not positive definite so far; each kept its last good inverse."""
+        return int(self.rejected.asnumpy())
+
+    def report_rejected_blocks(self) -> None:
+        """Warn once, the first time a block kept its last good inverse."""
+        if self.reported_rejections == 0 and self.rejected_blocks > 0:
+            object.__setattr__(self, "reported_rejections", self.rejected_blocks)
+            logger.warning("%d curvature blocks were not finite or not positive definite and kept their last good "
+                           "inverse (counted in optimizer.rejected_blocks); if it goes on, raise the damping",
+                           self.rejected_blocks)
+
+    @contextmanager
+    def using_graph(self, graph: str):
+        """Compile or run what is called inside as the ``SECOND_ORDER`` or the ``STALE`` graph."""
+        self._set_graph(graph)
+        try:
+            yield
+        finally:
+            self._set_graph(SCHEDULED)
+
+    def _set_graph(self, graph: str) -> None:
+        self.graph = graph
+        for layer in self.registration.layers:
+            for tap in layer.taps:
+                tap.recording = graph != STALE
+
+
+def clip_to_unit_norm(update):
+    """Scale a tensor down to L2 norm 1; smaller ones stay as they are."""
+    norm = ops.sqrt(ops.square(update).sum())
+    return update / ops.maximum(norm, ops.ones_like(norm))
+
+
+def thor(net, learning_rate, damping, momentum, weight_decay=0.0, loss_scale=1.0, batch_size=32,
+         use_nesterov=False, decay_filter=lambda parameter: True, split_indices=None, enable_clip_grad=False,
+         frequency=100, **options) -> THOR:
+    """Create :class:`THOR` with the argument order of ``mindspore.nn.thor``."""
+    return THOR(net, learning_rate, damping, momentum, weight_decay, loss_scale, batch_size, use_nesterov,
+                decay_filter, split_indices, enable_clip_grad, frequency, **options)

@@ -69,7 +69,8 @@ class OptimizerConfig(Section):
         weight_decay: added to the gradient as weight_decay * weight (adamw, lamb: decoupled).
         decay_filter: which parameters decay: all, or no_bias_norm (no biases, no normalisation layers).
         nesterov: thor, momentum, sgd, adam: Nesterov's momentum.
-        beta1, beta2, epsilon: adam, adamw, lamb: decay of the two moments, and what is added to the divisor.
+        beta1, beta2: adam, adamw, lamb: decay of the two moments.
+        epsilon: adam, adamw, lamb, lars: added to the divisor; null for MindSpore's default.
         lars_coefficient: lars: trust coefficient.
         clip: thor: clip each parameter's update to L2 norm 1.
         frequency: thor: steps from one refresh of the curvature to the next; 1 refreshes every step.
@@ -89,7 +90,7 @@ class OptimizerConfig(Section):
     nesterov: bool = setting(False, flag())
     beta1: float = setting(0.9, number(above=0, below=1))
     beta2: float = setting(0.999, number(above=0, below=1))
-    epsilon: float = setting(1e-6, number(above=0))
+    epsilon: float | None = setting(None, optional(number(above=0), "MindSpore's default"))
     lars_coefficient: float = setting(0.001, number(above=0))
     damping: DampingConfig = subsection(DampingConfig)
     clip: bool = setting(False, flag())

@@ -11,6 +11,7 @@ from mindspore.dataset import transforms
 from models.data.augment import image_transforms
 from models.data.cifar import cifar10_source
 from models.data.digits import digits_source
+from models.data.epochs import TrainingDataset
 from models.data.idx import idx_source
 from models.data.imagenet import imagenet_source
 
@@ -23,27 +24,40 @@ def create_dataset(data_config: Any, train: bool, seed: int, num_shards: int | N
     """Batches of (image, label): float32 (N, channels, image_size, image_size) and int32 (N,).
 
     Training batches are shuffled anew each epoch, augmented if ``data_config.augment``, and always full: what is
-    left of an epoch is dropped. Evaluation gives every held-out image exactly once, in a fixed order; the last
-    batch may be smaller. Order and augmentation depend on ``seed`` only, not on ``data_config.workers``' timing.
+    left of an epoch is dropped. They come as a TrainingDataset, whose ``start_at(step)`` resumes anywhere.
+    Evaluation gives every held-out image exactly once, in a fixed order; the last batch may be smaller.
 
     Args:
         data_config: has name, path, batch_size, eval_batch_size, image_size, workers and augment.
         train: training images, or the held-out ones.
-        seed: of order and augmentation; sets mindspore.dataset's seed for the process.
+        seed: of order and augmentation. Augmentation also depends on the number of threads that run, which is
+            ``data_config.workers`` but at most the number of cores.
         num_shards: parts the images are cut into, one for each device; None for no cut.
         shard_id: which part, 0 <= shard_id < num_shards.
 
     Raises:
-        FileNotFoundError: a file or folder is missing; the message names it and what to do.
+        FileNotFoundError, NotADirectoryError: data.path or a file is missing; the message says what to do.
         ValueError: a file cannot be what its name says, or there are fewer training images than a batch.
     """
-    ds.config.set_seed(seed)
-    workers = max(1, min(data_config.workers, os.cpu_count() or 1))
-    source = SOURCES[data_config.name](data_config, train, shuffle=train, num_parallel_workers=workers,
-                                       num_shards=num_shards, shard_id=shard_id)
-    if train:
-        _check_batch_fits(data_config, source.get_dataset_size())
-    images = source.map(image_transforms(data_config, train), "image", num_parallel_workers=workers)
+    shards = {"num_shards": num_shards, "shard_id": shard_id}
+    if not train:
+        return _pipeline(data_config, False, shards)
+    _check_batch_fits(data_config, _source(data_config, True, shards).get_dataset_size())
+    return TrainingDataset(lambda: _pipeline(data_config, True, shards), seed)
+
+
+def _source(data_config: Any, train: bool, shards: dict) -> ds.Dataset:
+    return SOURCES[data_config.name](data_config, train, shuffle=train,
+                                     num_parallel_workers=_workers(data_config), **shards)
+
+
+def _workers(data_config: Any) -> int:
+    return min(data_config.workers, os.cpu_count() or 1)
+
+
+def _pipeline(data_config: Any, train: bool, shards: dict) -> ds.Dataset:
+    images = _source(data_config, train, shards).map(
+        image_transforms(data_config, train), "image", num_parallel_workers=_workers(data_config))
     pairs = images.map(transforms.TypeCast(ms.int32), "label", num_parallel_workers=1)
     batch_size = data_config.batch_size if train else data_config.eval_batch_size
     return pairs.batch(batch_size, drop_remainder=train, num_parallel_workers=1)

@@ -23,4 +23,8 @@ def dataset_error_line(error: BaseException) -> str:
     MindSpore reports an unreadable image as a RuntimeError of many lines while training runs.
     """
     match = re.search(r"Dataset Pipeline Error Message:.*?\[ERROR\]\s*(.+?)\s*\n-{5,}", str(error), re.DOTALL)
-    return " ".join(match.group(1).split()) if match else ""
+    if not match:
+        return ""
+    line = " ".join(match.group(1).split())
+    file = re.search(r"corresponding data file is: (.+?)\. Error raised by \w+: (.+?)(?: Dump the|$)", line)
+    return f"{file.group(1)}: cannot be read ({file.group(2)}); delete or replace it" if file else line

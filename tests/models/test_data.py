@@ -16,6 +16,7 @@ from models.config.sections import DataConfig  # noqa: E402
 from models.data import create_dataset, dataset_error_line  # noqa: E402
 from models.data.cifar import FILE_BYTES  # noqa: E402
 from models.data.digits import digits_arrays  # noqa: E402
+from models.data.epochs import epoch_seed  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -69,22 +70,30 @@ def test_augmentation_shifts_training_digits_by_at_most_an_eighth():
     assert matches.any(1).sum() == 9
 
 
-@pytest.mark.parametrize("augment", [False, True])
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("step", [7, 44, 100])
+@pytest.mark.parametrize("augment, workers, step", [
+    (False, 1, 100), (True, 1, 7), (True, 1, 43), (True, 2, 44), (True, 2, 100), (True, 2, 131)])
 def test_an_iterator_started_at_a_step_continues_order_and_augmentation(augment, workers, step):
     config = digits_config(augment=augment, workers=workers)
     iterator = plain(config, train=True).create_tuple_iterator(num_epochs=3, output_numpy=True)
     whole = [batch for _ in range(3) for batch in iterator]
-    ds.config.set_fast_recovery(False)
     resumed = plain(config, train=True)
-    resumed.set_init_step(step)
+    resumed.start_at(step)
     iterator = resumed.create_tuple_iterator(num_epochs=3, output_numpy=True)
     rest = [batch for _ in range(step // 44, 3) for batch in iterator]
     assert len(rest) == len(whole) - step
     for (image, label), (other, other_label) in zip(rest, whole[step:]):
         np.testing.assert_array_equal(label, other_label)
         np.testing.assert_array_equal(image, other)
+
+
+def test_opening_a_training_dataset_leaves_the_seed_of_the_process_alone():
+    ds.config.set_seed(77)
+    collect(plain(digits_config(), train=True))
+    assert ds.config.get_seed() == 77 and ds.config.get_fast_recovery()
+
+
+def test_seeds_differ_by_epoch_and_run():
+    assert len({epoch_seed(seed, epoch) for seed in range(10) for epoch in range(10)}) == 100
 
 
 def test_shards_cover_the_images_without_overlap():
@@ -235,14 +244,15 @@ def test_faulty_imagenet_folders_are_named(tmp_path, spoil, error, message):
         plain(config)
 
 
-def test_a_truncated_image_is_named_in_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize("train, name", [(False, "val/ant/0.jpg"), (True, "train/ant/0.JPEG")])
+def test_a_truncated_image_is_named_in_one_line(tmp_path, monkeypatch, train, name):
     monkeypatch.chdir(tmp_path)  # MindSpore leaves a copy of the image in the working folder
     config = imagenet(tmp_path)
-    cut(tmp_path / "val" / "ant" / "0.jpg", 100)
+    cut(tmp_path / name, 100)
     with pytest.raises(RuntimeError) as caught:
-        collect(plain(config))
-    line = dataset_error_line(caught.value)
-    assert "\n" not in line and "val/ant/0.jpg" in line and "delete it from the dataset" in line
+        collect(plain(config, train))
+    line = f"{tmp_path / name}: cannot be read (Empty input file); delete or replace it"
+    assert dataset_error_line(caught.value) == line
 
 
 def test_other_errors_are_not_dataset_errors():

@@ -26,5 +26,5 @@ def dataset_error_line(error: BaseException) -> str:
     if not match:
         return ""
     line = " ".join(match.group(1).split())
-    file = re.search(r"corresponding data file is: (.+?)\. Error raised by \w+: (.+?)(?: Dump the|$)", line)
-    return f"{file.group(1)}: cannot be read ({file.group(2)}); delete or replace it" if file else line
+    file = re.search(r"corresponding data file is: (.+?\.\w+)\. ", line)
+    return f"{file.group(1)}: cannot be read as an image; delete or replace it" if file else line

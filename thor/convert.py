@@ -1,134 +1,16 @@
-"""Conversion of a network and of a model to THOR."""
+"""Conversion of networks and models; the names MindSpore users know."""
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from mindspore import Model, amp, nn
 
-from mindspore import Parameter, nn
-
-from thor.backends import Backend, create_backend
-from thor.layers import NotTapped, Tap, TapOptions, TappedLayer, find_factory, weight_of
-
-logger = logging.getLogger("thor")
-
-
-@dataclass
-class Registration:
-    """What conversion did to every trainable parameter of a network."""
-
-    network: nn.Cell
-    backend: Backend
-    options: TapOptions
-    layers: list[TappedLayer]
-    reasons: dict[int, str]
-
-    def parameters(self) -> list[Parameter]:
-        """The user's trainable parameters, without factor parameters, in network order."""
-        factors = {id(factor) for layer in self.layers for factor in layer.factors.values()}
-        return [p for p in self.network.trainable_params() if id(p) not in factors]
-
-    def table(self) -> str:
-        """One row for each trainable parameter: its shape and how THOR updates it."""
-        treated = {}
-        for layer in self.layers:
-            for parameter in layer.parameters:
-                treated[id(parameter)] = describe(layer)
-        rows = [("parameter", "shape", "update")]
-        rows += [(p.name, "x".join(map(str, p.shape)), treated.get(id(p)) or "first order: " + self.reasons[id(p)])
-                 for p in self.parameters()]
-        widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-        return "\n".join(f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {update}" for name, shape, update in rows)
-
-
-def describe(layer: TappedLayer) -> str:
-    """How a tapped layer is preconditioned, in a few words."""
-    if layer.kind == "layernorm":
-        return "second order: squared gradient"
-    shapes = [f"{role.upper()} {'x'.join(map(str, factor.shape))}"
-              for role, factor in layer.factors.items() if role != "calls"]
-    tied = f", {len(layer.taps)} uses" if len(layer.taps) > 1 else ""
-    return f"second order: {', '.join(shapes)}{tied}"
-
-
-def tap_network(network: nn.Cell, options: TapOptions = TapOptions(), backend: Backend | None = None) -> Registration:
-    """Tap every layer of ``network`` that can be preconditioned, in place.
-
-    The network computes what it computed before and keeps its Parameter objects, names and cells. A second
-    call with the same options returns the first call's registration.
-
-    Raises:
-        TypeError: ``network`` is not a Cell.
-    """
-    if not isinstance(network, nn.Cell):
-        raise TypeError(f"net={network!r}; must be a mindspore.nn.Cell; pass the network whose layers to precondition")
-    present = getattr(network, "thor_registration", None)
-    if present is not None and present.options == options and backend in (None, present.backend):
-        return present
-    backend = backend or create_backend()
-    layers: list[TappedLayer] = []
-    reasons = {id(p): "not part of a layer type in the registry" for p in network.trainable_params()}
-    users = cells_by_weight(network)
-    for cells in users.values():
-        untap(cells)
-        try:
-            layers.append(tap_cells(cells, backend, options))
-        except NotTapped as reason:
-            untap(cells)
-            reasons[id(weight_of(cells[0]))] = str(reason)
-    explain(network, layers, reasons)
-    registration = Registration(network, backend, options, layers, reasons)
-    object.__setattr__(network, "thor_registration", registration)
-    return registration
-
-
-def cells_by_weight(network: nn.Cell) -> dict[int, list[nn.Cell]]:
-    """Cells with a registered type and a trainable weight, grouped by the weight they share."""
-    users: dict[int, list[nn.Cell]] = {}
-    for _, cell in network.cells_and_names():
-        weight = weight_of(cell)
-        if isinstance(weight, Parameter) and weight.requires_grad and find_factory(cell) is not None:
-            users.setdefault(id(weight), []).append(cell)
-    return users
-
-
-def tap_cells(cells: list[nn.Cell], backend: Backend, options: TapOptions) -> TappedLayer:
-    """Tap all cells that use one weight."""
-    if len({find_factory(cell) for cell in cells}) > 1:
-        raise NotTapped("tied between " + " and ".join(sorted({type(cell).__name__ for cell in cells})))
-    layer = None
-    for cell in cells:
-        layer = find_factory(cell)(cell, backend, options, layer)
-    return layer
-
-
-def untap(cells: list[nn.Cell]) -> None:
-    """Give cells their own operators back."""
-    for cell in cells:
-        for name, child in list(cell.name_cells().items()):
-            if isinstance(child, Tap):
-                operator = child.operator
-                delattr(cell, name)
-                setattr(cell, name, operator)
-
-
-def explain(network: nn.Cell, layers: list[TappedLayer], reasons: dict[int, str]) -> None:
-    """Name the layer type behind every first-order parameter that has no better reason yet."""
-    preconditioned = {id(p) for layer in layers for p in layer.parameters}
-    for _, cell in network.cells_and_names():
-        weight = weight_of(cell)
-        for name, parameter in cell.parameters_and_names(expand=False):
-            if id(parameter) in preconditioned or not reasons.get(id(parameter), "").startswith("not part"):
-                continue
-            if name == "bias":
-                reasons[id(parameter)] = "bias"
-            elif weight is not None and id(weight) in reasons and find_factory(cell) is not None:
-                reasons[id(parameter)] = reasons[id(weight)]
-            else:
-                reasons[id(parameter)] = f"no tap registered for {type(cell).__name__}"
+from thor.optimizer import THOR
+from thor.registration import tap_network
+from thor.sink import SinkModel
+from thor.train import make_train_step, wrap_train_cell
 
 
 class ConvertNetUtils:
-    """Converts networks in place; the name MindSpore users know."""
+    """Converts networks in place."""
 
     @staticmethod
     def convert_to_thor_net(net: nn.Cell) -> None:
@@ -140,3 +22,62 @@ class ConvertNetUtils:
             TypeError: ``net`` is not a Cell.
         """
         tap_network(net)
+
+
+class ConvertModelUtils:
+    """Converts a Model to one that trains with THOR's two graphs."""
+
+    @staticmethod
+    def convert_to_thor_model(model, network, loss_fn=None, optimizer=None, metrics=None, amp_level="O0",
+                              loss_scale_manager=None, keep_batchnorm_fp32=None, frequency=None,
+                              accumulate_steps=1):
+        """Build the Model that trains ``network`` with THOR.
+
+        Args:
+            model: the Model to convert; its evaluation network is kept when ``metrics`` is given without
+                ``loss_fn``. Returned unchanged when the optimizer is not THOR.
+            network: the network without its loss, or a ready ``nn.TrainOneStepCell`` (subclasses too) whose
+                construct calls ``self.optimizer(grads)``.
+            loss_fn: the loss; ``None`` when ``network`` already computes it.
+            optimizer: a THOR optimizer; with a ready train cell, by default the cell's own.
+            metrics: as for ``mindspore.Model``.
+            amp_level: "O0", "O1", "O2", "O3" or "auto", as for ``mindspore.Model``.
+            loss_scale_manager: as for ``mindspore.Model``; overflow is skipped on CPU, too.
+            keep_batchnorm_fp32: as for ``mindspore.Model``; default: what the level says.
+            frequency: steps from refresh to refresh; default: the optimizer's.
+            accumulate_steps: steps averaged into one update. Default: 1.
+
+        Returns:
+            A ``mindspore.Model``.
+
+        Raises:
+            TypeError, ValueError: the message names the argument, its value and the remedy.
+        """
+        if not isinstance(model, Model):
+            raise TypeError(f"model={model!r}; must be a mindspore.Model; pass Model(network, loss_fn, optimizer)")
+        if not isinstance(network, nn.Cell):
+            raise TypeError(f"network={network!r}; must be a mindspore.nn.Cell; pass the network to train")
+        ready = isinstance(network, nn.TrainOneStepCell)
+        optimizer = network.optimizer if ready and optimizer is None else optimizer
+        if not isinstance(optimizer, THOR):
+            return model
+        if frequency is not None:
+            optimizer.set_frequency(frequency)
+        if ready:
+            step = wrap_train_cell(network, optimizer)
+        else:
+            mixed = mixed_precision_network(network, loss_fn, optimizer, amp_level, keep_batchnorm_fp32)
+            step = make_train_step(mixed, optimizer, loss_scale_manager, accumulate_steps)
+        if not metrics:
+            return SinkModel(step)
+        if ready or loss_fn is None:
+            return SinkModel(step, eval_network=model.eval_network, metrics=metrics)
+        evaluate = nn.WithEvalCell(network, loss_fn, amp_level in ("O2", "O3", "auto"))
+        return SinkModel(step, eval_network=evaluate, metrics=metrics, eval_indexes=[0, 1, 2])
+
+
+def mixed_precision_network(network, loss_fn, optimizer, amp_level, keep_batchnorm_fp32) -> nn.Cell:
+    """The network with its loss at MindSpore's own mixed precision for ``amp_level``."""
+    options = {} if keep_batchnorm_fp32 is None else {"keep_batchnorm_fp32": keep_batchnorm_fp32}
+    step = amp.build_train_network(network, optimizer, loss_fn, level=amp_level, loss_scale_manager=None, **options)
+    return step.network

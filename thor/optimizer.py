@@ -5,14 +5,13 @@ import logging
 from contextlib import contextmanager
 
 import mindspore as ms
-import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from thor.arguments import (check_bool, check_callable, check_int, check_number, check_schedule,
                             check_split_indices)
-from thor.convert import tap_network
 from thor.curvature import PRECONDITIONERS, BlockInverter, CurvatureSettings
 from thor.layers import TapOptions
+from thor.registration import tap_network
 
 logger = logging.getLogger("thor")
 
@@ -29,7 +28,7 @@ class THOR(nn.Optimizer):
         u &= (G + \sqrt{\lambda / HW} I)^{-1} \, g \, (A + \sqrt{\lambda / HW} I)^{-1} / HW + wd \cdot w \\
         v &= \mu v + u, \qquad w \leftarrow w - lr \cdot v
 
-    The network is tapped in place (see :func:`thor.convert.tap_network`); ``parameters`` holds its trainable
+    The network is tapped in place (see :func:`thor.registration.tap_network`); ``parameters`` holds its trainable
     parameters *and* the factor parameters of the taps, whose gradients are the measured factors. A training
     loop of your own differentiates with respect to ``optimizer.parameters`` (or ``net.trainable_params()``).
 

@@ -22,13 +22,13 @@ import math
 import numpy as np
 
 
-def thor_learning_rate(total_steps: int, steps_per_epoch: int, initial: float, decay: float, end_epoch: float,
-                       decay_epochs: float | None = None) -> np.ndarray:
+def thor_learning_rate(total_steps: int, steps_per_epoch: float, initial: float, decay: float,
+                       end_epoch: float, decay_epochs: float | None = None) -> np.ndarray:
     """The learning rate ResNet-50 was published with (Chen et al., AAAI 2021; 45 epochs of ImageNet).
 
     Args:
         total_steps: length of the array.
-        steps_per_epoch: optimizer steps an epoch.
+        steps_per_epoch: optimizer steps an epoch; a fraction when micro-batches do not divide it.
         initial: learning rate at epoch 0, published 0.05803.
         decay: exponent, published 4.0839.
         end_epoch: epoch at which the rate reaches 0, where it stays; published 53, later than training ends.
@@ -37,8 +37,8 @@ def thor_learning_rate(total_steps: int, steps_per_epoch: int, initial: float, d
     Returns:
         float32 array (total_steps,).
     """
-    _check_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    _check_positive(end_epoch=end_epoch)
+    _check_steps(total_steps=total_steps)
+    _check_positive(steps_per_epoch=steps_per_epoch, end_epoch=end_epoch)
     epoch = _epochs(total_steps, steps_per_epoch)
     rate = initial * np.maximum(1.0 - epoch / end_epoch, 0.0) ** decay
     if decay_epochs is not None:
@@ -47,7 +47,7 @@ def thor_learning_rate(total_steps: int, steps_per_epoch: int, initial: float, d
     return rate.astype(np.float32)
 
 
-def thor_damping(total_steps: int, steps_per_epoch: int, initial: float, rate: float) -> np.ndarray:
+def thor_damping(total_steps: int, steps_per_epoch: float, initial: float, rate: float) -> np.ndarray:
     """The damping ResNet-50 was published with: it changes by the factor ``rate`` every ten epochs.
 
     Args:
@@ -59,8 +59,8 @@ def thor_damping(total_steps: int, steps_per_epoch: int, initial: float, rate: f
     Returns:
         float32 array (total_steps,).
     """
-    _check_steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    _check_positive(rate=rate)
+    _check_steps(total_steps=total_steps)
+    _check_positive(steps_per_epoch=steps_per_epoch, rate=rate)
     return (initial * rate ** (_epochs(total_steps, steps_per_epoch) / 10.0)).astype(np.float32)
 
 
@@ -119,7 +119,7 @@ def with_warmup(schedule: np.ndarray, warmup_steps: int) -> np.ndarray:
     return np.concatenate([ramp, schedule]).astype(np.float32)
 
 
-def _epochs(total_steps: int, steps_per_epoch: int) -> np.ndarray:
+def _epochs(total_steps: int, steps_per_epoch: float) -> np.ndarray:
     return (np.arange(total_steps) + 1.0) / steps_per_epoch
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import mindspore as ms
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from thor.backends.base import Backend, block_count
@@ -18,6 +18,8 @@ from thor.backends.base import Backend, block_count
 # Measurements are scaled by a power of two, exact in float32, so that they weigh nothing in a global
 # gradient norm that a hand-written loop may clip with. It cancels in factor / calls.
 MEASUREMENT_SCALE = 2.0 ** -30
+
+PRECISION_FLAGS = ("fp16", "bf16", "fp32")
 
 
 @dataclass(frozen=True)
@@ -114,30 +116,38 @@ class Measure(nn.Cell):
         return 1.0
 
 
+class Recorder(nn.Cell):
+    """Owns a layer's factor parameters and hands them to the measure, always in float32."""
+
+    def __init__(self, measure: nn.Cell, factors: dict[str, Parameter]):
+        super().__init__(auto_prefix=False)
+        self.measure = measure
+        self.factors = ParameterTuple(factors.values())
+
+    def add_flags_recursive(self, **flags):
+        """Ignore mixed precision, whose casts would round factors to float16."""
+        kept = {name: value for name, value in flags.items() if name not in PRECISION_FLAGS}
+        return super().add_flags_recursive(**kept) if kept else self
+
+    def construct(self, x, y):
+        return self.measure(ops.stop_gradient(x), y, *self.factors)
+
+
 class Tap(nn.Cell):
-    """A linear operator that measures its factors while ``recording``.
+    """A linear operator ``(x, weight)`` that measures its factors while ``recording``.
 
     ``recording`` is a Python constant of the compiled graph: the stale graph contains no trace of it.
     """
 
-    def __init__(self, operator, measure: Measure, factors: dict[str, Parameter]):
+    def __init__(self, operator, measure: nn.Cell, factors: dict[str, Parameter]):
         super().__init__(auto_prefix=False)
         self.operator = operator
-        self.measure = measure
-        for role, factor in factors.items():
-            setattr(self, role if role == "calls" else f"factor_{role}", factor)
+        self.recorder = Recorder(measure, factors)
         self.recording = True
-
-    def add_flags_recursive(self, **flags):
-        """Keep factors in float32 under mixed precision: the layer around the tap does the casting."""
-        kept = {name: value for name, value in flags.items() if name not in ("fp16", "bf16", "fp32")}
-        return super().add_flags_recursive(**kept) if kept else self
 
     def observe(self, x, y):
         """Pass ``y`` through, measuring when recording."""
-        if self.recording:
-            y = self.measure(ops.stop_gradient(x), y, self.factor_a, self.factor_g, self.calls)
-        return y
+        return self.recorder(x, y) if self.recording else y
 
     def construct(self, x, weight):
         return self.observe(x, self.operator(x, weight))
@@ -157,6 +167,9 @@ def create_factors(weight: Parameter, **shapes: tuple) -> dict[str, Parameter]:
 def install(cell: nn.Cell, attribute: str, tap: Tap) -> Tap:
     """Put a tap where the cell keeps its operator."""
     names = {id(parameter): parameter.name for parameter in tap.get_parameters()}
+    precision = {name: value for name, value in cell.get_flags().items() if name in PRECISION_FLAGS}
+    if precision:
+        tap.add_flags_recursive(**precision)
     delattr(cell, attribute)
     setattr(cell, attribute, tap)
     for parameter in tap.get_parameters():

@@ -42,11 +42,6 @@ class BatchNormMeasure(nn.Cell):
 class BatchNormTap(Tap):
     """``BatchNorm(x, gamma, beta, mean, variance)`` in training, with its unit-wise blocks."""
 
-    def observe(self, x, y):
-        if self.recording:
-            y = self.measure(ops.stop_gradient(x), y, self.factor_g, self.calls)
-        return y
-
     def construct(self, x, gamma, beta, mean, variance):
         return (self.observe(x, self.operator(x, gamma, beta, mean, variance)[0]),)
 

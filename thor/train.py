@@ -1,0 +1,209 @@
+"""Train steps: two compiled graphs, loss scaling that skips overflow, gradient accumulation."""
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore.amp import DynamicLossScaleManager, DynamicLossScaler, FixedLossScaleManager, StaticLossScaler, all_finite
+
+from thor.arguments import check_int
+from thor.optimizer import SECOND_ORDER, STALE, THOR
+
+
+class TrainStep(nn.TrainOneStepCell):
+    """One step in one graph: loss, gradients, and the update unless a gradient overflowed.
+
+    Args:
+        network: computes the loss, shape ``()``, from a batch.
+        optimizer: any ``nn.Optimizer``.
+        indices: which of ``optimizer.parameters`` to differentiate with respect to; all by default.
+        scaling: loss scaling and overflow policy.
+        accumulator: sums gradients over micro-batches; ``None`` updates at every call.
+    """
+
+    def __init__(self, network, optimizer, scaling: "LossScaling", indices=None, accumulator=None):
+        super().__init__(network, optimizer)
+        self.indices = indices or tuple(range(len(optimizer.parameters)))
+        if indices is not None:
+            self.weights = ParameterTuple([optimizer.parameters[i] for i in indices])
+            if self.reducer_flag:
+                self.grad_reducer = nn.DistributedGradReducer(self.weights, self.mean, self.degree)
+        self.scaling = scaling
+        self.accumulator = accumulator
+
+    def construct(self, *inputs):
+        loss = self.network(*inputs)
+        sens = ops.ones_like(loss) * self.scaling.scale().astype(loss.dtype)
+        gradients = self.grad(self.network, self.weights)(*inputs, sens)
+        gradients = self.grad_reducer(gradients)
+        if self.accumulator is None:
+            return ops.depend(loss, self.update(gradients))
+        complete = self.accumulator.add(gradients, self.indices)
+        if complete:
+            loss = ops.depend(loss, self.update(self.accumulator.take(self.indices)))
+        return loss
+
+    def update(self, gradients):
+        """Apply the optimizer, or skip it when ``scaling`` checks for overflow and finds one."""
+        if not self.scaling.skips_overflow:
+            return self.optimizer(gradients)
+        finite = all_finite(gradients)
+        gradients = self.scaling.unscale(gradients)
+        if finite:
+            self.optimizer(gradients)
+        return self.scaling.adjust(finite)
+
+
+class LossScaling(nn.Cell):
+    """What the loss is multiplied with, and whether a step with overflow is skipped.
+
+    Args:
+        manager: ``None``, a float, or a MindSpore loss scale manager. Fixed with ``drop_overflow_update=False``
+            leaves unscaling to the optimizer; otherwise this cell unscales and skips steps that overflow.
+        optimizer: its ``loss_scale`` must agree: the manager's scale in the first case, 1 in the second.
+    """
+
+    def __init__(self, manager, optimizer):
+        super().__init__(auto_prefix=False)
+        fixed = float(manager) if isinstance(manager, (int, float)) else None
+        if manager is None:
+            fixed = optimizer.loss_scale
+        elif isinstance(manager, FixedLossScaleManager) and manager.get_update_cell() is None:
+            fixed = float(manager.get_loss_scale())
+        self.skips_overflow = fixed is None
+        expected = 1.0 if fixed is None else fixed
+        if optimizer.loss_scale != expected:
+            raise ValueError(f"loss_scale={optimizer.loss_scale:g} of the optimizer; must be {expected:g} with this "
+                             f"loss scale manager; give the optimizer loss_scale={expected:g}")
+        if fixed is not None:
+            self.constant = Tensor(fixed, ms.float32)
+            return
+        self.scaler = create_scaler(manager)
+        self.scale_value = self.scaler.scale_value
+        if isinstance(self.scaler, DynamicLossScaler):
+            self.counter = self.scaler.counter
+        if isinstance(optimizer, THOR):
+            optimizer.bind_loss_scale(self.scale_value)
+
+    def scale(self):
+        """The present scale, shape ``()``."""
+        return self.scale_value.reshape(()) if self.skips_overflow else self.constant
+
+    def unscale(self, gradients):
+        """Gradients divided by the present scale."""
+        return self.scaler.unscale(gradients)
+
+    def adjust(self, finite):
+        """Adapt a dynamic scale to whether the step was finite."""
+        return self.scaler.adjust(finite)
+
+
+def create_scaler(manager):
+    """MindSpore's scaler for a manager whose overflowing steps are skipped."""
+    if isinstance(manager, FixedLossScaleManager):
+        return StaticLossScaler(manager.get_loss_scale())
+    if isinstance(manager, DynamicLossScaleManager):
+        return DynamicLossScaler(manager.get_loss_scale(), manager.scale_factor, manager.scale_window)
+    raise TypeError(f"loss_scale_manager={manager!r}; must be None, a float, FixedLossScaleManager or "
+                    "DynamicLossScaleManager; use one of MindSpore's own")
+
+
+class GradientAccumulator(nn.Cell):
+    """Averages gradients, and measured factors with them, over micro-batches.
+
+    Args:
+        parameters: the optimizer's parameters.
+        steps: micro-batches of one update.
+    """
+
+    def __init__(self, parameters: ParameterTuple, steps: int):
+        super().__init__(auto_prefix=False)
+        self.steps = steps
+        self.sums = parameters.clone(prefix="accumulated", init="zeros")
+        self.seen = Parameter(Tensor(0, ms.int32), name="accumulated_micro_batches", requires_grad=False)
+
+    def add(self, gradients, indices):
+        """Add the gradients of parameters ``indices``; True, as a Tensor of shape ``()``, when the update is due."""
+        for place, index in enumerate(indices):
+            ops.assign_add(self.sums[index], gradients[place] / self.steps)
+        seen = self.seen + 1
+        ops.assign(self.seen, ops.floor_mod(seen, self.steps))
+        return ops.equal(seen, self.steps)
+
+    def take(self, indices):
+        """The averages of parameters ``indices``, resetting them."""
+        averages = ()
+        for index in indices:
+            averages = averages + (self.sums[index] + 0.0,)
+        for place, index in enumerate(indices):
+            ops.assign(self.sums[index], ops.depend(ops.zeros_like(self.sums[index]), averages[place]))
+        return averages
+
+
+class TwoGraphStep(nn.Cell):
+    """Runs the second-order graph where curvature is due and the stale graph elsewhere.
+
+    Called from Python it reads the global step and picks one of the two; each is compiled once. Embedded in
+    another graph (MindSpore's data sink) it branches inside that graph, so that neither the frequency nor the
+    length of a sink loses a step.
+    """
+
+    def __init__(self, second_order: nn.Cell, stale: nn.Cell, optimizer: THOR):
+        super().__init__(auto_prefix=False)
+        self.second_order = second_order
+        self.stale = stale
+        self.optimizer = optimizer
+
+    def __call__(self, *inputs, **keywords):
+        if int(self.optimizer.global_step.asnumpy()[0]) % self.optimizer.frequency == 0:
+            with self.optimizer.using_graph(SECOND_ORDER):
+                loss = self.second_order(*inputs, **keywords)
+            self.optimizer.report_rejected_blocks()
+            return loss
+        with self.optimizer.using_graph(STALE):
+            return self.stale(*inputs, **keywords)
+
+    def construct(self, *inputs):
+        if self.optimizer.refresh_due():
+            return self.second_order(*inputs)
+        return self.stale(*inputs)
+
+
+class StepGraph(nn.Cell):
+    """A graph of its own around a train cell somebody else wrote."""
+
+    def __init__(self, step: nn.Cell):
+        super().__init__(auto_prefix=False)
+        self.step = step
+
+    def construct(self, *inputs):
+        return self.step(*inputs)
+
+
+def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manager=None,
+                    accumulate_steps: int = 1) -> nn.Cell:
+    """Create the train step of a network for any optimizer; two graphs when it is THOR.
+
+    Args:
+        network: computes the loss from a batch, e.g. ``nn.WithLossCell(net, loss_fn)``.
+        optimizer: built on the network's trainable parameters.
+        loss_scale_manager: see :class:`LossScaling`.
+        accumulate_steps: calls averaged into one update. Default: 1.
+
+    Returns:
+        A cell: ``loss = step(*batch)``. Its parameters are the whole state of training.
+    """
+    check_int("accumulate_steps", accumulate_steps, 1, "use 1 to update at every call")
+    scaling = LossScaling(loss_scale_manager, optimizer)
+    accumulator = GradientAccumulator(optimizer.parameters, accumulate_steps) if accumulate_steps > 1 else None
+    second_order = TrainStep(network, optimizer, scaling, None, accumulator)
+    if not isinstance(optimizer, THOR):
+        return second_order.set_train()
+    stale = TrainStep(network, optimizer, scaling, optimizer.plain, accumulator)
+    return TwoGraphStep(second_order, stale, optimizer).set_train()
+
+
+def wrap_train_cell(step: nn.TrainOneStepCell, optimizer: THOR) -> nn.Cell:
+    """Give a train cell of the user's, whose construct calls ``self.optimizer(grads)``, its two graphs."""
+    if isinstance(step, nn.TrainOneStepWithLossScaleCell):
+        optimizer.bind_loss_scale(step.scale_sense)
+    return TwoGraphStep(StepGraph(step), StepGraph(step), optimizer).set_train()

@@ -74,7 +74,7 @@ def test_warmup_of_no_steps_changes_nothing():
 @pytest.mark.parametrize("call, message", [
     (lambda: schedules.constant(0, 1.0), "total_steps=0; must be an int >= 1"),
     (lambda: schedules.cosine(2.5, 1.0), "total_steps=2.5; must be an int >= 1"),
-    (lambda: schedules.thor_damping(5, 0, 1.0, 0.5), "steps_per_epoch=0; must be an int >= 1"),
+    (lambda: schedules.thor_damping(5, 0, 1.0, 0.5), "steps_per_epoch=0; must be > 0"),
     (lambda: schedules.thor_damping(5, 1, 1.0, 0), "rate=0; must be > 0"),
     (lambda: schedules.thor_learning_rate(5, 1, 1.0, 1.0, 0), "end_epoch=0; must be > 0"),
     (lambda: schedules.polynomial(5, 1.0, 0.0, power=-1), "power=-1; must be > 0"),

@@ -1,0 +1,166 @@
+"""Optimizers by configuration: THOR from this project, all others MindSpore's own.
+
+MindSpore's LAMB and LARS have no CPU kernels; on CPU the same formulas run from models.layerwise.
+"""
+from __future__ import annotations
+
+from typing import Callable
+
+import numpy as np
+from mindspore import Parameter, get_context, nn
+from mindspore.amp import DynamicLossScaleManager, FixedLossScaleManager, LossScaleManager
+
+from models import layerwise
+from models.config import Config, OptimizerConfig
+from models.config.errors import invalid
+from thor import THOR, schedules
+
+
+def learning_rate_array(config: Config, batches_per_epoch: int) -> np.ndarray:
+    """Learning rate of every optimizer step of the run.
+
+    Args:
+        config: the run; uses optimizer.learning_rate and train.
+        batches_per_epoch: batches of the training dataset; train.accumulate_steps of them make a step.
+
+    Returns:
+        float32 array (steps of the run,).
+    """
+    rate, epochs = config.optimizer.learning_rate, config.train.epochs
+    steps_per_epoch = batches_per_epoch / config.train.accumulate_steps
+    warmup_steps = round(rate.warmup_epochs * steps_per_epoch)
+    total = max(_run_steps(config, batches_per_epoch) - warmup_steps, 1)
+    # epochs count from the start of training, the schedule starts after the warm-up
+    end = (epochs if rate.end_epoch is None else rate.end_epoch) - rate.warmup_epochs
+    end_steps = max(round(end * steps_per_epoch), 1)
+    if rate.schedule == "thor":
+        halving = None if rate.decay_epochs is None else rate.decay_epochs - rate.warmup_epochs
+        values = schedules.thor_learning_rate(total, steps_per_epoch, rate.initial, rate.decay, end, halving)
+    elif rate.schedule == "cosine":
+        values = schedules.cosine(total, rate.initial, rate.final, end_steps)
+    elif rate.schedule == "polynomial":
+        values = schedules.polynomial(total, rate.initial, rate.final, rate.power, end_steps)
+    else:
+        values = schedules.constant(total, rate.initial)
+    return schedules.with_warmup(values, warmup_steps)
+
+
+def damping_array(config: Config, batches_per_epoch: int) -> np.ndarray:
+    """Damping of every optimizer step of the run; arguments and result as for ``learning_rate_array``."""
+    damping = config.optimizer.damping
+    steps_per_epoch = batches_per_epoch / config.train.accumulate_steps
+    total = _run_steps(config, batches_per_epoch)
+    if damping.schedule == "thor":
+        return schedules.thor_damping(total, steps_per_epoch, damping.initial, damping.decay)
+    if damping.schedule == "polynomial":
+        end = config.train.epochs if damping.end_epoch is None else damping.end_epoch
+        end_steps = max(round(end * steps_per_epoch), 1)
+        return schedules.polynomial(total, damping.initial, damping.final, damping.power, end_steps)
+    return schedules.constant(total, damping.initial)
+
+
+def create_optimizer(config: Config, network: nn.Cell, batches_per_epoch: int) -> nn.Optimizer:
+    """The optimizer ``config.optimizer.name`` asks for, over the trainable parameters of ``network``.
+
+    It expects gradients that are not scaled: the train step divides by the loss scale. THOR makes the layers
+    of ``network`` record curvature, in place; parameters stay the same.
+
+    Args:
+        config: the run.
+        network: images to logits.
+        batches_per_epoch: as for ``learning_rate_array``.
+    """
+    rate = learning_rate_array(config, batches_per_epoch)
+    if config.optimizer.name == "thor":
+        return _thor(config, network, rate, damping_array(config, batches_per_epoch))
+    return _BUILDERS[config.optimizer.name](config.optimizer, network, [float(value) for value in rate])
+
+
+def create_loss_scale_manager(config: Config) -> LossScaleManager | None:
+    """What scales the loss and skips the steps that overflow; None for a fixed scale of 1."""
+    scale = config.loss_scale
+    if scale.policy == "dynamic":
+        return DynamicLossScaleManager(scale.init, scale.factor, scale.window)
+    return None if scale.value == 1 else FixedLossScaleManager(scale.value, drop_overflow_update=True)
+
+
+def decays(optimizer: OptimizerConfig) -> Callable[[Parameter], bool]:
+    """Tells which parameters decay. Biases and gamma and beta of normalisation layers are those of rank 1."""
+    if optimizer.decay_filter == "no_bias_norm":
+        return lambda parameter: len(parameter.shape) > 1
+    return lambda parameter: True
+
+
+def _thor(config: Config, network: nn.Cell, rate: np.ndarray, damping: np.ndarray) -> nn.Optimizer:
+    options = config.optimizer
+    return THOR(network, rate, damping, options.momentum, options.weight_decay,
+                batch_size=config.data.batch_size, use_nesterov=options.nesterov,
+                decay_filter=decays(options), split_indices=None if options.split_indices is None else list(options.split_indices),
+                enable_clip_grad=options.clip, frequency=options.frequency, split_dim=options.split_dim,
+                running_average=options.running_average, pi_correction=options.pi_correction,
+                fold_bias=options.fold_bias, batchnorm_blocks=options.batchnorm_blocks)
+
+
+def _momentum(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
+    return nn.Momentum(_groups(options, network), rate, options.momentum, options.weight_decay,
+                       use_nesterov=options.nesterov)
+
+
+def _sgd(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
+    return nn.SGD(_groups(options, network), rate, options.momentum, weight_decay=options.weight_decay,
+                  nesterov=options.nesterov)
+
+
+def _adam(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
+    return nn.Adam(_groups(options, network), rate, options.beta1, options.beta2, **_epsilon(options, "eps"),
+                   use_nesterov=options.nesterov, weight_decay=options.weight_decay)
+
+
+def _adamw(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
+    return nn.AdamWeightDecay(_groups(options, network), rate, options.beta1, options.beta2,
+                              weight_decay=options.weight_decay, **_epsilon(options, "eps"))
+
+
+def _lamb(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
+    if get_context("device_target") == "CPU":
+        return layerwise.Lamb(network.trainable_params(), rate, options.beta1, options.beta2,
+                              weight_decay=options.weight_decay, decay_filter=decays(options),
+                              **_epsilon(options, "eps"))
+    return nn.Lamb(_groups(options, network), rate, options.beta1, options.beta2,
+                   weight_decay=options.weight_decay, **_epsilon(options, "eps"))
+
+
+def _lars(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
+    if get_context("device_target") == "CPU":
+        return layerwise.Lars(network.trainable_params(), rate, options.momentum, options.weight_decay,
+                              options.lars_coefficient, use_nesterov=options.nesterov,
+                              **_epsilon(options, "epsilon"))
+    return nn.LARS(_momentum(options, network, rate), coefficient=options.lars_coefficient,
+                   lars_filter=lambda parameter: len(parameter.shape) > 1, **_epsilon(options, "epsilon"))
+
+
+_BUILDERS = {"momentum": _momentum, "sgd": _sgd, "adam": _adam, "adamw": _adamw, "lamb": _lamb, "lars": _lars}
+
+
+def _epsilon(options: OptimizerConfig, name: str) -> dict[str, float]:
+    return {} if options.epsilon is None else {name: options.epsilon}
+
+
+def _run_steps(config: Config, batches_per_epoch: int) -> int:
+    batches = config.train.epochs * batches_per_epoch
+    if batches < config.train.accumulate_steps:
+        raise invalid("train.accumulate_steps", config.train.accumulate_steps, f"<= {batches}",
+                      "the run has no more batches than that")
+    return batches // config.train.accumulate_steps
+
+
+def _groups(options: OptimizerConfig, network: nn.Cell) -> list:
+    """Trainable parameters in their order, those that do not decay in a group of their own."""
+    parameters = network.trainable_params()
+    wanted = decays(options)
+    exempt = [parameter for parameter in parameters if not wanted(parameter)]
+    if options.weight_decay == 0 or not exempt:
+        return parameters
+    return [{"params": [parameter for parameter in parameters if wanted(parameter)]},
+            {"params": exempt, "weight_decay": 0.0},
+            {"order_params": parameters}]

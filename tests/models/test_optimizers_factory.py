@@ -1,0 +1,198 @@
+"""The optimizer factory: schedules in steps of the run, decay groups, and one step of every optimizer."""
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import nn
+from mindspore.amp import DynamicLossScaleManager, FixedLossScaleManager
+
+from models import layerwise
+from models.config import load_config
+from models.optimizers import (create_loss_scale_manager, create_optimizer, damping_array,
+                               learning_rate_array)
+from thor import THOR
+from thor.train import make_train_step
+
+
+def configure(**overrides):
+    words = [f"--{name.replace('__', '.')}={value}" for name, value in overrides.items()]
+    return load_config(None, words)
+
+
+def test_thor_schedule_covers_the_run():
+    config = configure(train__epochs=4, optimizer__learning_rate="{schedule: thor, initial: 0.1, decay: 2, "
+                                                                 "end_epoch: 8, decay_epochs: 2}")
+    rate = learning_rate_array(config, 5)
+    assert rate.shape == (20,) and rate.dtype == np.float32
+    assert rate[0] == np.float32(0.1 * (1 - 0.2 / 8) ** 2)
+    assert rate[9] == np.float32(0.05 * 0.75 ** 2)
+    assert rate[19] == np.float32(0.025 * 0.5 ** 2)
+
+
+def test_epochs_of_a_schedule_count_from_the_start_of_training():
+    config = configure(train__epochs=4, optimizer__learning_rate="{schedule: cosine, initial: 1, final: 0.2, "
+                                                                 "end_epoch: 3, warmup_epochs: 1}")
+    rate = learning_rate_array(config, 2)
+    np.testing.assert_allclose(rate, [0.5, 1, 1, 0.2 + 0.4 * (1 + math.cos(math.pi / 4)), 0.6,
+                                      0.2 + 0.4 * (1 + math.cos(3 * math.pi / 4)), 0.2, 0.2], rtol=1e-6)
+
+
+def test_polynomial_and_constant_rates():
+    config = configure(train__epochs=2, optimizer__learning_rate="{schedule: polynomial, initial: 1, "
+                                                                 "power: 2}")
+    np.testing.assert_array_equal(learning_rate_array(config, 2), np.float32([1, 0.5625, 0.25, 0.0625]))
+    config = configure(train__epochs=2, optimizer__learning_rate="{schedule: constant, initial: 0.3}")
+    np.testing.assert_array_equal(learning_rate_array(config, 2), np.full(4, 0.3, np.float32))
+
+
+def test_damping_schedules():
+    config = configure(train__epochs=20, optimizer__damping="{schedule: thor, initial: 0.03, decay: 0.5}")
+    damping = damping_array(config, 3)
+    assert damping.shape == (60,)
+    assert (damping[29], damping[59]) == (np.float32(0.015), np.float32(0.0075))
+    config = configure(train__epochs=2, optimizer__damping="{schedule: polynomial, initial: 1, final: 0.2, "
+                                                           "end_epoch: 1}")
+    np.testing.assert_allclose(damping_array(config, 2), [1, 0.6, 0.2, 0.2], rtol=1e-6)
+    config = configure(train__epochs=1, optimizer__damping="{initial: 0.2}")
+    np.testing.assert_array_equal(damping_array(config, 3), np.full(3, 0.2, np.float32))
+
+
+def test_micro_batches_make_fewer_steps_and_their_remainder_goes_on_in_the_next_epoch():
+    config = configure(train__epochs=4, train__accumulate_steps=2)
+    assert learning_rate_array(config, 5).shape == damping_array(config, 5).shape == (10,)
+    config = configure(train__epochs=2, train__accumulate_steps=11)
+    with pytest.raises(ValueError, match="^train.accumulate_steps=11; must be <= 10; "):
+        learning_rate_array(config, 5)
+
+
+class Net(nn.Cell):
+    """A convolution with bias, a normalisation and a dense layer: (N, 1, 4, 4) to (N, 3)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, has_bias=True)
+        self.norm = nn.BatchNorm2d(4)
+        self.flatten = nn.Flatten()
+        self.fc = nn.Dense(64, 3)
+
+    def construct(self, x):
+        return self.fc(self.flatten(self.norm(self.conv(x))))
+
+
+@pytest.mark.parametrize("name, kind", [("thor", THOR), ("momentum", nn.Momentum), ("sgd", nn.SGD),
+                                        ("adam", nn.Adam), ("adamw", nn.AdamWeightDecay),
+                                        ("lars", layerwise.Lars), ("lamb", layerwise.Lamb)])
+def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
+    ms.set_seed(1)
+    initial = 1.0 if name == "lars" else 0.02
+    config = configure(optimizer__name=name, optimizer__weight_decay="5e-4", optimizer__frequency=2,
+                       optimizer__decay_filter="no_bias_norm", optimizer__damping__initial=0.1,
+                       optimizer__learning_rate=f"{{schedule: constant, initial: {initial}}}",
+                       data__batch_size=8, train__epochs=2, loss_scale__value=16)
+    net = Net()
+    optimizer = create_optimizer(config, net, 6)
+    assert type(optimizer) is kind
+    step = make_train_step(nn.WithLossCell(net, nn.CrossEntropyLoss()), optimizer,
+                           create_loss_scale_manager(config))
+    rng = np.random.default_rng(0)
+    images = ms.Tensor(rng.standard_normal((8, 1, 4, 4)), ms.float32)
+    labels = ms.Tensor(rng.integers(0, 3, 8), ms.int32)
+    losses = [float(step(images, labels).asnumpy()) for _ in range(12)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert int(optimizer.global_step.asnumpy()[0]) == 12
+
+
+@pytest.mark.parametrize("name", ["thor", "momentum", "sgd", "adam", "adamw", "lars", "lamb"])
+def test_biases_and_normalisation_do_not_decay_under_no_bias_norm(name):
+    config = configure(optimizer__name=name, optimizer__weight_decay=0.5,
+                       optimizer__decay_filter="no_bias_norm",
+                       optimizer__learning_rate="{schedule: constant, initial: 0.1}")
+    net = Net()
+    net.norm.gamma.set_data(ms.Tensor(np.full(4, 2.0), ms.float32))
+    optimizer = create_optimizer(config, net, 4)
+    before = {p.name: p.asnumpy().copy() for p in net.trainable_params()}
+    optimizer(tuple(ms.ops.zeros_like(p) for p in optimizer.parameters))
+    changed = {name for name in before
+               if not np.array_equal(before[name], net.parameters_dict()[name].asnumpy())}
+    assert changed == {"conv.weight", "fc.weight"}
+
+
+def test_published_options_reach_thor():
+    config = configure(optimizer__split_indices="[0]", optimizer__split_dim=32, optimizer__frequency=7,
+                       optimizer__clip="true", optimizer__damping__initial=0.25)
+    optimizer = create_optimizer(config, Net(), 4)
+    assert optimizer.get_frequency() == 7
+    assert optimizer.enable_clip_grad is True
+    assert optimizer.split_indices == (0,)
+    assert float(optimizer.damping(optimizer.global_step).asnumpy()) == 0.25
+
+
+def test_loss_scale_managers():
+    assert create_loss_scale_manager(configure()) is None
+    fixed = create_loss_scale_manager(configure(loss_scale__value=128))
+    assert isinstance(fixed, FixedLossScaleManager)
+    assert (fixed.get_loss_scale(), fixed.get_drop_overflow_update()) == (128, True)
+    config = configure(loss_scale="{policy: dynamic, init: 64, factor: 4, window: 9}")
+    dynamic = create_loss_scale_manager(config)
+    assert isinstance(dynamic, DynamicLossScaleManager)
+    cell = dynamic.get_update_cell()
+    assert (dynamic.get_loss_scale(), cell.scale_factor, cell.scale_window) == (64, 4, 9)
+
+
+def test_a_config_can_be_changed_by_one_key():
+    config = configure(optimizer__name="thor")
+    other = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, name="adam"))
+    assert type(create_optimizer(other, Net(), 2)) is nn.Adam
+
+
+def two_gradients():
+    rng = np.random.default_rng(3)
+    weights = {"w": rng.standard_normal((3, 4)).astype(np.float32), "b": np.zeros(3, np.float32)}
+    gradients = [{name: rng.standard_normal(w.shape).astype(np.float32) for name, w in weights.items()}
+                 for _ in range(2)]
+    parameters = [ms.Parameter(ms.Tensor(w), name=name) for name, w in weights.items()]
+    return {name: w.astype(np.float64) for name, w in weights.items()}, gradients, parameters
+
+
+def assert_follows(optimizer, gradients, parameters, expected):
+    for gradient in gradients:
+        optimizer(tuple(ms.Tensor(gradient[p.name]) for p in parameters))
+    for parameter in parameters:
+        np.testing.assert_allclose(parameter.asnumpy(), expected[parameter.name], rtol=2e-6, atol=1e-7)
+
+
+def test_lamb_follows_its_paper():
+    weights, gradients, parameters = two_gradients()
+    moments = {name: (0.0, 0.0) for name in weights}
+    for t, gradient in enumerate(gradients, 1):
+        for name, g in gradient.items():
+            first = 0.9 * moments[name][0] + 0.1 * g.astype(np.float64)
+            second = 0.99 * moments[name][1] + 0.01 * g.astype(np.float64) ** 2
+            moments[name] = first, second
+            r = first / (1 - 0.9 ** t) / (np.sqrt(second / (1 - 0.99 ** t)) + 1e-6)
+            r = r + (0.1 * weights[name] if name == "w" else 0.0)
+            size = np.linalg.norm(weights[name])
+            ratio = size / np.linalg.norm(r) if size else 1.0
+            weights[name] = weights[name] - (0.2, 0.1)[t - 1] * ratio * r
+    optimizer = layerwise.Lamb(parameters, [0.2, 0.1], 0.9, 0.99, weight_decay=0.1,
+                               decay_filter=lambda p: p.name == "w")
+    assert_follows(optimizer, gradients, parameters, weights)
+
+
+def test_lars_follows_its_paper():
+    weights, gradients, parameters = two_gradients()
+    speed = {name: 0.0 for name in weights}
+    for t, gradient in enumerate(gradients):
+        for name, g in gradient.items():
+            u = g.astype(np.float64)
+            if name == "w":
+                size = np.linalg.norm(weights[name])
+                u = 0.01 * size / (np.linalg.norm(u) + 0.1 * size + 1e-5) * (u + 0.1 * weights[name])
+            speed[name] = 0.9 * speed[name] + u
+            weights[name] = weights[name] - (0.2, 0.1)[t] * speed[name]
+    optimizer = layerwise.Lars(parameters, [0.2, 0.1], 0.9, weight_decay=0.1, coefficient=0.01)
+    assert_follows(optimizer, gradients, parameters, weights)

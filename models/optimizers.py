@@ -95,7 +95,7 @@ def _thor(config: Config, network: nn.Cell, rate: np.ndarray, damping: np.ndarra
     options = config.optimizer
     return THOR(network, rate, damping, options.momentum, options.weight_decay,
                 batch_size=config.data.batch_size, use_nesterov=options.nesterov,
-                decay_filter=decays(options), split_indices=None if options.split_indices is None else list(options.split_indices),
+                decay_filter=decays(options), split_indices=options.split_indices,
                 enable_clip_grad=options.clip, frequency=options.frequency, split_dim=options.split_dim,
                 running_average=options.running_average, pi_correction=options.pi_correction,
                 fold_bias=options.fold_bias, batchnorm_blocks=options.batchnorm_blocks)

@@ -1,0 +1,110 @@
+# Sourced by the other scripts: checks of arguments, and the virtual environment they run in.
+#
+#   PYTHON  Python 3.10 or 3.11 to build the environment with; found on PATH when not set
+#   VENV    folder of the environment; .venv in the repository when not set
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+VENV="${VENV:-$ROOT/.venv}"
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+# usage_error TEXT: the usage of the calling script, for a wrong number of arguments
+usage_error() {
+    echo "$1" >&2
+    exit 1
+}
+
+# require_file NAME PATH, require_directory NAME PATH
+require_file() {
+    [ -f "$2" ] || fail "$1=$2 is not a file"
+}
+
+require_directory() {
+    [ -d "$2" ] || fail "$1=$2 is not a directory"
+}
+
+absolute() {
+    realpath -- "$1"
+}
+
+python_version() {
+    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true
+}
+
+is_supported() {
+    [ "$1" = 3.10 ] || [ "$1" = 3.11 ]
+}
+
+# find_python: sets BASE_PYTHON
+find_python() {
+    local candidate version
+    if [ -n "${PYTHON:-}" ]; then
+        version="$(python_version "$PYTHON")"
+        [ -n "$version" ] || fail "PYTHON=$PYTHON does not run; set PYTHON to Python 3.10 or 3.11"
+        is_supported "$version" || fail "PYTHON=$PYTHON is Python $version; set PYTHON to Python 3.10 or 3.11"
+        BASE_PYTHON="$PYTHON"
+        return
+    fi
+    for candidate in python3.11 python3.10 python3 python; do
+        if is_supported "$(python_version "$candidate")"; then
+            BASE_PYTHON="$candidate"
+            return
+        fi
+    done
+    fail "no Python 3.10 or 3.11 on PATH; install one, or set PYTHON to it"
+}
+
+# What the environment was made from; a change of it makes the environment out of date.
+fingerprint() {
+    cksum <"$ROOT/setup.py"
+    echo "$ROOT"
+}
+
+is_ready() {
+    is_supported "$(python_version "$VENV/bin/python")" &&
+        [ "$(cat "$VENV/.ready-$1" 2>/dev/null)" = "$(fingerprint)" ]
+}
+
+# set_up EXTRAS: makes $VENV hold this package with "zoo" or "zoo,test", unless it already does
+set_up() {
+    is_ready "$1" && return
+    find_python
+    mkdir -p "$(dirname "$VENV")"
+    exec 9>"$VENV.lock"
+    if command -v flock >/dev/null; then
+        flock 9 # another set-up may be under way
+    fi
+    if ! is_ready "$1"; then
+        install_environment "$1"
+    fi
+    exec 9>&-
+}
+
+install_environment() {
+    local wanted log="$VENV/install.log"
+    wanted="$(python_version "$BASE_PYTHON")"
+    echo "setting up $VENV with Python $wanted; this is done once and takes a few minutes" >&2
+    if [ "$(python_version "$VENV/bin/python")" != "$wanted" ]; then
+        "$BASE_PYTHON" -m venv --clear "$VENV" >&2 9>&- ||
+            fail "$BASE_PYTHON cannot make a virtual environment; on Debian apt-get install python3-venv"
+    fi
+    rm -f "$VENV"/.ready-*
+    (
+        cd "$ROOT"
+        "$VENV/bin/python" -m pip install --quiet --no-input --editable ".[$1]"
+    ) >"$log" 2>&1 9>&- || {
+        cat "$log" >&2
+        fail "pip could not install the package; its messages are above and in $log"
+    }
+    fingerprint >"$VENV/.ready-zoo"
+    fingerprint >"$VENV/.ready-$1"
+}
+
+# run_module MODULE ARGUMENT...: the last command of a script
+run_module() {
+    cd "$ROOT"
+    exec "$VENV/bin/python" -m "$@"
+}

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Train on one device. Without arguments: a ResNet on scikit-learn's digits, on the CPU.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+USAGE="usage: bash run_standalone_train.sh [--key value ...]
+       bash run_standalone_train.sh DATASET_PATH CONFIG_PATH [--key value ...]
+DATASET_PATH is a directory, or none for a dataset that needs no files (digits).
+Any key of the configuration can be set, such as --optimizer.frequency 50."
+
+CONFIG_PATH="$ROOT/configs/resnet/resnet18_digits.yaml"
+case "${1:---}" in
+-h | --help)
+    echo "$USAGE"
+    exit 0
+    ;;
+--*) ;;
+*)
+    if [ $# -lt 2 ] || [[ "$2" == --* ]]; then
+        usage_error "$USAGE"
+    fi
+    DATASET_PATH="$1"
+    require_file CONFIG_PATH "$2"
+    CONFIG_PATH="$(absolute "$2")"
+    shift 2
+    if [ "$DATASET_PATH" != none ]; then
+        require_directory DATASET_PATH "$DATASET_PATH"
+        set -- --data.path "$(absolute "$DATASET_PATH")" "$@"
+    fi
+    ;;
+esac
+
+set_up zoo
+run_module models.train --config "$CONFIG_PATH" "$@"

@@ -1,0 +1,179 @@
+"""The shell scripts: arguments, paths, and the environment they make, with a stand-in for Python."""
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STAND_IN = """#!/usr/bin/env bash
+# Answers for Python VERSION and writes down what it is asked to run.
+case "$1 $2" in
+"-c import"*) echo VERSION ;;
+"-m venv") mkdir -p "${@: -1}/bin" && cp "$0" "${@: -1}/bin/python" && echo "venv" >>LOG ;;
+"-m pip") echo "pip ${@: -1}" >>LOG; [ ! -e LOG.fail ] || { echo "no such package"; exit 1; } ;;
+*) echo "$PWD: $*" >>LOG ;;
+esac
+"""
+
+
+def stand_in(folder, version="3.11"):
+    path = folder / f"python{version}"
+    path.write_text(STAND_IN.replace("VERSION", version).replace("LOG", str(folder / "log")))
+    path.chmod(0o755)
+    return path
+
+
+def run(script, *arguments, cwd=ROOT, **variables):
+    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
+    return subprocess.run(["bash", str(ROOT / "scripts" / script), *map(str, arguments)], cwd=cwd,
+                          env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    """Variables that send set-up into a folder of its own, and that folder."""
+    return {"PYTHON": stand_in(tmp_path), "VENV": tmp_path / "venv"}
+
+
+def log(sandbox):
+    return (sandbox["VENV"].parent / "log").read_text().splitlines()
+
+
+@pytest.mark.parametrize("script, arguments", [
+    ("run_standalone_train.sh", ["data"]),
+    ("run_standalone_train.sh", ["data", "--seed", "1"]),
+    ("run_eval.sh", []),
+    ("run_eval.sh", ["data", "checkpoint"]),
+    ("run_eval.sh", ["data", "checkpoint", "--seed", "1"]),
+])
+def test_wrong_number_of_arguments_shows_the_usage(script, arguments, sandbox):
+    result = run(script, *arguments, **sandbox)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"usage: bash {script} ")
+    assert result.stdout == ""
+    assert not sandbox["VENV"].exists()
+
+
+@pytest.mark.parametrize("script", ["run_standalone_train.sh", "run_eval.sh"])
+def test_help_goes_to_standard_output(script, sandbox):
+    result = run(script, "--help", **sandbox)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"usage: bash {script} ")
+
+
+@pytest.mark.parametrize("script, arguments, expected", [
+    ("run_standalone_train.sh", ["no", "setup.py"], "error: DATASET_PATH=no is not a directory\n"),
+    ("run_standalone_train.sh", ["setup.py", "setup.py"],
+     "error: DATASET_PATH=setup.py is not a directory\n"),
+    ("run_standalone_train.sh", ["models", "no.yaml"], "error: CONFIG_PATH=no.yaml is not a file\n"),
+    ("run_eval.sh", ["no", "setup.py", "setup.py"], "error: DATASET_PATH=no is not a directory\n"),
+    ("run_eval.sh", ["none", "no.ckpt", "setup.py"], "error: CHECKPOINT_PATH=no.ckpt is not a file\n"),
+    ("run_eval.sh", ["models", "setup.py", "models"], "error: CONFIG_PATH=models is not a file\n"),
+])
+def test_missing_paths_are_named(script, arguments, expected, sandbox):
+    result = run(script, *arguments, **sandbox)
+    assert (result.returncode, result.stderr, result.stdout) == (1, expected, "")
+    assert not sandbox["VENV"].exists()
+
+
+def test_without_arguments_the_digits_run_starts_from_the_repository(sandbox, tmp_path):
+    result = run("run_standalone_train.sh", cwd=tmp_path, **sandbox)
+    assert (result.returncode, result.stdout) == (0, "")
+    assert result.stderr.startswith(f"setting up {sandbox['VENV']} with Python 3.11")
+    assert log(sandbox) == ["venv", "pip .[zoo]",
+                            f"{ROOT}: -m models.train --config {ROOT}/configs/resnet/resnet18_digits.yaml"]
+
+
+def test_overrides_alone_change_the_digits_run(sandbox):
+    run("run_standalone_train.sh", "--optimizer.frequency", "5", "--seed=2", **sandbox)
+    assert log(sandbox)[-1].endswith("resnet18_digits.yaml --optimizer.frequency 5 --seed=2")
+
+
+def test_paths_become_absolute_and_overrides_follow(sandbox, tmp_path):
+    (tmp_path / "my data").mkdir()
+    (tmp_path / "run.yaml").write_text("seed: 1\n")
+    run("run_standalone_train.sh", "my data", "run.yaml", "--seed", "3", cwd=tmp_path, **sandbox)
+    assert log(sandbox)[-1] == (f"{ROOT}: -m models.train --config {tmp_path}/run.yaml "
+                                f"--data.path {tmp_path}/my data --seed 3")
+    run("run_standalone_train.sh", "none", "run.yaml", cwd=tmp_path, **sandbox)
+    assert log(sandbox)[-1] == f"{ROOT}: -m models.train --config {tmp_path}/run.yaml"
+
+
+def test_evaluation_gets_its_three_paths(sandbox, tmp_path):
+    (tmp_path / "a.ckpt").write_text("")
+    (tmp_path / "run.yaml").write_text("")
+    run("run_eval.sh", ".", "a.ckpt", "run.yaml", "--data.workers", "1", cwd=tmp_path, **sandbox)
+    assert log(sandbox)[-1] == (f"{ROOT}: -m models.evaluate --config {tmp_path}/run.yaml --checkpoint "
+                                f"{tmp_path}/a.ckpt --data.path {tmp_path} --data.workers 1")
+
+
+def test_the_environment_is_made_once_and_used_again_in_silence(sandbox):
+    run("run_tests.sh", "-k", "x", **sandbox)
+    assert log(sandbox) == ["venv", "pip .[zoo,test]", f"{ROOT}: -m pytest -q -k x"]
+    for script in ("run_tests.sh", "run_standalone_train.sh"):
+        result = run(script, **sandbox)
+        assert (result.returncode, result.stderr, result.stdout) == (0, "", "")
+    assert [line for line in log(sandbox) if line.startswith(("venv", "pip"))] == ["venv", "pip .[zoo,test]"]
+
+
+def test_more_extras_are_added_to_the_same_environment(sandbox):
+    run("run_standalone_train.sh", **sandbox)
+    run("run_tests.sh", **sandbox)
+    assert [line for line in log(sandbox) if line.startswith(("venv", "pip"))] == [
+        "venv", "pip .[zoo]", "pip .[zoo,test]"]
+
+
+def test_an_environment_of_another_python_is_made_anew(sandbox, tmp_path):
+    run("run_standalone_train.sh", **sandbox)
+    (sandbox["VENV"] / ".ready-zoo").unlink()
+    sandbox["PYTHON"] = stand_in(tmp_path, "3.10")
+    run("run_standalone_train.sh", **sandbox)
+    assert log(sandbox)[3:5] == ["venv", "pip .[zoo]"]
+
+
+@pytest.mark.parametrize("version, expected", [
+    ("3.9", "error: PYTHON={python} is Python 3.9; set PYTHON to Python 3.10 or 3.11\n"),
+    ("3.12", "error: PYTHON={python} is Python 3.12; set PYTHON to Python 3.10 or 3.11\n")])
+def test_a_wrong_python_is_refused(version, expected, tmp_path):
+    python = stand_in(tmp_path, version)
+    result = run("run_standalone_train.sh", PYTHON=python, VENV=tmp_path / "venv")
+    assert (result.returncode, result.stderr) == (1, expected.replace("{python}", str(python)))
+
+
+def test_a_python_that_does_not_run_is_refused(tmp_path):
+    result = run("run_tests.sh", PYTHON="/no/python", VENV=tmp_path / "venv")
+    assert result.returncode == 1
+    assert result.stderr == "error: PYTHON=/no/python does not run; set PYTHON to Python 3.10 or 3.11\n"
+
+
+def test_no_python_at_all_is_refused(tmp_path):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("bash", "dirname", "cat", "cksum", "mkdir", "realpath"):
+        (tools / tool).symlink_to(subprocess.check_output(["which", tool], text=True).strip())
+    stand_in(tools, "3.12").rename(tools / "python3")
+    result = run("run_tests.sh", PYTHON="", PATH=tools, VENV=tmp_path / "venv")
+    assert result.returncode == 1
+    assert result.stderr == "error: no Python 3.10 or 3.11 on PATH; install one, or set PYTHON to it\n"
+
+
+def test_a_failed_installation_shows_pips_words_and_is_tried_again(sandbox, tmp_path):
+    (tmp_path / "log.fail").touch()
+    result = run("run_standalone_train.sh", **sandbox)
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    assert lines[1] == "no such package"
+    assert lines[2].startswith("error: pip could not install the package; ")
+    (tmp_path / "log.fail").unlink()
+    assert run("run_standalone_train.sh", **sandbox).returncode == 0
+    assert log(sandbox)[:3] == ["venv", "pip .[zoo]", "pip .[zoo]"]
+
+
+def test_ci_runs_the_tests(sandbox):
+    result = subprocess.run(["bash", str(ROOT / ".ci" / "run")], cwd="/", capture_output=True, text=True,
+                            env={**os.environ, **{k: str(v) for k, v in sandbox.items()}}, check=False)
+    assert result.returncode == 0
+    assert log(sandbox)[-1] == f"{ROOT}: -m pytest -q"

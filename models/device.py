@@ -1,0 +1,105 @@
+"""The device, the mode, and the instruction set oneDNN may use on CPU.
+
+On processors with AVX-512 MindSpore's CPU convolution gets a reference kernel from oneDNN, whatever AVX-512 level it
+is given, for every convolution but the 1x1 of stride 1. Limited to AVX2 it gets a fast one, but so do matrix
+products, which AVX-512 would make faster. Measured with MindSpore 2.10 on 2 cores of a Xeon with AVX-512 and AMX,
+batch 16, forward, milliseconds, best of 5; the AVX-512 column is the best of the default, AVX512_CORE and
+AVX512_CORE_AMX:
+
+| operator                              | AVX-512 | AVX2 | AVX2_VNNI |
+|---------------------------------------|---------|------|-----------|
+| convolution 3x3, 64 to 64, 32x32      |    1243 |   14 |        23 |
+| the same, stride 2                    |     326 |  6.5 |       6.7 |
+| convolution 3x3, 512 to 512, 4x4      |     789 |    9 |        18 |
+| convolution 7x7 stride 2, 3 to 64     |     533 |  5.9 |       6.2 |
+| convolution 5x5, 1 to 6, 28x28        |      12 |  0.5 |       0.8 |
+| depthwise 3x3, 64 channels, 32x32     |      78 |  5.1 |       5.2 |
+| convolution 1x1 stride 2, 256 to 512  |     262 |  4.8 |       4.0 |
+| convolution 1x1 stride 1, 64 to 256   |     5.8 |  7.3 |       7.2 |
+| matrix product 2048x2048              |      60 |  112 |       217 |
+| 64 matrix products 128x128            |     2.0 |  3.5 |       3.5 |
+
+AVX2 and AVX2_VNNI differ by noise (the machine was shared); ONEDNN_CPU_ISA_HINTS=PREFER_YMM does not help. So:
+AVX2 for networks with such a convolution, nothing for all others. oneDNN reads the setting at the first operator it
+runs in a process, a matrix product or a convolution, and never again.
+"""
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn
+
+logger = logging.getLogger("models")
+
+VARIABLE = "ONEDNN_MAX_CPU_ISA"
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Conv1dTranspose, nn.Conv2dTranspose, nn.Conv3dTranspose)
+
+
+def prepare(device_config: Any) -> None:
+    """Choose device and mode for the process; before the network is built.
+
+    Args:
+        device_config: has target (CPU, GPU, Ascend), device_id and mode (graph, pynative).
+
+    Raises:
+        ValueError: this MindSpore cannot use the target; in one line.
+    """
+    ms.set_context(mode=ms.GRAPH_MODE if device_config.mode == "graph" else ms.PYNATIVE_MODE)
+    if device_config.target == "CPU" == ms.get_context("device_target"):
+        return  # set_device refuses once an operator has run, even when nothing would change
+    try:
+        ms.set_device(device_config.target, None if device_config.target == "CPU" else device_config.device_id)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).split(". ")[0].splitlines()[0]
+        raise ValueError(f"device.target={device_config.target}; this MindSpore cannot use it ({reason}); "
+                         f"set device.target to CPU or install MindSpore for {device_config.target}") from None
+
+
+def limit_isa(device_config: Any, network: nn.Cell) -> str:
+    """Set ONEDNN_MAX_CPU_ISA if ``network`` needs it; before the first operator runs. See the module for why.
+
+    ``device_config.convolution_isa`` decides: off leaves the environment alone, a oneDNN name is set as it is, auto
+    sets AVX2 if the target is CPU, the processor has AVX-512, the network has a convolution other than 1x1 of
+    stride 1, and the variable is not set already.
+
+    Returns:
+        One line that says what was set or kept and why, "" if there is nothing to say; also logged.
+    """
+    wanted, present = device_config.convolution_isa, os.environ.get(VARIABLE)
+    if device_config.target != "CPU" or wanted == "off":
+        return ""
+    if wanted != "auto":
+        os.environ[VARIABLE] = wanted
+        line = f"{VARIABLE}={wanted}, as device.convolution_isa says"
+    elif present is not None:
+        line = f"{VARIABLE}={present} kept from the environment"
+    elif has_avx512() and has_slow_convolution(network):
+        os.environ[VARIABLE] = "AVX2"
+        line = (f"{VARIABLE}=AVX2: this network convolves, which MindSpore does far slower with AVX-512 "
+                f"(device.convolution_isa changes it)")
+    else:
+        return ""
+    logger.info(line)
+    return line
+
+
+def has_avx512(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Whether the processor has AVX-512; False where the system does not tell."""
+    try:
+        return " avx512f" in Path(cpuinfo).read_text()
+    except OSError:
+        return False
+
+
+def has_slow_convolution(network: nn.Cell) -> bool:
+    """Whether a cell of ``network`` is a convolution other than 1x1 of stride 1."""
+    cells = (cell for _, cell in network.cells_and_names() if isinstance(cell, CONVOLUTIONS))
+    return any(set(_flat(cell.kernel_size)) != {1} or set(_flat(cell.stride)) != {1} for cell in cells)
+
+
+def _flat(size: Any) -> tuple[int, ...]:
+    return tuple(size) if isinstance(size, (tuple, list)) else (size,)

@@ -1,0 +1,62 @@
+"""What the entries share: arguments, and errors as one line on stderr. Does not import MindSpore."""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from typing import Callable, Iterator, Sequence
+
+from models.config import Config, ConfigError, UsageError, load_config
+
+
+class LoadError(Exception):
+    """Something the run needs (data, network, checkpoint, device) cannot be had; told in one line."""
+
+
+def parser(program: str, description: str) -> argparse.ArgumentParser:
+    """A parser that knows --config; every other option is left to the configuration."""
+    made = argparse.ArgumentParser(
+        prog=program, description=description, allow_abbrev=False,
+        usage=f"{program} --config FILE [options] [--section.key value ...]",
+        epilog="Any key of the configuration can be set, such as --optimizer.frequency 50; values are YAML.")
+    made.add_argument("--config", required=True, metavar="FILE", help="YAML file, see configs/")
+    return made
+
+
+def parse(made: argparse.ArgumentParser, words: Sequence[str] | None) -> tuple[argparse.Namespace, Config]:
+    """Known options, and the configuration with all others as overrides; status 2 on wrong usage."""
+    known, overrides = made.parse_known_args(words)
+    try:
+        return known, load_config(known.config, overrides)
+    except UsageError as error:
+        made.error(str(error))
+
+
+def run(entry: Callable[[], None]) -> int:
+    """Run ``entry`` and give the exit status. Expected errors are one line on stderr, others a traceback."""
+    try:
+        entry()
+    except (ConfigError, LoadError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Turn what goes wrong while a run is set up into a LoadError."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise LoadError(one_line(error)) from error
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of the message that says something, or the error's type."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line.strip("- ")), type(error).__name__)

@@ -1,0 +1,103 @@
+"""From a configuration to everything a run needs: data, network, loss, optimizer, train step, Model."""
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import mindspore as ms
+from mindspore import Model, nn
+from mindspore.dataset import Dataset
+from mindspore.train import Loss, TopKCategoricalAccuracy
+
+from models import device
+from models.config import Config
+from models.config.errors import invalid
+from models.data import create_dataset
+from models.losses import create_loss
+from models.optimizers import create_loss_scale_manager, create_optimizer
+from models.registry import create_network
+from thor.convert import mixed_precision_network
+from thor.sink import SinkModel
+from thor.train import make_train_step
+
+logger = logging.getLogger("models")
+
+
+@dataclasses.dataclass
+class Session:
+    """A training run before its first step.
+
+    Attributes:
+        config: the resolved configuration.
+        network: images to logits.
+        optimizer: over the trainable parameters of ``network``.
+        step: ``loss = step(images, labels)``; its parameters are the whole state of training.
+        model: MindSpore's Model around ``step``, with evaluation.
+        train_set: training batches.
+        eval_set: batches of held-out images.
+    """
+
+    config: Config
+    network: nn.Cell
+    optimizer: nn.Optimizer
+    step: nn.Cell
+    model: Model
+    train_set: Dataset
+    eval_set: Dataset
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches an epoch, the last partial one not counted."""
+        return self.train_set.get_dataset_size()
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss and accuracies on the held-out images."""
+        return self.model.eval(self.eval_set, dataset_sink_mode=False)
+
+
+def create_session(config: Config) -> Session:
+    """Set up device, data, network and optimizer for training.
+
+    Raises:
+        ConfigError: the configuration asks for more devices than this process is.
+        OSError, ValueError, RuntimeError: the dataset or the device cannot be used.
+    """
+    network = prepare_network(config)
+    train_set = create_dataset(config.data, train=True, seed=config.seed)
+    eval_set = create_dataset(config.data, train=False, seed=config.seed)
+    optimizer = create_optimizer(config, network, train_set.get_dataset_size())
+    loss = create_loss(config.loss)
+    mixed = mixed_precision_network(network, loss, optimizer, config.train.amp_level,
+                                    config.train.keep_batchnorm_fp32)
+    step = make_train_step(mixed, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
+    model = SinkModel(step, **evaluation(config, network, loss))
+    return Session(config, network, optimizer, step, model, train_set, eval_set)
+
+
+def create_evaluation(config: Config) -> tuple[nn.Cell, Model, Dataset]:
+    """Network, Model and held-out images for evaluation alone; errors as for ``create_session``."""
+    network = prepare_network(config)
+    loss = create_loss(config.loss)
+    eval_set = create_dataset(config.data, train=False, seed=config.seed)
+    return network, Model(network, **evaluation(config, network, loss)), eval_set
+
+
+def prepare_network(config: Config) -> nn.Cell:
+    """Choose the device, seed everything, and build the network before any operator runs."""
+    if config.parallel.device_num != 1:
+        raise invalid("parallel.device_num", config.parallel.device_num, "1 where one process trains",
+                      "use a configuration for one device (..._1p.yaml) or set it to 1")
+    device.prepare(config.device)
+    ms.set_seed(config.seed)
+    network = create_network(config.model, config.data)
+    device.limit_isa(config.device, network)
+    return network
+
+
+def evaluation(config: Config, network: nn.Cell, loss: nn.Cell) -> dict:
+    """The arguments of Model that make it evaluate loss, top-1 and, from five classes on, top-5 accuracy."""
+    metrics = {"loss": Loss(), "top_1_accuracy": TopKCategoricalAccuracy(1)}
+    if config.model.num_classes >= 5:
+        metrics["top_5_accuracy"] = TopKCategoricalAccuracy(5)
+    network = nn.WithEvalCell(network, loss, add_cast_fp32=config.train.amp_level in ("O2", "O3", "auto"))
+    return {"eval_network": network, "eval_indexes": [0, 1, 2], "metrics": metrics}

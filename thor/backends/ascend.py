@@ -10,7 +10,6 @@ from thor.backends.primitives import AscendPrimitives, ascend_primitives
 from thor.backends.verified import add_damping, verify
 
 KERNEL_SIZE = 128
-BLOCKS_PER_CALL = 32  # one block per core of the Ascend 910; the block-diagonal input takes 64 MiB
 FLOAT16_PRODUCT_LIMIT = 32768.0  # half of float16's largest number
 
 
@@ -130,12 +129,18 @@ class CholeskyInverse(nn.Cell):
 
     The kernel takes square roots as ``exp(ln(x) / 2)`` and says nothing of an indefinite block; the residual
     check decides.
+
+    Args:
+        cholesky_trsm: see :class:`thor.backends.primitives.AscendPrimitives`.
+        vector_matmul_nt: likewise.
+        blocks_per_call: a power of two up to 32, the number of cores; the kernel's input then takes 64 MiB.
     """
 
-    def __init__(self, cholesky_trsm, vector_matmul_nt):
+    def __init__(self, cholesky_trsm, vector_matmul_nt, blocks_per_call: int = 32):
         super().__init__(auto_prefix=False)
         self.cholesky_trsm = cholesky_trsm
         self.matmul_nt = vector_matmul_nt
+        self.blocks_per_call = blocks_per_call
 
     def construct(self, blocks, damping):
         n_blocks, size, _ = blocks.shape
@@ -145,8 +150,8 @@ class CholeskyInverse(nn.Cell):
         if missing > 0:
             matrices = ops.pad(matrices, (0, missing, 0, missing)) + padding_identity(size)
         inverses, residuals = (), ()
-        for start in range(0, n_blocks, BLOCKS_PER_CALL):
-            count = min(BLOCKS_PER_CALL, n_blocks - start)
+        for start in range(0, n_blocks, self.blocks_per_call):
+            count = min(self.blocks_per_call, n_blocks - start)
             chunk = matrices[start:start + count]
             filled = power_of_two(count)
             if filled > count:

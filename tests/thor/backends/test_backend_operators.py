@@ -1,0 +1,46 @@
+"""Every operator of every backend against float64 NumPy: the self-check's cases, on emulated devices."""
+from __future__ import annotations
+
+import emulated
+import pytest
+
+from thor import selfcheck
+from thor.backends.ascend import AscendBackend
+from thor.backends.cpu import CpuBackend
+from thor.backends.gpu import GpuBackend
+
+BACKENDS = {
+    "cpu": CpuBackend,
+    "gpu": lambda: GpuBackend(emulated.gpu()),
+    "ascend a2": lambda: AscendBackend(primitives=emulated.ascend_a2()),
+    "ascend a2 half": lambda: AscendBackend(precision="float16", primitives=emulated.ascend_a2()),
+    "ascend 910": lambda: AscendBackend(primitives=emulated.ascend_910()),
+}
+N_CASES = len(selfcheck.make_cases())
+FIRST_OF_OPERATOR = {case.operator: i for i, case in reversed(list(enumerate(selfcheck.make_cases())))}
+HARD = [i for i, case in enumerate(selfcheck.make_cases())
+        if "indefinite" in case.shape or (case.operator == "precondition" and "2x20x45" in case.shape)]
+
+
+def hold(backend_name: str, index: int) -> None:
+    backend = BACKENDS[backend_name]()
+    case = selfcheck.make_cases(getattr(backend, "precision", "float32"))[index]
+    result = selfcheck.check(backend, case)
+    assert result.ok, f"{case.operator} of {case.shape}: error {result.error:.1e} > {case.bound:.1e} {result.note}"
+
+
+@pytest.mark.parametrize("backend_name", BACKENDS)
+@pytest.mark.parametrize("index", range(N_CASES))
+def test_operator_in_pynative(backend_name, index, pynative):
+    hold(backend_name, index)
+
+
+@pytest.mark.parametrize("backend_name", BACKENDS)
+@pytest.mark.parametrize("index", sorted({*FIRST_OF_OPERATOR.values(), *HARD}))
+def test_operator_in_graph_mode(backend_name, index):
+    hold(backend_name, index)
+
+
+def test_the_cases_cover_every_operator():
+    assert set(FIRST_OF_OPERATOR) == {"covariance", "covariance_of_maps", "patches", "damped_inverse",
+                                      "precondition", "precondition_columns"}

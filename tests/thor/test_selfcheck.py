@@ -1,0 +1,127 @@
+"""The self-check: right on a right backend, exit status 1 on a wrong one, and its references themselves."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, ops
+from scipy.linalg import block_diag
+
+from thor import selfcheck
+from thor.backends.cpu import CpuBackend
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class WrongCovariance(CpuBackend):
+    def covariance(self, rows, groups, split_dim):
+        return 1.0001 * super().covariance(rows, groups, split_dim)
+
+
+class TransposedPrecondition(CpuBackend):
+    def precondition(self, gradient, inverse_g, inverse_a):
+        return self.precondition_columns(self.precondition_rows(gradient, inverse_g), inverse_a.transpose(0, 2, 1))
+
+
+class AcceptsEverything(CpuBackend):
+    def damped_inverse(self, blocks, damping):
+        inverse, accepted = super().damped_inverse(blocks, damping)
+        return inverse, ops.ones_like(accepted)
+
+
+class RaisingPatches(CpuBackend):
+    def patches(self, images, kernel, stride, padding, dilation):
+        raise RuntimeError("kernel not supported\non this device")
+
+
+class ShortPatches(CpuBackend):
+    def patches(self, images, kernel, stride, padding, dilation):
+        return super().patches(images, kernel, stride, padding, dilation)[:, :-1]
+
+
+def run(backend, capsys) -> tuple[int, list[str]]:
+    status = selfcheck.main(["--mode", "pynative", "--device", "CPU"], backend=backend)
+    return status, capsys.readouterr().out.splitlines()
+
+
+def test_a_right_backend_passes(capsys):
+    status, lines = run(CpuBackend(), capsys)
+    n_cases = len(selfcheck.make_cases())
+    assert status == 0
+    assert lines[0].startswith(f"MindSpore {ms.__version__}, device CPU, backend cpu, float32 products, pynative mode")
+    assert len(lines) == n_cases + 3 and all(line.endswith("  yes") for line in lines[2:-1])
+    assert lines[-1] == f"all {n_cases} checks passed"
+
+
+@pytest.mark.parametrize("backend, operator, n_off, note", [
+    (WrongCovariance, "covariance", 4, ""),
+    (TransposedPrecondition, "precondition", 4, ""),
+    (AcceptsEverything, "damped_inverse", 1, "accepted [1. 1. 1. 1. 1. 1. 1.]"),
+    (RaisingPatches, "patches", 5, "RuntimeError: kernel not supported on this device"),
+    (ShortPatches, "patches", 5, "shape (2, 26, 63), expected (2, 27, 63)"),
+])
+def test_a_wrong_operator_is_named(backend, operator, n_off, note, capsys):
+    status, lines = run(backend(), capsys)
+    off = [line for line in lines if "  NO" in line]
+    assert status == 1
+    assert len(off) == n_off and all(line.split()[0] == operator for line in off)
+    assert note in off[0]
+    assert f"{n_off} of {len(selfcheck.make_cases())} checks are off" in lines
+
+
+def test_command_line_passes_in_graph_mode():
+    done = subprocess.run([sys.executable, "-m", "thor.selfcheck"], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "graph mode" in done.stdout and "NO" not in done.stdout
+
+
+def test_a_device_that_is_not_there_is_one_clear_line(monkeypatch, capsys):
+    def refuse(device):
+        raise RuntimeError(f"Unsupported device target {device}. This process only supports one of the ['CPU']. More.")
+
+    monkeypatch.setattr(ms, "set_device", refuse)
+    assert selfcheck.main(["--device", "Ascend"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (f"--device=Ascend; must be a device MindSpore {ms.__version__} can use here (Unsupported "
+                            "device target Ascend); use --device CPU or install its driver and MindSpore\n")
+
+
+def test_an_unknown_device_is_refused(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        selfcheck.main(["--device", "TPU"])
+    assert exit_info.value.code == 2
+    assert "'TPU'" in capsys.readouterr().err
+
+
+def test_float16_bounds_still_catch_a_wrong_constant():
+    bounds = {case.bound for case in selfcheck.make_cases("float16") if case.operator == "covariance"}
+    assert bounds == {2.0 ** -9}
+
+
+def test_reference_covariance():
+    rows = np.random.default_rng(0).standard_normal((11, 10))
+    left, right = (sum(np.outer(x, x) for x in half) / 11 for half in (rows[:, :5], rows[:, 5:]))
+    padded = np.zeros((2, 3, 3))
+    padded[:, :2, :2] = left[3:, 3:], right[3:, 3:]
+    expected = np.stack([left[:3, :3], padded[0], right[:3, :3], padded[1]])
+    np.testing.assert_allclose(selfcheck.reference_covariance(rows, 2, 3), expected, atol=1e-14)
+
+
+def test_reference_patches_agree_with_unfold():
+    images = np.random.default_rng(0).standard_normal((2, 3, 9, 8)).astype(np.float32)
+    expected = ops.unfold(Tensor(images), (3, 2), (2, 1), (1, 2), (2, 3)).asnumpy()
+    computed = selfcheck.reference_patches(images, (3, 2), (2, 3), (1, 1, 2, 2), (2, 1))
+    np.testing.assert_array_equal(computed, expected)
+
+
+def test_reference_block_matrices():
+    blocks = np.random.default_rng(0).standard_normal((4, 3, 3))
+    expected = np.stack([block_diag(*blocks[:2])[:5, :5], block_diag(*blocks[2:])[:5, :5]])
+    np.testing.assert_array_equal(selfcheck.dense(blocks, 2, 5), expected)

@@ -1,0 +1,73 @@
+"""Evaluate: ``python -m models.evaluate --config FILE --checkpoint FILE [--section.key value ...]``."""
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Sequence
+
+from models.command_line import LoadError, loading, parse, parser, run
+from models.config import Config
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Evaluate as the command line says; the exit status."""
+    os.environ.setdefault("GLOG_v", "3")
+    made = parser("python -m models.evaluate", "Evaluate a checkpoint on the held-out images.")
+    made.add_argument("--checkpoint", required=True, metavar="FILE", help="a checkpoint of models.train")
+
+    def entry() -> None:
+        known, config = parse(made, words)
+        results = evaluate(config, known.checkpoint)
+        accuracies = {name: value for name, value in results.items() if name.endswith("accuracy")}
+        print(f"result: {accuracies} ckpt={known.checkpoint}")
+    return run(entry)
+
+
+def evaluate(config: Config, path: str) -> dict[str, float]:
+    """Loss and accuracies of the checkpoint ``path`` on the held-out images.
+
+    Raises:
+        ConfigError, LoadError: one line about what cannot be used.
+    """
+    with loading():
+        from models.data import dataset_error_line
+        from models.session import create_evaluation
+
+        network, model, eval_set = create_evaluation(config)
+        load_weights(network, path)
+    try:
+        results = model.eval(eval_set, dataset_sink_mode=False)
+    except RuntimeError as error:
+        line = dataset_error_line(error)
+        if not line:
+            raise
+        raise LoadError(line) from error
+    return {name: float(value) for name, value in results.items()}
+
+
+def load_weights(network: Any, path: str) -> None:
+    """Give ``network`` the parameters of the same names in the checkpoint ``path``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a whole checkpoint, or one of another network.
+    """
+    import mindspore as ms
+
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"checkpoint={path}; is not a file; give one of a run's checkpoints folder")
+    try:
+        values = ms.load_checkpoint(path)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ValueError(f"checkpoint={path}; is truncated or no checkpoint; use another one") from error
+    for parameter in network.get_parameters():
+        if parameter.name not in values:
+            raise ValueError(f"checkpoint={path}; has no {parameter.name}; give its own config")
+        if tuple(values[parameter.name].shape) != tuple(parameter.shape):
+            raise ValueError(f"checkpoint={path}; {parameter.name} has shape {values[parameter.name].shape}, "
+                             f"the network {parameter.shape}; give its own config")
+    ms.load_param_into_net(network, values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

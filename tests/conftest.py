@@ -1,0 +1,33 @@
+"""Settings of every test: a working directory outside the tree, and the execution mode left as it was found."""
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("GLOG_v", "3")  # MindSpore reads it at import
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path, monkeypatch):
+    """MindSpore writes rank_0/ and *.ir files where it stands."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def execution_mode():
+    """Graph mode before a test, and the mode found before it afterwards."""
+    import mindspore as ms
+
+    found = ms.get_context("mode")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    yield
+    ms.set_context(mode=found)
+
+
+@pytest.fixture
+def pynative(execution_mode):
+    """Operator by operator, where the mode does not matter: nothing is compiled."""
+    import mindspore as ms
+
+    ms.set_context(mode=ms.PYNATIVE_MODE)

@@ -1,7 +1,8 @@
-"""Check every operator of a device's backend against float64 NumPy: ``python -m thor.selfcheck [--device GPU]``.
+"""Check every operator of a device's backend against float64 NumPy.
 
-Prints a table and exits with 0 if all operators are right, 1 if one is off, 2 if the device cannot be used.
-Run it once on a new device, MindSpore version or driver. It takes a few seconds.
+``python -m thor.selfcheck [--device CPU|GPU|Ascend] [--mode graph|pynative]`` prints a table and exits with 0
+if all operators are right, 1 if one is off, 2 if the device cannot be used. Run it once on a new device,
+MindSpore version or driver; it takes a few seconds.
 """
 from __future__ import annotations
 
@@ -126,7 +127,8 @@ def dense(blocks: np.ndarray, groups: int, dim: int) -> np.ndarray:
 
 def covariance_cases(rng: np.random.Generator, bound: float) -> list[Case]:
     cases = []
-    for n_rows, dim, groups, split in ((37, 5, 1, 128), (64, 300, 1, 128), (50, 70, 3, 32), (1000, 128, 1, 128)):
+    for n_rows, dim, groups, split in ((37, 5, 1, 128), (64, 300, 1, 128), (50, 70, 3, 32),
+                                       (1000, 128, 1, 128)):
         rows = rng.standard_normal((n_rows, groups * dim)).astype(np.float32)
         cases.append(Case("covariance", f"rows {n_rows}x{dim}, groups {groups}, split {split}", (rows,),
                           (groups, split), reference_covariance(rows, groups, split), bound))
@@ -234,9 +236,9 @@ def measure(case: Case, output: Any) -> Result:
         return Result(case, np.inf, f"shape {computed.shape}, expected {case.expected.shape}")
     if not inverse:
         return Result(case, relative_error(computed, case.expected))
-    should_accept = case.expected.any(axis=(1, 2))
-    if not np.array_equal(output[1].asnumpy().reshape(-1), should_accept):
-        return Result(case, np.inf, f"accepted {output[1].asnumpy().reshape(-1)}, expected {should_accept * 1.0}")
+    accepted, expected = output[1].asnumpy().reshape(-1), case.expected.any(axis=(1, 2)) * 1.0
+    if not np.array_equal(accepted, expected):
+        return Result(case, np.inf, f"accepted {accepted}, expected {expected}")
     return Result(case, max(map(relative_error, computed, case.expected)))
 
 
@@ -260,16 +262,17 @@ def format_table(results: list[Result]) -> str:
 def main(arguments: list[str] | None = None, backend: Backend | None = None) -> int:
     """Command line; ``backend`` replaces the device's own. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m thor.selfcheck", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("CPU", "GPU", "Ascend"), help="default: MindSpore's present target")
+    parser.add_argument("--device", choices=("CPU", "GPU", "Ascend"),
+                        help="default: MindSpore's present target")
     parser.add_argument("--mode", choices=("graph", "pynative"), default="graph", help="default: graph")
     options = parser.parse_args(arguments)
     if options.device and options.device != ms.get_context("device_target"):
         try:
             ms.set_device(options.device)
         except (RuntimeError, ValueError) as error:
+            reason = shorten(str(error).split(". ")[0], 120)
             print(f"--device={options.device}; must be a device MindSpore {ms.__version__} can use here "
-                  f"({str(error).split('. ')[0].strip()}); use --device CPU or install its driver and MindSpore",
-                  file=sys.stderr)
+                  f"({reason}); use --device CPU or install its driver and MindSpore", file=sys.stderr)
             return 2
     ms.set_context(mode=ms.GRAPH_MODE if options.mode == "graph" else ms.PYNATIVE_MODE)
     backend = backend or create_backend()

@@ -25,7 +25,8 @@ class WrongCovariance(CpuBackend):
 
 class TransposedPrecondition(CpuBackend):
     def precondition(self, gradient, inverse_g, inverse_a):
-        return self.precondition_columns(self.precondition_rows(gradient, inverse_g), inverse_a.transpose(0, 2, 1))
+        left = self.precondition_rows(gradient, inverse_g)
+        return self.precondition_columns(left, inverse_a.transpose(0, 2, 1))
 
 
 class AcceptsEverything(CpuBackend):
@@ -53,7 +54,8 @@ def test_a_right_backend_passes(capsys):
     status, lines = run(CpuBackend(), capsys)
     n_cases = len(selfcheck.make_cases())
     assert status == 0
-    assert lines[0].startswith(f"MindSpore {ms.__version__}, device CPU, backend cpu, float32 products, pynative mode")
+    assert lines[0].startswith(
+        f"MindSpore {ms.__version__}, device CPU, backend cpu, float32 products, pynative mode")
     assert len(lines) == n_cases + 3 and all(line.endswith("  yes") for line in lines[2:-1])
     assert lines[-1] == f"all {n_cases} checks passed"
 
@@ -83,14 +85,15 @@ def test_command_line_passes_in_graph_mode():
 
 def test_a_device_that_is_not_there_is_one_clear_line(monkeypatch, capsys):
     def refuse(device):
-        raise RuntimeError(f"Unsupported device target {device}. This process only supports one of the ['CPU']. More.")
+        raise RuntimeError(f"Unsupported device target {device}. This process only supports ['CPU'].\nMore.")
 
     monkeypatch.setattr(ms, "set_device", refuse)
     assert selfcheck.main(["--device", "Ascend"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == (f"--device=Ascend; must be a device MindSpore {ms.__version__} can use here (Unsupported "
-                            "device target Ascend); use --device CPU or install its driver and MindSpore\n")
+    assert captured.err == (
+        f"--device=Ascend; must be a device MindSpore {ms.__version__} can use here (Unsupported device target "
+        "Ascend); use --device CPU or install its driver and MindSpore\n")
 
 
 def test_an_unknown_device_is_refused(capsys):
@@ -98,11 +101,6 @@ def test_an_unknown_device_is_refused(capsys):
         selfcheck.main(["--device", "TPU"])
     assert exit_info.value.code == 2
     assert "'TPU'" in capsys.readouterr().err
-
-
-def test_float16_bounds_still_catch_a_wrong_constant():
-    bounds = {case.bound for case in selfcheck.make_cases("float16") if case.operator == "covariance"}
-    assert bounds == {2.0 ** -9}
 
 
 def test_reference_covariance():

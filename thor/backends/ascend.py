@@ -1,4 +1,4 @@
-"""Ascend operators: inverses by the 128-block Cholesky kernel or by matrix products only; float16 products."""
+"""Ascend operators: inverses by the 128-block Cholesky kernel or by products only; float16 products."""
 from __future__ import annotations
 
 import mindspore as ms
@@ -27,23 +27,26 @@ class AscendBackend(Backend):
         primitives: the device's operators; default: those of the installed MindSpore.
 
     Raises:
-        ValueError: if an argument is none of these, or ``"cholesky"`` is asked of a device without the kernel.
+        ValueError: if an argument is none of these, or ``"cholesky"`` is asked of a device without the
+            kernel.
 
-    Image patches are the reference's slices: ``Im2Col`` runs on the AI CPU of older devices, and ``NewIm2Col``
-    takes float16 and "same" padding only.
+    Image patches are the reference's slices: ``Im2Col`` runs on the AI CPU of older devices, and
+    ``NewIm2Col`` takes float16 and "same" padding only.
     """
 
     name = "ascend"
 
-    def __init__(self, inverse: str = "auto", precision: str = "auto", primitives: AscendPrimitives | None = None):
+    def __init__(self, inverse: str = "auto", precision: str = "auto",
+                 primitives: AscendPrimitives | None = None):
         super().__init__()
         primitives = primitives or ascend_primitives()
         check_choice("inverse", inverse, ("auto", "cholesky", "newton_schulz"))
         check_choice("precision", precision, ("auto", "float32", "float16"))
         has_kernels = primitives.cholesky_trsm is not None and primitives.vector_matmul_nt is not None
         if inverse == "cholesky" and not has_kernels:
-            raise ValueError("inverse='cholesky'; must be 'newton_schulz' on a device without CusCholeskyTrsm "
-                             "and CusBatchMatMul (only the first Ascend 910 has them); use 'auto'")
+            raise ValueError("inverse='cholesky'; must be 'newton_schulz' on a device without "
+                             "CusCholeskyTrsm and CusBatchMatMul (only the first Ascend 910 has them); "
+                             "use 'auto'")
         if inverse == "auto":
             inverse = "cholesky" if has_kernels else "newton_schulz"
         if precision == "auto":
@@ -70,13 +73,15 @@ class NewtonSchulzInverse(nn.Cell):
     ``P_0 = M / b`` and ``Z_0 = I / sqrt(b)``, b bounding the largest eigenvalue. Each step takes
     ``T = a (3 I - a^2 P) / 2``, ``Z <- Z T``, ``P <- T P T``, so that P goes to I and Z to ``M^(-1/2)``
     (Higham, Functions of Matrices, 2008, sections 6.3 and 7.3). The damping gives a lower bound of the
-    spectrum, ``l^2 = damping / b``, and with it the scaling ``a^2 = 3 / (1 + l + l^2)`` (Chen & Chow, A stable
-    scaling of Newton-Schulz, 2014), which makes a small eigenvalue of P grow 6.75-fold a step, not 2.25-fold.
+    spectrum, ``l^2 = damping / b``, and with it the scaling ``a^2 = 3 / (1 + l + l^2)`` (Chen & Chow, A
+    stable scaling of Newton-Schulz, 2014), which makes a small eigenvalue of P grow 6.75-fold a step, not
+    2.25-fold.
 
-    Why the square root: iterating on the inverse itself (``X <- X (2 I - M X)``) puts all rounding on one side.
-    At condition 1e4 in float32 it leaves ``|I - MX|`` of 2e-3 but ``|I - XM|`` of 0.2 to 3, and the gradient is
-    multiplied from that side too. ``Z Z'`` is symmetric and positive semi-definite, both residuals are within
-    about 5 times those of a Cholesky inverse, and the relative error stays below ``condition * 1.2e-7``.
+    Why the square root: iterating on the inverse itself (``X <- X (2 I - M X)``) puts all rounding on one
+    side. At condition 1e4 in float32 it leaves ``|I - MX|`` of 2e-3 but ``|I - XM|`` of 0.2 to 3, and the
+    gradient is multiplied from that side too. ``Z Z'`` is symmetric and positive semi-definite, both
+    residuals are within about 10 times those of a Cholesky inverse, and the relative error stays below
+    ``condition * 1.2e-7``.
 
     The 14 steps, fixed at compile time, converge up to condition 1e6; a block beyond what float32 carries,
     an indefinite one, and one that is not finite fail the residual check.
@@ -118,10 +123,10 @@ class NewtonSchulzInverse(nn.Cell):
 class CholeskyInverse(nn.Cell):
     """Inverses of blocks up to 128 by the TIK kernels of the first Ascend 910.
 
-    ``CusCholeskyTrsm`` takes one matrix ``(k * 128, k * 128)``, reads only its diagonal blocks, one a core, and
-    returns ``W = U^-1`` with ``U'U`` the block; the inverse is therefore ``W W'`` (upstream's fallback for
-    other shapes multiplies ``W'W``). Smaller blocks are padded to 128 by the identity. The kernel's form for a
-    single block of 64 is not used: padding keeps every block in one batch.
+    ``CusCholeskyTrsm`` takes one matrix ``(k * 128, k * 128)``, reads only its diagonal blocks, one a core,
+    and returns ``W = U^-1`` with ``U'U`` the block; the inverse is therefore ``W W'`` (upstream's fallback
+    for other shapes multiplies ``W'W``). Smaller blocks are padded to 128 by the identity. The kernel's form
+    for a single block of 64 is not used: padding keeps every block in one batch.
 
     ``CusBatchMatMul`` multiplies ``x y'`` in float32 on the vector unit, since the cube has float16 only. Its
     indexing is right for 1, 2, 4, 8, 16 and 32 blocks (for 6 and 24 it pairs wrong blocks), so a chunk is
@@ -170,8 +175,8 @@ class ScaledHalfMatMul(nn.Cell):
     Each matrix of the batch is divided by its own abs-max and multiplied so that a sum of ``terms`` products
     can reach 32768 but not float16's 65504: no overflow, and the smallest numbers stay as far above float16's
     underflow (6e-8) as they can. The scale is restored as the product of both operands' scales. The cube
-    accumulates in float32 and rounds its result to float16 once, so the error of an entry of ``x y`` is about
-    ``1e-3 |x| |y|``, and entries below 1e-8 of their matrix's largest count as zero.
+    accumulates in float32 and rounds its result to float16 once: the relative error of a product is about
+    5e-4 (Frobenius norm), and entries below about 1e-7 of their matrix's largest count as zero.
     """
 
     def __init__(self, batch_matmul=ops.BatchMatMul, transpose_a: bool = False, transpose_b: bool = False):
@@ -187,7 +192,7 @@ class ScaledHalfMatMul(nn.Cell):
 
 
 def to_half(matrices: Tensor, peak: float) -> tuple[Tensor, Tensor]:
-    """Float16 matrices ``(..., rows, columns)`` of abs-max ``peak`` and the scales ``(..., 1, 1)`` that restore."""
+    """Float16 matrices ``(..., rows, columns)`` of abs-max ``peak``, and the scales that restore them."""
     scale = ops.abs(matrices).max(axis=(-2, -1), keepdims=True) / peak
     scale = ops.where(scale > 0, scale, ops.ones_like(scale))
     return (matrices / scale).astype(ms.float16), scale

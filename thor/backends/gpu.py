@@ -42,7 +42,8 @@ class GpuBackend(Backend):
         product = self.matmul(inverse, blocks) + damping * inverse
         return verify(inverse, ops.eye(size, size, ms.float32) - product)
 
-    def patches(self, images: Tensor, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple) -> Tensor:
+    def patches(self, images: Tensor, kernel: tuple, stride: tuple, padding: tuple,
+                dilation: tuple) -> Tensor:
         """Unfold by ``ops.unfold``; see :meth:`Backend.patches`.
 
         One kernel instead of ``kh * kw`` slices and a concatenation. Its feature order is the interface's.

@@ -1,17 +1,17 @@
-"""Device operators outside MindSpore's documented set: their names, and the versions and devices that have them.
+"""Device-dependent operators: their names, and the versions and devices that have them.
 
 ================================  ===========  =====================================================
 name                              MindSpore    device
 ================================  ===========  =====================================================
-ops.operations.CholeskyTrsm       0.7 - 2.10   GPU (cuSOLVER, cuBLAS); ``nn.MatInverse`` is built on it
-ops.unfold                        2.0 - 2.10   all; on Ascend's first generation by the AI CPU only
-ops.operations.CusCholeskyTrsm    0.5 - 2.10   Ascend 910, first generation (TIK, profile "v100")
-ops.operations.CusBatchMatMul     0.5 - 2.10   Ascend 910, first generation (TIK, profile "v100")
+ops.operations.CholeskyTrsm       1.2 - 2.10   GPU (cuSOLVER, cuBLAS); ``nn.MatInverse`` is built on it
+ops.unfold                        2.3 - 2.10   all; on Ascend's first generation by the AI CPU only
+ops.operations.CusCholeskyTrsm    1.2 - 2.10   Ascend 910, first generation (TIK, profile "v100")
+ops.operations.CusBatchMatMul     1.2 - 2.10   Ascend 910, first generation (TIK, profile "v100")
 hal.get_device_name               2.3 - 2.10   all; announced as deprecated
 ================================  ===========  =====================================================
 
-Backends take their operators from here through the constructor, so that a test, or a later MindSpore, can give
-them others.
+Backends take their operators from here through the constructor, so that a test, or a later MindSpore, can
+give them others.
 """
 from __future__ import annotations
 

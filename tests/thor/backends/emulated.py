@@ -59,7 +59,8 @@ def gpu_cholesky_trsm(blocks: np.ndarray) -> np.ndarray:
         factor, _ = spotrf(unread, lower=1, clean=1)
         with np.errstate(all="ignore"):
             factor[np.arange(size), np.arange(size)] += np.where(np.diag(factor) == 0, np.float32(1e-30), 0)
-            result[i] = solve_triangular(factor, np.eye(size, dtype=np.float32), lower=True, check_finite=False)
+            identity = np.eye(size, dtype=np.float32)
+            result[i] = solve_triangular(factor, identity, lower=True, check_finite=False)
     return result
 
 
@@ -105,7 +106,8 @@ class TikBatchMatMul(nn.Cell):
         self.product = ops.BatchMatMul(transpose_b=True)
 
     def construct(self, x, y):
-        if x.shape != y.shape or x.shape[1:] != (KERNEL_SIZE, KERNEL_SIZE) or x.shape[0] not in VECTOR_MATMUL_BATCHES:
+        square = x.shape == y.shape and x.shape[1:] == (KERNEL_SIZE, KERNEL_SIZE)
+        if not square or x.shape[0] not in VECTOR_MATMUL_BATCHES:
             raise ValueError("CusBatchMatMul does not support this shape")
         return self.product(x, y)
 

@@ -26,7 +26,7 @@ def hold(backend_name: str, index: int) -> None:
     backend = BACKENDS[backend_name]()
     case = selfcheck.make_cases(getattr(backend, "precision", "float32"))[index]
     result = selfcheck.check(backend, case)
-    assert result.ok, f"{case.operator} of {case.shape}: error {result.error:.1e} > {case.bound:.1e} {result.note}"
+    assert result.ok, f"{case.operator} of {case.shape}: {result.error:.1e} > {case.bound:.1e} {result.note}"
 
 
 @pytest.mark.parametrize("backend_name", BACKENDS)

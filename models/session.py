@@ -47,8 +47,8 @@ class Session:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Training batches an epoch, the last partial one not counted."""
-        return self.train_set.get_dataset_size()
+        """Training batches an epoch, see ``epoch_length``."""
+        return epoch_length(self.config, self.train_set)
 
     def evaluate(self) -> dict[str, float]:
         """Loss and accuracies on the held-out images."""
@@ -65,13 +65,19 @@ def create_session(config: Config) -> Session:
     network = prepare_network(config)
     train_set = create_dataset(config.data, train=True, seed=config.seed)
     eval_set = create_dataset(config.data, train=False, seed=config.seed)
-    optimizer = create_optimizer(config, network, train_set.get_dataset_size())
+    optimizer = create_optimizer(config, network, epoch_length(config, train_set))
     loss = create_loss(config.loss)
     mixed = mixed_precision_network(network, loss, optimizer, config.train.amp_level,
                                     config.train.keep_batchnorm_fp32)
     step = make_train_step(mixed, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
     model = SinkModel(step, **evaluation(config, network, loss))
     return Session(config, network, optimizer, step, model, train_set, eval_set)
+
+
+def epoch_length(config: Config, train_set: Dataset) -> int:
+    """Batches an epoch: train.sink_size where a sink of that size makes the epochs, else one pass."""
+    sinks = config.train.sink and config.train.sink_size > 0
+    return config.train.sink_size if sinks else train_set.get_dataset_size()
 
 
 def create_evaluation(config: Config) -> tuple[nn.Cell, Model, Dataset]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def main(words: Sequence[str] | None = None) -> int:
     """Train as the command line says; the exit status."""
     os.environ.setdefault("GLOG_v", "3")  # MindSpore's warnings would tear the progress bar
-    made = parser("python -m models.train", "Train a network and evaluate it; everything goes to a run folder.")
+    made = parser("python -m models.train", "Train a network; everything goes to a run folder.")
     return run(lambda: train(parse(made, words)[1]))
 
 
@@ -58,12 +58,12 @@ def fit(session: Session, folder: RunFolder, done: int) -> None:
     from models.callbacks import build_callbacks
     from models.data import dataset_error_line
 
-    train_config = session.config.train
+    options = session.config.train
+    callbacks = build_callbacks(session, folder)
     if done:
         session.train_set.start_at(done)
     try:
-        session.model.train(train_config.epochs, session.train_set,
-                            callbacks=build_callbacks(session, folder), dataset_sink_mode=train_config.sink, sink_size=train_config.sink_size,
+        session.model.train(options.epochs, session.train_set, callbacks, options.sink, options.sink_size,
                             initial_epoch=done // session.batches_per_epoch)
     except RuntimeError as error:
         line = dataset_error_line(error)
@@ -81,7 +81,8 @@ def report(results: dict[str, float], folder: RunFolder) -> str:
     rows += [("test loss", f"{results['loss']:.4f}"),
              ("wall-clock time", f"{minutes} min {seconds} s"),
              ("run folder", str(folder.path))]
-    rows += [(path.stem, str(path)) for path in sorted(folder.path.iterdir()) if path.suffix in (".csv", ".png")]
+    pictures = [path for path in sorted(folder.path.iterdir()) if path.suffix in (".csv", ".png")]
+    rows += [(path.stem, str(path)) for path in pictures]
     newest = max(folder.checkpoints.glob("*.ckpt"), key=os.path.getmtime, default=None)
     if newest is not None:
         rows.append(("checkpoint", str(newest)))

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from typing import Callable, Iterator, Sequence
 
@@ -43,6 +44,14 @@ def run(entry: Callable[[], None]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def quiet_mindspore() -> None:
+    """Keep MindSpore's log off the screen unless GLOG_v says otherwise; before MindSpore is imported.
+
+    Its warnings tear the progress bar, its errors repeat what the exception says.
+    """
+    os.environ.setdefault("GLOG_v", "4")
 
 
 @contextlib.contextmanager

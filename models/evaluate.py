@@ -5,13 +5,13 @@ import os
 import sys
 from typing import Any, Sequence
 
-from models.command_line import LoadError, loading, parse, parser, run
+from models.command_line import LoadError, loading, parse, parser, quiet_mindspore, run
 from models.config import Config
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Evaluate as the command line says; the exit status."""
-    os.environ.setdefault("GLOG_v", "3")
+    quiet_mindspore()
     made = parser("python -m models.evaluate", "Evaluate a checkpoint on the held-out images.")
     made.add_argument("--checkpoint", required=True, metavar="FILE", help="a checkpoint of models.train")
 
@@ -57,7 +57,7 @@ def load_weights(network: Any, path: str) -> None:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint={path}; is not a file; give one of a run's checkpoints folder")
     try:
-        values = ms.load_checkpoint(path)
+        values = ms.load_checkpoint(path, crc_check=True)
     except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"checkpoint={path}; is truncated or no checkpoint; use another one") from error
     for parameter in network.get_parameters():

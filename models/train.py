@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Sequence
 
-from models.command_line import LoadError, loading, parse, parser, run
+from models.command_line import LoadError, loading, parse, parser, quiet_mindspore, run
 from models.config import Config
 from models.run_folder import RunFolder, open_run_folder
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Train as the command line says; the exit status."""
-    os.environ.setdefault("GLOG_v", "3")  # MindSpore's warnings would tear the progress bar
+    quiet_mindspore()
     made = parser("python -m models.train", "Train a network; everything goes to a run folder.")
     return run(lambda: train(parse(made, words)[1]))
 
@@ -60,8 +60,6 @@ def fit(session: Session, folder: RunFolder, done: int) -> None:
 
     options = session.config.train
     callbacks = build_callbacks(session, folder)
-    if done:
-        session.train_set.start_at(done)
     try:
         session.model.train(options.epochs, session.train_set, callbacks, options.sink, options.sink_size,
                             initial_epoch=done // session.batches_per_epoch)

@@ -1,0 +1,30 @@
+"""What happens around training steps: progress, evaluation, metrics.csv, curves.png, checkpoints."""
+from __future__ import annotations
+
+from typing import Any
+
+from mindspore.train import Callback
+
+from models.callbacks.evaluation import Evaluation
+from models.callbacks.files import CurvesPicture, MetricsFile
+from models.callbacks.progress import ProgressBar
+from models.callbacks.state import TrainingState
+from models.checkpoint import CheckpointCallback
+
+__all__ = ["CurvesPicture", "Evaluation", "MetricsFile", "ProgressBar", "TrainingState", "build_callbacks"]
+
+
+def build_callbacks(session: Any, folder: Any) -> list[Callback]:
+    """The callbacks of a run, in the order they must be called.
+
+    A resumed run continues the files in its folder: where training begins is where ``session.train_set`` does
+    (``start_at``), rows of batches after it are dropped.
+
+    Args:
+        session: models.session.Session.
+        folder: has path, for metrics.csv and curves.png, and checkpoints; models.run_folder.RunFolder.
+    """
+    state = TrainingState(session)
+    metrics = MetricsFile(state, folder.path / "metrics.csv")
+    return [state, Evaluation(state), metrics, ProgressBar(state), CurvesPicture(metrics, folder.path / "curves.png"),
+            CheckpointCallback(session, folder.checkpoints)]

@@ -1,0 +1,23 @@
+"""Evaluation on the held-out images while training."""
+from __future__ import annotations
+
+from typing import Any
+
+from mindspore.train import Callback
+
+from models.callbacks.state import TrainingState
+
+
+class Evaluation(Callback):
+    """Evaluates every ``config.train.eval_every_epochs`` epochs and leaves the metrics in ``state.evaluation``."""
+
+    def __init__(self, state: TrainingState) -> None:
+        super().__init__()
+        self.state = state
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        epochs, rest = divmod(self.state.batches, self.state.per_epoch)
+        every = self.state.session.config.train.eval_every_epochs
+        if every and rest == 0 and epochs % every == 0:
+            metrics = self.state.session.evaluate()
+            self.state.evaluation = {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,109 @@
+"""metrics.csv and curves.png of a run."""
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any, Iterator
+
+from mindspore.train import Callback
+
+from models.callbacks.state import TrainingState
+
+COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "eval_loss", "eval_accuracy", "seconds")
+ROWS_PER_EPOCH = 50
+
+
+class MetricsFile(Callback):
+    """About 50 rows an epoch, the last of an epoch with the evaluation.
+
+    step counts training batches, loss is that batch's, seconds count time spent in training, interruptions left
+    out. A resumed run drops the rows after its first batch and goes on below them, so that the file is that of an
+    uninterrupted run but for the seconds.
+    """
+
+    def __init__(self, state: TrainingState, path: Path) -> None:
+        super().__init__()
+        self.state = state
+        self.path = path
+        self._every = max(1, state.per_epoch // ROWS_PER_EPOCH)
+        self._written = 0
+        self._before = self._started = 0.0
+
+    def rows(self) -> Iterator[dict[str, float | None]]:
+        """The whole rows of the file, numbers or None for empty fields; a line cut off by a kill is left out."""
+        if not self.path.exists():
+            return
+        with open(self.path, newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                try:
+                    yield {name: float(row[name]) if row[name] else None for name in COLUMNS}
+                except (KeyError, TypeError, ValueError):
+                    return
+
+    def on_train_begin(self, run_context: Any) -> None:
+        kept = [row for row in self.rows() if row["step"] <= self.state.start]
+        self._before = kept[-1]["seconds"] if kept else 0.0
+        self._written = int(kept[-1]["step"]) if kept else 0
+        part = self.path.with_suffix(".part")
+        with open(part, "w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows([_text(row[name]) for name in COLUMNS] for row in kept)
+        part.replace(self.path)
+        self._started = time.perf_counter()
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        within = self.state.batches % self.state.per_epoch
+        if within and within % self._every == 0:
+            self._write()
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        if self.state.batches > self._written:
+            self._write()
+
+    def _write(self) -> None:
+        state = self.state
+        row = (state.epoch, state.batches, state.loss, state.learning_rate, state.damping,
+               state.evaluation.get("loss"), state.evaluation.get("top_1_accuracy"),
+               round(self._before + time.perf_counter() - self._started, 3))
+        with open(self.path, "a", newline="", encoding="utf-8") as stream:
+            csv.writer(stream, lineterminator="\n").writerow([_text(value) for value in row])
+        self._written = state.batches
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.9g}"
+
+
+class CurvesPicture(Callback):
+    """A PNG of loss and held-out accuracy by epoch, drawn anew from metrics.csv at the end of each epoch."""
+
+    def __init__(self, metrics: MetricsFile, path: Path) -> None:
+        super().__init__()
+        self.metrics = metrics
+        self.path = path
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        draw_curves(list(self.metrics.rows()), self.path)
+
+
+def draw_curves(rows: list[dict[str, float | None]], path: Path) -> None:
+    """Draw training and held-out loss, and held-out accuracy, of ``rows`` (see COLUMNS) into ``path``."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, accuracy = figure.subplots(1, 2)
+    loss.plot([row["epoch"] for row in rows], [row["loss"] for row in rows], linewidth=0.8, label="training batch")
+    held_out = [row for row in rows if row["eval_accuracy"] is not None]
+    epochs = [row["epoch"] for row in held_out]
+    loss.plot(epochs, [row["eval_loss"] for row in held_out], marker=".", label="held out")
+    loss.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+    loss.legend()
+    accuracy.plot(epochs, [100 * row["eval_accuracy"] for row in held_out], marker=".")
+    accuracy.set(xlabel="epoch", ylabel="held-out accuracy, %")
+    part = path.with_suffix(".part")
+    figure.savefig(part, dpi=120, format="png")
+    part.replace(path)

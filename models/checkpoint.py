@@ -1,0 +1,189 @@
+"""Checkpoints from which a run continues bit for bit.
+
+A checkpoint is one MindSpore file, ``step-000123.ckpt``, with all parameters of the train step (weights, momentum,
+factors, inverses, global step, loss scale) and, beside them, how many batches were seen, the seed and a digest of the
+configuration. Data order and augmentation are functions of seed and batch (models.data). Dropout is not restored with
+MindSpore's ``nn.Dropout``, whose generator cannot be read; models.dropout keeps its state in a parameter.
+
+    checkpoint.restore_newest(session, folder)  # number of batches seen, 0 if there is no checkpoint
+    CheckpointCallback(session, folder)         # writes them
+
+A ``session`` has config, step, train_set and batches_per_epoch, see models.session.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn
+from mindspore.train import Callback
+
+from models.config import Config, config_tree
+from models.finite import check_finite
+
+logger = logging.getLogger("models")
+
+PATTERN = "step-*.ckpt"
+PART = "part.ckpt"
+BATCHES, SEED, DIGEST = "run.batches", "run.seed", "run.config"
+
+
+def config_digest(config: Config) -> str:
+    """Short digest of every setting but train.resume and train.run_dir."""
+    tree = config_tree(config)
+    tree["train"] = {key: value for key, value in tree["train"].items() if key not in ("resume", "run_dir")}
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def save(session: Any, folder: Path, batches: int) -> Path:
+    """Write the checkpoint after ``batches`` batches; it appears under its name only when it is whole.
+
+    Older checkpoints beyond ``config.train.checkpoint_keep`` are deleted afterwards.
+
+    Raises:
+        DivergedError: a parameter is not finite; nothing is written.
+    """
+    check_finite(session.step, batches)
+    folder.mkdir(parents=True, exist_ok=True)
+    part, path = folder / PART, folder / f"step-{batches:06d}.ckpt"
+    part.unlink(missing_ok=True)
+    facts = {BATCHES: batches, SEED: session.config.seed, DIGEST: config_digest(session.config)}
+    ms.save_checkpoint(session.step, str(part), append_dict=facts, crc_check=True)
+    _to_disk(part)
+    part.replace(path)
+    _to_disk(folder)
+    for old in checkpoints(folder)[session.config.train.checkpoint_keep:]:
+        old.unlink()
+    return path
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in ``folder``, newest first."""
+    return sorted(folder.glob(PATTERN), key=lambda path: int(path.stem.removeprefix("step-")), reverse=True)
+
+
+def restore_newest(session: Any, folder: Path) -> int:
+    """Restore the newest whole checkpoint in ``folder``; a warning names each newer one that is not.
+
+    Returns:
+        Batches seen so far, 0 if ``folder`` holds no checkpoint.
+
+    Raises:
+        ValueError: there are checkpoints but none can be used.
+    """
+    found = checkpoints(folder)
+    for path in found:
+        try:
+            return restore(session, path)
+        except ValueError as error:
+            if path == found[-1]:
+                raise ValueError(f"{error}; no checkpoint in {folder} can be used; set train.resume to never to "
+                                 f"start anew") from None
+            logger.warning("%s; using the next older one", error)
+    return 0
+
+
+def restore(session: Any, path: Path) -> int:
+    """Give ``session.step`` the parameters in ``path`` and let ``session.train_set`` begin with the next batch.
+
+    Returns:
+        Batches seen so far.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a whole checkpoint, or has no or a differently shaped value for a parameter.
+    """
+    contents = read(path)
+    _load(session.step, contents, path)
+    batches = int(contents[BATCHES])
+    if contents[DIGEST] != config_digest(session.config):
+        logger.warning("checkpoint=%s; was written with another configuration; its weights, its state and its place "
+                       "in the data are used", path)
+    session.train_set.start_at(batches)
+    return batches
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Contents of the checkpoint ``path``; errors as for ``restore``."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"checkpoint={path}; is not a file; give one of a run's checkpoints folder")
+    try:
+        contents = ms.load_checkpoint(str(path), crc_check=True)
+    except (ValueError, TypeError, RuntimeError):
+        raise ValueError(f"checkpoint={path}; is truncated or damaged") from None
+    missing = [key for key in (BATCHES, SEED, DIGEST) if key not in contents]
+    if missing:
+        raise ValueError(f"checkpoint={path}; has no {missing[0]}, so it is not one of a training run")
+    return contents
+
+
+def _load(step: nn.Cell, contents: dict[str, Any], path: Path) -> None:
+    parameters = {parameter.name: parameter for _, parameter in step.parameters_and_names()}
+    for name, parameter in parameters.items():
+        if name not in contents:
+            raise ValueError(f"checkpoint={path}; has no {name}; it belongs to another network or optimizer")
+        if contents[name].shape != parameter.shape or contents[name].dtype != parameter.dtype:
+            raise ValueError(f"checkpoint={path}; {name} is {contents[name].dtype} {contents[name].shape}, here it is "
+                             f"{parameter.dtype} {parameter.shape}; it belongs to another network or optimizer")
+    left = ms.load_param_into_net(step, {name: contents[name] for name in parameters}, strict_load=True)[0]
+    if left:
+        raise ValueError(f"checkpoint={path}; {left[0]} could not be loaded")
+
+
+class CheckpointCallback(Callback):
+    """Writes checkpoints every so many epochs and steps, as ``config.train`` says, and one at the end.
+
+    Those at the end of an epoch are written when the callbacks before this one are done with the epoch.
+
+    Args:
+        session: the run.
+        folder: where to write.
+    """
+
+    def __init__(self, session: Any, folder: Path) -> None:
+        super().__init__()
+        self.session = session
+        self.folder = Path(folder)
+        self.start = 0
+        self.saved = 0
+
+    def on_train_begin(self, run_context: Any) -> None:
+        self.start = self.saved = self.session.train_set.get_init_step()
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        batches, every = self._batches(run_context), self.session.config.train.checkpoint_every_steps
+        at_epoch_end = batches % self.session.batches_per_epoch == 0
+        if every and not at_epoch_end and batches % (every * self.session.config.train.accumulate_steps) == 0:
+            self._save(batches)
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        batches, options = self._batches(run_context), self.session.config.train
+        epochs, rest = divmod(batches, self.session.batches_per_epoch)
+        by_epoch = options.checkpoint_every_epochs and epochs % options.checkpoint_every_epochs == 0
+        steps = options.checkpoint_every_steps * options.accumulate_steps
+        if rest == 0 and (by_epoch or steps and batches % steps == 0):
+            self._save(batches)
+
+    def on_train_end(self, run_context: Any) -> None:
+        self._save(self._batches(run_context))
+
+    def _batches(self, run_context: Any) -> int:
+        return self.start + run_context.original_args().cur_step_num
+
+    def _save(self, batches: int) -> None:
+        if batches != self.saved:
+            save(self.session, self.folder, batches)
+            self.saved = batches

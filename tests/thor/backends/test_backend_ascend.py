@@ -54,9 +54,10 @@ def test_device_generations(name, first_generation, monkeypatch):
     assert AscendBackend(primitives=found).inverse == "newton_schulz"
 
 
-def test_installed_gpu_kernel_is_unsplit():
+def test_installed_gpu_kernel_takes_a_batch():
     kernel = primitives.gpu_primitives().cholesky_trsm
     assert (kernel.name, kernel.split_dim) == ("CholeskyTrsm", 0)
+    assert tuple(kernel.infer_shape([3, 50, 50])) == (3, 50, 50)
 
 
 def test_precondition_restores_the_scale_of_each_operand(pynative):

@@ -36,6 +36,12 @@ class Registration:
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         return "\n".join(f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {update}" for name, shape, update in rows)
 
+    def up_to_date(self) -> bool:
+        """Whether exactly this conversion's taps stand, and the same parameters are trainable as then."""
+        standing = {id(cell) for _, cell in self.network.cells_and_names() if isinstance(cell, Tap)}
+        own = {id(tap) for layer in self.layers for tap in layer.taps}
+        return standing == own and {id(p) for p in self.parameters()} == set(self.reasons)
+
 
 def describe(layer: TappedLayer) -> str:
     """How a tapped layer is preconditioned, in a few words."""
@@ -51,7 +57,8 @@ def tap_network(network: nn.Cell, options: TapOptions = TapOptions(), backend: B
     """Tap every layer of ``network`` that can be preconditioned, in place.
 
     The network computes what it computed before and keeps its Parameter objects, names and cells. A second
-    call with the same options returns the first call's registration.
+    call with the same options returns the first call's registration, unless layers were frozen or converted
+    as part of another network in between.
 
     Raises:
         TypeError: ``network`` is not a Cell.
@@ -60,13 +67,14 @@ def tap_network(network: nn.Cell, options: TapOptions = TapOptions(), backend: B
         raise TypeError(f"net={network!r}; must be a mindspore.nn.Cell; pass the network whose layers to precondition")
     present = getattr(network, "thor_registration", None)
     if present is not None and present.options == options and backend in (None, present.backend):
-        return present
+        if present.up_to_date():
+            return present
+    untap([cell for _, cell in network.cells_and_names()])
     backend = backend or create_backend()
     layers: list[TappedLayer] = []
     reasons = {id(p): "not part of a layer type in the registry" for p in network.trainable_params()}
     users = cells_by_weight(network)
     for cells in users.values():
-        untap(cells)
         try:
             layers.append(tap_cells(cells, backend, options))
         except NotTapped as reason:
@@ -118,7 +126,8 @@ def explain(network: nn.Cell, layers: list[TappedLayer], reasons: dict[int, str]
                 continue
             if name == "bias":
                 reasons[id(parameter)] = "bias"
-            elif weight is not None and id(weight) in reasons and find_factory(cell) is not None:
-                reasons[id(parameter)] = reasons[id(weight)]
+            elif isinstance(weight, Parameter) and find_factory(cell) is not None:
+                frozen = f"{type(cell).__name__} with {weight.name.rpartition('.')[2]} frozen"
+                reasons[id(parameter)] = reasons.get(id(weight), frozen)
             else:
                 reasons[id(parameter)] = f"no tap registered for {type(cell).__name__}"

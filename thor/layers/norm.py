@@ -11,8 +11,8 @@ from thor.layers.base import (MEASUREMENT_SCALE, NotTapped, Tap, TapOptions, Tap
 def tap_layer_norm(cell: nn.LayerNorm, backend: Backend, options: TapOptions,
                    shared: TappedLayer | None = None) -> TappedLayer:
     """LayerNorm needs no tap: its curvature is the square of its own gradient, fresh in every step."""
-    size = cell.gamma.size
-    return shared or TappedLayer("layernorm", cell.gamma, cell.beta, {}, (1, size, 1))
+    beta = cell.beta if cell.beta.requires_grad else None
+    return shared or TappedLayer("layernorm", cell.gamma, beta, {}, (1, cell.gamma.size, 1))
 
 
 class BatchNormMeasure(nn.Cell):

@@ -89,7 +89,8 @@ class THOR(nn.Optimizer):
         self._index_gradients(registration)
         self.split_indices = check_split_indices(split_indices, max(len(self.layer_parameters), 1))
         self._create_curvature(registration, settings)
-        self._create_momentum(momentum, use_nesterov, decay_filter)
+        self._create_momentum(momentum, weight_decay, decay_filter)
+        self.use_nesterov = use_nesterov
         self.graph = SCHEDULED
         self.measured_scale = Tensor(loss_scale, ms.float32)
         object.__setattr__(self, "registration", registration)
@@ -115,15 +116,15 @@ class THOR(nn.Optimizer):
         self.rejected = Parameter(Tensor(0.0, ms.float32), name="rejected_blocks", requires_grad=False)
         object.__setattr__(self, "reported_rejections", 0)
 
-    def _create_momentum(self, momentum, use_nesterov, decay_filter):
+    def _create_momentum(self, momentum, weight_decay, decay_filter):
         """State of the first-order update that follows preconditioning."""
         weights = ms.ParameterTuple([self.parameters[i] for i in self.plain])
         self.weights = weights
         self.decays = tuple(bool(decay_filter(p)) for p in weights)
         self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
         self.moments = weights.clone(prefix="moments", init="zeros")
-        self.apply_momentum = ops.ApplyMomentum(use_nesterov=use_nesterov)
-        self.decay = float(self.weight_decay.asnumpy())
+        self.apply_momentum = ops.ApplyMomentum()
+        self.decay = weight_decay  # the base class multiplies its own by loss_scale
 
     def construct(self, gradients):
         """One step; see the class for the equations."""
@@ -147,9 +148,16 @@ class THOR(nn.Optimizer):
                 update = update + self.decay * self.weights[i]
             if self.enable_clip_grad:
                 update = clip_to_unit_norm(update)
-            success = ops.depend(success, self.apply_momentum(self.weights[i], self.moments[i], learning_rate,
-                                                              update, self.momentum))
+            success = ops.depend(success, self.move(i, update, learning_rate))
         return success
+
+    def move(self, i, update, learning_rate):
+        """Momentum step of weight ``i``; Nesterov's is spelled out, since MindSpore's CPU kernel ignores it."""
+        if not self.use_nesterov:
+            return self.apply_momentum(self.weights[i], self.moments[i], learning_rate, update, self.momentum)
+        moment = self.momentum * self.moments[i] + update
+        ops.assign(self.moments[i], moment)
+        return ops.assign_sub(self.weights[i], learning_rate * (update + self.momentum * moment))
 
     def refresh_due(self):
         """Whether the present step refreshes curvature, as a Tensor of shape ``()``."""

@@ -29,12 +29,15 @@ def check_schedule(name: str, value, positive: bool) -> LearningRateSchedule:
     if isinstance(value, LearningRateSchedule):
         return value
     remedy = f"must be a finite {'positive' if positive else 'non-negative'} float or a 1-D array of them, one a step"
+    wrong_type = TypeError(f"{name}={value!r}; {remedy}; give a number, list, array or Tensor")
+    if value is None or isinstance(value, (bool, str)):
+        raise wrong_type
     try:
         values = value.asnumpy() if isinstance(value, Tensor) else np.asarray(value)
         values = values.astype(np.float64)
-    except (TypeError, ValueError, AttributeError):
-        raise TypeError(f"{name}={value!r}; {remedy}; give a number, list, array or Tensor") from None
-    if values.ndim > 1 or values.size == 0 or isinstance(value, (bool, str)):
+    except (TypeError, ValueError):
+        raise wrong_type from None
+    if values.ndim > 1 or values.size == 0:
         raise ValueError(f"{name} has shape {values.shape}; {remedy}; flatten it to one value a step")
     bad = ~np.isfinite(values) | (values <= 0 if positive else values < 0)
     if bad.any():

@@ -80,6 +80,9 @@ class THOR(nn.Optimizer):
         check_bool("enable_clip_grad", enable_clip_grad)
         self_frequency = check_int("frequency", frequency, 1, "use 1 to refresh curvature every step")
         registration = tap_network(net, options)
+        if not registration.parameters():
+            raise ValueError(f"net={type(net).__name__} has no trainable parameter; must have at least one; "
+                             "set requires_grad=True where it should learn")
         super().__init__(learning_rate, net.trainable_params(), weight_decay, loss_scale)
         self.frequency = self_frequency
         self.damping = damping

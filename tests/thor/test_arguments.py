@@ -1,0 +1,150 @@
+"""Every argument check of THOR: the message names the argument, its value and the remedy."""
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+import thor
+from thor import THOR, TapOptions
+from thor.arguments import check_split_indices
+
+REQUIRED = {"learning_rate": 0.1, "damping": 0.1, "momentum": 0.9}
+WRONG = [
+    ("learning_rate", "0.1", TypeError, "learning_rate='0.1'; must be a finite non-negative float or a 1-D array"),
+    ("learning_rate", None, TypeError, "learning_rate=None; must be a finite non-negative float"),
+    ("learning_rate", True, TypeError, "learning_rate=True; must be a finite non-negative float"),
+    ("learning_rate", ["a"], TypeError, r"learning_rate=\['a'\]; must be .*; give a number, list, array or Tensor"),
+    ("learning_rate", -0.5, ValueError, "learning_rate=-0.5; must be .* non-negative .*; check the schedule"),
+    ("learning_rate", [0.1, float("nan")], ValueError, "learning_rate=nan; must be a finite"),
+    ("learning_rate", Tensor([0.1, np.inf], ms.float32), ValueError, "learning_rate=inf; must be a finite"),
+    ("learning_rate", [], ValueError, r"learning_rate has shape \(0,\); must be .*; flatten it"),
+    ("learning_rate", np.ones((2, 3)), ValueError, r"learning_rate has shape \(2, 3\); .*; flatten it"),
+    ("damping", None, TypeError, "damping=None; must be a finite positive float"),
+    ("damping", 0.0, ValueError, "damping=0.0; must be a finite positive float"),
+    ("damping", [0.1, 0.0], ValueError, "damping=0.0; must be a finite positive float .*; check the schedule"),
+    ("momentum", "0.9", TypeError, "momentum='0.9'; must be a number >= 0; give a Python float"),
+    ("momentum", True, TypeError, "momentum=True; must be a number >= 0"),
+    ("momentum", -0.1, ValueError, "momentum=-0.1; must be a number >= 0; give a Python float in that range"),
+    ("momentum", float("nan"), ValueError, "momentum=nan; must be a number >= 0"),
+    ("weight_decay", None, TypeError, "weight_decay=None; must be a number >= 0"),
+    ("weight_decay", -1e-4, ValueError, "weight_decay=-0.0001; must be a number >= 0"),
+    ("loss_scale", "128", TypeError, "loss_scale='128'; must be a number > 0"),
+    ("loss_scale", 0.0, ValueError, "loss_scale=0.0; must be a number > 0"),
+    ("loss_scale", float("inf"), ValueError, "loss_scale=inf; must be a number > 0"),
+    ("batch_size", 0, ValueError, "batch_size=0; must be an int >= 1; give the number of samples"),
+    ("batch_size", 3.0, ValueError, "batch_size=3.0; must be an int >= 1"),
+    ("batch_size", True, ValueError, "batch_size=True; must be an int >= 1"),
+    ("use_nesterov", 1, TypeError, "use_nesterov=1; must be a bool; use True or False"),
+    ("decay_filter", None, TypeError, "decay_filter=None; must be a function of a Parameter; return True"),
+    ("split_indices", [], TypeError, r"split_indices=\[\]; must be a non-empty list of ints or None; use e.g."),
+    ("split_indices", 3, TypeError, "split_indices=3; must be a non-empty list of ints or None"),
+    ("split_indices", [0.0], TypeError, r"split_indices=\[0.0\]; must be a non-empty list of ints"),
+    ("split_indices", [-1], ValueError, r"split_indices=\[-1\]; must ascend strictly from >= 0; sort it"),
+    ("split_indices", [0, 0], ValueError, r"split_indices=\[0, 0\]; must ascend strictly"),
+    ("split_indices", [0, 2], ValueError, r"split_indices=\[0, 2\]; must be below the 2 layers .*; use 1 as the last"),
+    ("enable_clip_grad", None, TypeError, "enable_clip_grad=None; must be a bool"),
+    ("frequency", 0, ValueError, "frequency=0; must be an int >= 1; use 1 to refresh curvature every step"),
+    ("frequency", True, TypeError, "frequency=True; must be an int >= 1"),
+    ("frequency", 10.0, TypeError, "frequency=10.0; must be an int >= 1"),
+    ("split_dim", 0, ValueError, "split_dim=0; must be an int >= 1 or None; use 128 for the published setting"),
+    ("split_dim", 12.5, ValueError, "split_dim=12.5; must be an int >= 1 or None"),
+    ("running_average", 1.0, ValueError, r"running_average=1.0; must be a float in \[0, 1\); use 0.0"),
+    ("running_average", -0.1, ValueError, "running_average=-0.1; must be a float"),
+    ("running_average", "0.9", ValueError, "running_average='0.9'; must be a float"),
+    ("pi_correction", 1, TypeError, "pi_correction=1; must be a bool; use True or False"),
+    ("fold_bias", "yes", TypeError, "fold_bias='yes'; must be a bool"),
+    ("batchnorm_blocks", None, TypeError, "batchnorm_blocks=None; must be a bool"),
+]
+
+
+def network():
+    return nn.SequentialCell(nn.Dense(2, 2), nn.Dense(2, 2))
+
+
+@pytest.mark.parametrize("name, value, error, message", WRONG, ids=[f"{w[0]}={w[1]!r}"[:40] for w in WRONG])
+def test_wrong_arguments_are_refused(name, value, error, message):
+    with pytest.raises(error, match="^" + message) as raised:
+        THOR(network(), **{**REQUIRED, name: value})
+    assert "\n" not in str(raised.value)
+
+
+def test_a_refused_argument_leaves_the_network_as_it_was():
+    for wrong in ({"frequency": 0}, {"decay_filter": 3}, {"running_average": 2.0}):
+        net = network()
+        with pytest.raises((TypeError, ValueError)):
+            THOR(net, **REQUIRED, **wrong)
+        assert [p.name for p in net.trainable_params()] == ["0.weight", "0.bias", "1.weight", "1.bias"]
+
+
+@pytest.mark.parametrize("arguments", [
+    {"momentum": 0}, {"momentum": np.float32(0.9)}, {"loss_scale": 128}, {"weight_decay": 0}, {"frequency": 1},
+    {"frequency": np.int64(7)}, {"split_indices": [0, 1]}, {"split_indices": (1,)}, {"split_dim": None},
+    {"learning_rate": 0}, {"damping": Tensor(np.float64([0.1, 0.2]))}, {"running_average": 0},
+], ids=str)
+def test_reasonable_arguments_are_taken(arguments):
+    optimizer = THOR(network(), **{**REQUIRED, **arguments})
+    assert optimizer.get_frequency() == arguments.get("frequency", 100)
+
+
+def test_frequency_can_be_set_before_training():
+    optimizer = THOR(network(), **REQUIRED)
+    optimizer.set_frequency(7)
+    assert optimizer.get_frequency() == 7
+    with pytest.raises(ValueError, match="^frequency=0; must be an int >= 1; use 1"):
+        optimizer.set_frequency(0)
+
+
+def test_a_network_without_trainable_parameters_is_refused():
+    net = nn.Dense(2, 2)
+    net.weight.requires_grad = net.bias.requires_grad = False
+    with pytest.raises(ValueError, match="^net=Dense has no trainable parameter; .*; set requires_grad=True"):
+        THOR(net, **REQUIRED)
+
+
+def test_split_indices_are_plain_ints():
+    assert check_split_indices([np.int64(0), 3], 4) == (0, 3)
+    assert check_split_indices(None, 4) is None
+
+
+def test_positional_arguments_are_those_of_mindspore():
+    theirs = inspect.signature(nn.thor).parameters
+    ours = inspect.signature(thor.thor).parameters
+    assert list(ours)[:len(theirs)] == list(theirs)
+    defaults = {name: p.default for name, p in theirs.items() if name != "decay_filter"}
+    assert {name: ours[name].default for name in defaults} == defaults
+    positional = [name for name, p in inspect.signature(THOR).parameters.items()
+                  if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    assert positional == list(theirs)
+
+
+def test_thor_function_passes_everything_on():
+    net = network()
+    optimizer = thor.thor(net, [0.5, 0.25], Tensor([0.1, 0.2], ms.float32), 0.8, 1e-3, 2.0, 16, True,
+                          lambda p: "bias" not in p.name, [1], True, 5, split_dim=1, running_average=0.5)
+    assert isinstance(optimizer, THOR) and optimizer.get_frequency() == 5
+    assert optimizer.get_lr().asnumpy() == 0.5
+    assert optimizer.damping(Tensor([1], ms.int32)).asnumpy() == np.float32(0.2)
+    assert (optimizer.loss_scale, optimizer.decay, optimizer.batch_size) == (2.0, 1e-3, 16)
+    assert optimizer.use_nesterov and optimizer.enable_clip_grad and optimizer.split_indices == (1,)
+    assert optimizer.decays == (True, False, True, False)
+    assert optimizer.registration.options == TapOptions(split_dim=1)
+    assert optimizer.preconditioners[0].running_average == 0.5
+
+
+def test_import_is_light():
+    code = ("import sys, mindspore; before = set(sys.modules); import thor; "
+            "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))")
+    root = str(Path(thor.__file__).parent.parent)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                            env={**os.environ, "PYTHONPATH": root})
+    loaded = result.stdout.split()
+    assert "thor" in loaded
+    assert not {"scipy", "matplotlib", "sklearn", "models", "tqdm"} & set(loaded)

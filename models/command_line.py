@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 from typing import Callable, Iterator, Sequence
@@ -41,17 +42,23 @@ def run(entry: Callable[[], None]) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted; the same command goes on with the newest checkpoint", file=sys.stderr)
         return 130
     return 0
 
 
-def quiet_mindspore() -> None:
-    """Keep MindSpore's log off the screen unless GLOG_v says otherwise; before MindSpore is imported.
+def prepare_screen() -> None:
+    """Decide whose log reaches the screen; before MindSpore is imported.
 
-    Its warnings tear the progress bar, its errors repeat what the exception says.
+    What the zoo does is told, of THOR the warnings. MindSpore's warnings tear the progress bar and its errors
+    repeat what the exception says, so they are off unless GLOG_v says otherwise.
     """
     os.environ.setdefault("GLOG_v", "4")
+    for name, level in (("models", logging.INFO), ("thor", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        if not logger.handlers:
+            logger.addHandler(logging.StreamHandler())
 
 
 @contextlib.contextmanager

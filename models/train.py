@@ -1,12 +1,11 @@
 """Train a network: ``python -m models.train --config FILE [--section.key value ...]``."""
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Sequence
 
-from models.command_line import LoadError, loading, parse, parser, quiet_mindspore, run
+from models.command_line import LoadError, loading, parse, parser, prepare_screen, run
 from models.config import Config
 from models.run_folder import RunFolder, open_run_folder
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Train as the command line says; the exit status."""
-    quiet_mindspore()
+    prepare_screen()
     made = parser("python -m models.train", "Train a network; everything goes to a run folder.")
     return run(lambda: train(parse(made, words)[1]))
 
@@ -25,7 +24,8 @@ def train(config: Config) -> dict[str, float]:
     """Train, evaluate and report; returns the results that are also in results.json.
 
     Raises:
-        ConfigError, LoadError: one line about what cannot be used; nothing has been written then.
+        ConfigError, LoadError: one line about what cannot be used. A run that could not be set up has written
+            nothing; one that diverged keeps what it wrote.
     """
     started = time.perf_counter()
     with loading():
@@ -34,8 +34,8 @@ def train(config: Config) -> dict[str, float]:
         session = create_session(config)
         folder = open_run_folder(config)
         done = restore(session, folder)
-    fit(session, folder, done)
-    results = {name: float(value) for name, value in session.evaluate().items()}
+    announce(session, folder, done)
+    results = fit(session, folder, done)
     results["seconds"] = time.perf_counter() - started
     folder.finish(results)
     print(report(results, folder))
@@ -48,42 +48,57 @@ def restore(session: Session, folder: RunFolder) -> int:
 
     if folder.start_from is not None:
         return checkpoint.restore(session, folder.start_from)
+    return checkpoint.restore_newest(session, folder.checkpoints) if folder.resumes else 0
+
+
+def announce(session: Session, folder: RunFolder, done: int) -> None:
+    """Say where the run is and how it begins; THOR's table of parameters goes to its folder."""
+    print(f"run folder {folder.path}")
     if folder.resumes:
-        return checkpoint.restore_newest(session, folder.checkpoints)
-    return 0
+        print(f"going on after batch {done} (--train.resume never starts anew)")
+    if session.config.optimizer.name == "thor":
+        table = folder.path / "parameters.txt"
+        table.write_text(session.optimizer.registration_table() + "\n", encoding="utf-8")
+        print(f"how THOR updates each parameter: {table}")
+    sys.stdout.flush()
 
 
-def fit(session: Session, folder: RunFolder, done: int) -> None:
-    """Run the epochs that are left after ``done`` batches."""
-    from models.callbacks import build_callbacks
+def fit(session: Session, folder: RunFolder, done: int) -> dict[str, float]:
+    """Run the epochs that are left after ``done`` batches; loss and accuracies on the held-out images."""
+    from models.callbacks import TrainingState, build_callbacks
     from models.data import dataset_error_line
 
     options = session.config.train
+    epochs_done = done // session.batches_per_epoch
     callbacks = build_callbacks(session, folder)
     try:
-        session.model.train(options.epochs, session.train_set, callbacks, options.sink, options.sink_size,
-                            initial_epoch=done // session.batches_per_epoch)
+        if epochs_done < options.epochs:
+            session.model.train(options.epochs, session.train_set, callbacks, options.sink, options.sink_size,
+                                epochs_done)
+        state = next(callback for callback in callbacks if isinstance(callback, TrainingState))
+        results = state.evaluation or session.evaluate()
     except RuntimeError as error:
         line = dataset_error_line(error)
         if not line:
             raise
         raise LoadError(line) from error
+    return {name: float(value) for name, value in results.items()}
 
 
 def report(results: dict[str, float], folder: RunFolder) -> str:
     """The block of lines a run ends with."""
+    from models.checkpoint import checkpoints
+
     minutes, seconds = divmod(round(results["seconds"]), 60)
-    rows = [("test accuracy", f"{100 * results['top_1_accuracy']:.2f} %")]
+    rows = [("test accuracy", f"{100 * results['top_1_accuracy']:.2f} %"),
+            ("test loss", f"{results['loss']:.4f}"),
+            ("wall-clock time", f"{minutes} min {seconds} s"),
+            ("run folder", str(folder.path))]
     if "top_5_accuracy" in results:
-        rows.append(("top-5 accuracy", f"{100 * results['top_5_accuracy']:.2f} %"))
-    rows += [("test loss", f"{results['loss']:.4f}"),
-             ("wall-clock time", f"{minutes} min {seconds} s"),
-             ("run folder", str(folder.path))]
-    pictures = [path for path in sorted(folder.path.iterdir()) if path.suffix in (".csv", ".png")]
-    rows += [(path.stem, str(path)) for path in pictures]
-    newest = max(folder.checkpoints.glob("*.ckpt"), key=os.path.getmtime, default=None)
-    if newest is not None:
-        rows.append(("checkpoint", str(newest)))
+        rows.insert(1, ("top-5 accuracy", f"{100 * results['top_5_accuracy']:.2f} %"))
+    rows += [(name, str(path)) for name, path in (("metrics", folder.path / "metrics.csv"),
+                                                  ("curves", folder.path / "curves.png")) if path.exists()]
+    rows += [("checkpoint", str(path)) for path in checkpoints(folder.checkpoints)[:1]]
     return "\n".join(["results", *(f"  {name:<16} {value}" for name, value in rows)])
 
 

@@ -9,18 +9,28 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 from scipy.linalg import block_diag
 
 from thor import selfcheck
+from thor.backends import cases
 from thor.backends.cpu import CpuBackend
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+class Inexact(nn.Cell):
+    def __init__(self, operator):
+        super().__init__()
+        self.operator = operator
+
+    def construct(self, rows):
+        return 1.0001 * self.operator(rows)
+
+
 class WrongCovariance(CpuBackend):
-    def covariance(self, rows, groups, split_dim):
-        return 1.0001 * super().covariance(rows, groups, split_dim)
+    def covariance_operator(self, groups, split_dim):
+        return Inexact(super().covariance_operator(groups, split_dim))
 
 
 class TransposedPrecondition(CpuBackend):
@@ -52,7 +62,7 @@ def run(backend, capsys) -> tuple[int, list[str]]:
 
 def test_a_right_backend_passes(capsys):
     status, lines = run(CpuBackend(), capsys)
-    n_cases = len(selfcheck.make_cases())
+    n_cases = len(cases.make_cases())
     assert status == 0
     assert lines[0].startswith(
         f"MindSpore {ms.__version__}, device CPU, backend cpu, float32 products, pynative mode")
@@ -73,7 +83,7 @@ def test_a_wrong_operator_is_named(backend, operator, n_off, note, capsys):
     assert status == 1
     assert len(off) == n_off and all(line.split()[0] == operator for line in off)
     assert note in off[0]
-    assert f"{n_off} of {len(selfcheck.make_cases())} checks are off" in lines
+    assert f"{n_off} of {len(cases.make_cases())} checks are off" in lines
 
 
 def test_command_line_passes_in_graph_mode():
@@ -92,8 +102,8 @@ def test_a_device_that_is_not_there_is_one_clear_line(monkeypatch, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
-        f"--device=Ascend; must be a device MindSpore {ms.__version__} can use here (Unsupported device target "
-        "Ascend); use --device CPU or install its driver and MindSpore\n")
+        f"--device=Ascend; must be a device MindSpore {ms.__version__} can use here (Unsupported "
+        "device target Ascend); use --device CPU or install its driver and MindSpore\n")
 
 
 def test_an_unknown_device_is_refused(capsys):
@@ -109,17 +119,17 @@ def test_reference_covariance():
     padded = np.zeros((2, 3, 3))
     padded[:, :2, :2] = left[3:, 3:], right[3:, 3:]
     expected = np.stack([left[:3, :3], padded[0], right[:3, :3], padded[1]])
-    np.testing.assert_allclose(selfcheck.reference_covariance(rows, 2, 3), expected, atol=1e-14)
+    np.testing.assert_allclose(cases.reference_covariance(rows, 2, 3), expected, atol=1e-14)
 
 
 def test_reference_patches_agree_with_unfold():
     images = np.random.default_rng(0).standard_normal((2, 3, 9, 8)).astype(np.float32)
     expected = ops.unfold(Tensor(images), (3, 2), (2, 1), (1, 2), (2, 3)).asnumpy()
-    computed = selfcheck.reference_patches(images, (3, 2), (2, 3), (1, 1, 2, 2), (2, 1))
+    computed = cases.reference_patches(images, (3, 2), (2, 3), (1, 1, 2, 2), (2, 1))
     np.testing.assert_array_equal(computed, expected)
 
 
 def test_reference_block_matrices():
     blocks = np.random.default_rng(0).standard_normal((4, 3, 3))
     expected = np.stack([block_diag(*blocks[:2])[:5, :5], block_diag(*blocks[2:])[:5, :5]])
-    np.testing.assert_array_equal(selfcheck.dense(blocks, 2, 5), expected)
+    np.testing.assert_array_equal(cases.dense(blocks, 2, 5), expected)

@@ -46,7 +46,7 @@ def test_wrong_arguments(arguments, message):
     ("Ascend910B1", False), ("Ascend910_9391", False), ("", False),
 ])
 def test_device_generations(name, first_generation, monkeypatch):
-    """Without the TIK compiler even the first generation lacks the Cholesky kernel: auto must not choose it."""
+    """Without the TIK compiler even the first generation lacks the kernel: auto must not choose it."""
     monkeypatch.setattr(primitives, "ascend_device_name", lambda: name)
     found = primitives.ascend_primitives()
     assert found.float16_cube is first_generation

@@ -9,7 +9,7 @@ from mindspore import Tensor
 from thor.backends.ascend import AscendBackend, CholeskyInverse
 from thor.backends.cpu import CpuBackend
 from thor.backends.gpu import GpuBackend
-from thor.selfcheck import spectrum_block
+from thor.backends.cases import spectrum_block
 
 EPS = 2.0 ** -23
 BACKENDS = {
@@ -150,4 +150,4 @@ def test_cholesky_route_works_in_chunks(n_blocks, pynative):
     inverses, accepted = route(Tensor(blocks), Tensor(np.zeros((n_blocks, 1, 1), np.float32)))
     np.testing.assert_array_equal(accepted.asnumpy(), np.ones((n_blocks, 1, 1)))
     exact = np.linalg.inv(blocks.astype(np.float64))
-    np.testing.assert_allclose(inverses.asnumpy(), exact, rtol=0, atol=4 * 10 * EPS * 10)  # condition, norm <= 10
+    np.testing.assert_allclose(inverses.asnumpy(), exact, rtol=0, atol=4 * 10 * EPS * 10)  # both <= 10

@@ -23,7 +23,7 @@ BACKENDS = {
 
 
 class Network(nn.Cell):
-    """A strided "same" convolution (unequal padding), a grouped one, and 150 columns split into two blocks."""
+    """A strided "same" convolution (unequal padding), a grouped one, 150 columns split into two blocks."""
 
     def __init__(self):
         super().__init__()

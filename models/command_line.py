@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
 import os
 import sys
 from typing import Callable, Iterator, Sequence
@@ -47,18 +46,12 @@ def run(entry: Callable[[], None]) -> int:
     return 0
 
 
-def prepare_screen() -> None:
-    """Decide whose log reaches the screen; before MindSpore is imported.
+def quiet_mindspore() -> None:
+    """Keep MindSpore's log off the screen unless GLOG_v says otherwise; before MindSpore is imported.
 
-    What the zoo does is told, of THOR the warnings. MindSpore's warnings tear the progress bar and its errors
-    repeat what the exception says, so they are off unless GLOG_v says otherwise.
+    Its warnings tear the progress bar, its errors repeat what the exception says.
     """
     os.environ.setdefault("GLOG_v", "4")
-    for name, level in (("models", logging.INFO), ("thor", logging.WARNING)):
-        logger = logging.getLogger(name)
-        logger.setLevel(level)
-        if not logger.handlers:
-            logger.addHandler(logging.StreamHandler())
 
 
 @contextlib.contextmanager

@@ -5,13 +5,13 @@ import os
 import sys
 from typing import Any, Sequence
 
-from models.command_line import LoadError, loading, parse, parser, prepare_screen, run
+from models.command_line import LoadError, loading, parse, parser, quiet_mindspore, run
 from models.config import Config
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Evaluate as the command line says; the exit status."""
-    prepare_screen()
+    quiet_mindspore()
     made = parser("python -m models.evaluate", "Evaluate a checkpoint on the held-out images.")
     made.add_argument("--checkpoint", required=True, metavar="FILE", help="a checkpoint of models.train")
 

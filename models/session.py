@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 
 import mindspore as ms
 from mindspore import Model, nn
@@ -20,8 +19,6 @@ from thor.convert import mixed_precision_network
 from thor.sink import SinkModel
 from thor.train import make_train_step
 
-logger = logging.getLogger("models")
-
 
 @dataclasses.dataclass
 class Session:
@@ -35,6 +32,7 @@ class Session:
         model: MindSpore's Model around ``step``, with evaluation.
         train_set: training batches.
         eval_set: batches of held-out images.
+        instruction_set: what was set or kept for oneDNN and why, "" if there is nothing to say.
     """
 
     config: Config
@@ -44,6 +42,7 @@ class Session:
     model: Model
     train_set: Dataset
     eval_set: Dataset
+    instruction_set: str
 
     @property
     def batches_per_epoch(self) -> int:
@@ -62,7 +61,7 @@ def create_session(config: Config) -> Session:
         ConfigError: the configuration asks for more devices than this process is.
         OSError, ValueError, RuntimeError: the dataset or the device cannot be used.
     """
-    network = prepare_network(config)
+    network, instruction_set = prepare_network(config)
     train_set = create_dataset(config.data, train=True, seed=config.seed)
     eval_set = create_dataset(config.data, train=False, seed=config.seed)
     optimizer = create_optimizer(config, network, epoch_length(config, train_set))
@@ -71,7 +70,7 @@ def create_session(config: Config) -> Session:
                                     config.train.keep_batchnorm_fp32)
     step = make_train_step(mixed, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
     model = SinkModel(step, **evaluation(config, network, loss))
-    return Session(config, network, optimizer, step, model, train_set, eval_set)
+    return Session(config, network, optimizer, step, model, train_set, eval_set, instruction_set)
 
 
 def epoch_length(config: Config, train_set: Dataset) -> int:
@@ -82,22 +81,25 @@ def epoch_length(config: Config, train_set: Dataset) -> int:
 
 def create_evaluation(config: Config) -> tuple[nn.Cell, Model, Dataset]:
     """Network, Model and held-out images for evaluation alone; errors as for ``create_session``."""
-    network = prepare_network(config)
+    network, _ = prepare_network(config)
     loss = create_loss(config.loss)
     eval_set = create_dataset(config.data, train=False, seed=config.seed)
     return network, Model(network, **evaluation(config, network, loss)), eval_set
 
 
-def prepare_network(config: Config) -> nn.Cell:
-    """Choose the device, seed everything, and build the network before any operator runs."""
+def prepare_network(config: Config) -> tuple[nn.Cell, str]:
+    """Choose the device, seed everything, build the network, and choose oneDNN's instruction set for it.
+
+    Returns:
+        The network, and what ``device.limit_isa`` says; no operator has run yet.
+    """
     if config.parallel.device_num != 1:
         raise invalid("parallel.device_num", config.parallel.device_num, "1 where one process trains",
                       "use a configuration for one device (..._1p.yaml) or set it to 1")
     device.prepare(config.device)
     ms.set_seed(config.seed)
     network = create_network(config.model, config.data)
-    device.limit_isa(config.device, network)
-    return network
+    return network, device.limit_isa(config.device, network)
 
 
 def evaluation(config: Config, network: nn.Cell, loss: nn.Cell) -> dict:

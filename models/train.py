@@ -5,7 +5,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Sequence
 
-from models.command_line import LoadError, loading, parse, parser, prepare_screen, run
+from models.command_line import LoadError, loading, parse, parser, quiet_mindspore, run
 from models.config import Config
 from models.run_folder import RunFolder, open_run_folder
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Train as the command line says; the exit status."""
-    prepare_screen()
+    quiet_mindspore()
     made = parser("python -m models.train", "Train a network; everything goes to a run folder.")
     return run(lambda: train(parse(made, words)[1]))
 
@@ -53,6 +53,8 @@ def restore(session: Session, folder: RunFolder) -> int:
 
 def announce(session: Session, folder: RunFolder, done: int) -> None:
     """Say where the run is and how it begins; THOR's table of parameters goes to its folder."""
+    if session.instruction_set:
+        print(session.instruction_set)
     print(f"run folder {folder.path}")
     if folder.resumes:
         print(f"going on after batch {done} (--train.resume never starts anew)")

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import numpy as np
+from mindspore import nn
 from mindspore.train import Callback
 
 from models.finite import DivergedError, check_finite
@@ -63,7 +64,9 @@ class TrainingState(Callback):
 
     def _scheduled(self, values: np.ndarray) -> float:
         optimizer = self.session.optimizer
-        updates = int(getattr(optimizer, "opt", optimizer).global_step.asnumpy().reshape(()))  # LARS wraps another
+        if isinstance(optimizer, nn.LARS):
+            optimizer = optimizer.opt
+        updates = int(optimizer.global_step.asnumpy().reshape(()))
         return float(values[min(max(updates - 1, 0), len(values) - 1)])
 
     def on_train_begin(self, run_context: Any) -> None:

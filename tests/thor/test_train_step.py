@@ -1,0 +1,195 @@
+"""Two graphs: when curvature refreshes, how often is compiled, and that every way to train gives the same weights."""
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Model, Tensor, nn, ops
+from training_cases import (Classifier, Refreshes, assert_same_weights, batches, create, dataset,
+                            loss_fn, state_of, weights_of)
+
+from thor import ConvertModelUtils
+from thor.train import make_train_step
+
+STEPS = 7
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """Weights after ``STEPS`` steps of make_train_step in PyNative mode."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    network, with_loss, optimizer = create()
+    run(make_train_step(with_loss, optimizer))
+    ms.set_context(mode=ms.GRAPH_MODE)
+    return weights_of(network)
+
+
+def run(step, count=STEPS):
+    return [float(step(*batch).asnumpy()) for batch in batches(count)]
+
+
+@pytest.mark.parametrize("frequency, refreshes", [(1, [0, 1, 2, 3, 4, 5, 6, 7]), (3, [0, 3, 6]), (7, [0, 7]), (100, [0])])
+def test_curvature_refreshes_exactly_every_frequency_steps(pynative, frequency, refreshes):
+    _, with_loss, optimizer = create(frequency=frequency)
+    step, record = make_train_step(with_loss, optimizer), Refreshes(optimizer)
+    for batch in batches(8):
+        step(*batch)
+        record.note()
+    assert record.steps == refreshes
+    np.testing.assert_array_equal(optimizer.global_step.asnumpy(), [8])
+
+
+def test_each_graph_is_compiled_once(expected):
+    network, with_loss, optimizer = create()
+    step, record = make_train_step(with_loss, optimizer), Refreshes(optimizer)
+    for index, batch in enumerate(batches(STEPS)):
+        if index == 2:  # evaluation in between compiles its own graph only
+            network.set_train(False)
+            network(batch[0])
+            step.set_train()
+        step(*batch)
+        record.note()
+    assert record.steps == [0, 3, 6]
+    assert [len(graph.compile_cache) for graph in (step.second_order, step.stale)] == [1, 1]
+    assert len(step.compile_cache) == 0
+    assert_same_weights(network, expected)
+    step(batch[0][:2], batch[1][:2])  # another shape is another graph: the count can count
+    assert [len(graph.compile_cache) for graph in (step.second_order, step.stale)] == [1, 2]
+
+
+class Sink(nn.Cell):
+    """A graph around the train step, as MindSpore's data sink builds one."""
+
+    def __init__(self, step):
+        super().__init__(auto_prefix=False)
+        self.step = step
+
+    def construct(self, x, y):
+        return self.step(x, y)
+
+
+def test_embedded_in_another_graph(expected):
+    network, with_loss, optimizer = create()
+    record, sink = Refreshes(optimizer), Sink(make_train_step(with_loss, optimizer))
+    for batch in batches(STEPS):
+        sink(*batch)
+        record.note()
+    assert record.steps == [0, 3, 6]
+    assert len(sink.compile_cache) == 1
+    assert_same_weights(network, expected)
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+def test_train_cell_of_mindspore(expected, mode):
+    ms.set_context(mode=mode)
+    network, with_loss, optimizer = create()
+    run(nn.TrainOneStepCell(with_loss, optimizer).set_train())
+    assert_same_weights(network, expected)
+
+
+@pytest.mark.parametrize("mode, parameters", [(ms.GRAPH_MODE, "optimizer"), (ms.PYNATIVE_MODE, "optimizer"),
+                                              (ms.PYNATIVE_MODE, "network")])
+def test_hand_written_loop(expected, mode, parameters):
+    ms.set_context(mode=mode)
+    network, with_loss, optimizer = create()
+    gradients = ms.value_and_grad(with_loss, None, optimizer.parameters if parameters == "optimizer"
+                                  else network.trainable_params())
+    with_loss.set_train()
+    for batch in batches(STEPS):
+        optimizer(gradients(*batch)[1])
+    assert_same_weights(network, expected)
+
+
+def clipped_weights(clip):
+    network, with_loss, optimizer = create()
+    gradients = ms.value_and_grad(with_loss, None, optimizer.parameters)
+    for batch in batches(STEPS):
+        optimizer(clip(gradients(*batch)[1], optimizer.plain))
+    return network
+
+
+def test_measurements_do_not_change_a_global_clip(pynative):
+    def clip_all(gradients, plain):
+        return ops.clip_by_global_norm(gradients, 0.05)
+
+    def clip_weights_only(gradients, plain):
+        norm = np.sqrt(sum((gradients[i].asnumpy().astype(np.float64) ** 2).sum() for i in plain))
+        assert norm > 0.1, "nothing is clipped"
+        return tuple(g * Tensor(np.float32(0.05 / norm)) if i in plain else g for i, g in enumerate(gradients))
+
+    assert_same_weights(clipped_weights(clip_all), weights_of(clipped_weights(clip_weights_only)))
+
+
+def test_model_without_conversion(expected):
+    network, _, optimizer = create()
+    Model(network, loss_fn(), optimizer).train(1, dataset(STEPS), dataset_sink_mode=False)
+    assert_same_weights(network, expected)
+
+
+class MyTrainCell(nn.TrainOneStepCell):
+    """A train cell of the user's, with a construct of its own."""
+
+    def construct(self, x, y):
+        loss = self.network(x, y)
+        gradients = self.grad(self.network, self.weights)(x, y, ops.ones_like(loss))
+        return ops.depend(loss, self.optimizer(self.grad_reducer(gradients)))
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_train_cell_of_the_users(expected, given):
+    network, with_loss, optimizer = create()
+    cell = MyTrainCell(with_loss, optimizer)
+    model = ConvertModelUtils().convert_to_thor_model(Model(cell), cell, optimizer=optimizer if given else None)
+    record = Refreshes(optimizer)
+    model.train(1, dataset(STEPS), callbacks=record, dataset_sink_mode=False)
+    assert record.steps == [0, 3, 6]
+    assert_same_weights(network, expected)
+    graphs = model.train_network.second_order, model.train_network.stale
+    assert [len(graph.compile_cache) for graph in graphs] == [1, 1]
+
+
+def test_losses_are_those_before_the_update(pynative):
+    network, with_loss, optimizer = create()
+    step = make_train_step(with_loss, optimizer)
+    for batch in batches(4):
+        before = float(with_loss(*batch).asnumpy())
+        assert float(step(*batch).asnumpy()) == pytest.approx(before, rel=1e-6)
+
+
+def test_other_optimizers_have_one_graph():
+    network = Classifier()
+    optimizer = nn.Momentum(network.trainable_params(), 0.1, 0.9)
+    step = make_train_step(nn.WithLossCell(network, loss_fn()), optimizer)
+    run(step)
+    other = Classifier()
+    theirs = nn.TrainOneStepCell(nn.WithLossCell(other, loss_fn()),
+                                 nn.Momentum(other.trainable_params(), 0.1, 0.9)).set_train()
+    run(theirs)
+    assert len(step.compile_cache) == 1
+    assert_same_weights(network, weights_of(other), rtol=1e-6)
+
+
+def test_everything_that_must_survive_is_a_parameter(pynative, tmp_path):
+    """Restored into fresh objects off a refresh step, training goes on bit for bit."""
+    def fresh():
+        network, with_loss, optimizer = create(running_average=0.5)
+        return make_train_step(with_loss, optimizer, ms.DynamicLossScaleManager(2 ** 10, 2, 3), accumulate_steps=2)
+
+    data = batches(12)
+    whole = fresh()
+    for batch in data:
+        whole(*batch)
+    stopped = fresh()
+    for batch in data[:5]:  # within a micro-batch of a stale step
+        stopped(*batch)
+    ms.save_checkpoint(stopped, str(tmp_path / "step.ckpt"))
+    resumed = fresh()
+    missing, unused = ms.load_param_into_net(resumed, ms.load_checkpoint(str(tmp_path / "step.ckpt")), strict_load=True)
+    assert missing == [] and unused == []
+    for batch in data[5:]:
+        resumed(*batch)
+    expected, got = state_of(whole), state_of(resumed)
+    assert list(expected) == list(got)
+    for name in expected:
+        np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
+    assert resumed.optimizer.global_step.asnumpy() == [6]

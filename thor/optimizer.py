@@ -9,7 +9,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from thor.arguments import (check_bool, check_callable, check_int, check_number, check_schedule,
                             check_split_indices)
-from thor.curvature import PRECONDITIONERS, BlockInverter, CurvatureSettings
+from thor.curvature import PRECONDITIONERS, CurvatureSettings, Refresh
 from thor.layers import TapOptions
 from thor.registration import tap_network
 
@@ -107,16 +107,26 @@ class THOR(nn.Optimizer):
         self.plain = tuple(i for i, p in enumerate(self.parameters) if id(p) not in factors)
         rank = {index: order for order, index in enumerate(self.plain)}
         self.layer_parameters = tuple(tuple(rank[place[id(p)]] for p in layer.parameters) for layer in layers)
-        self.layer_measurements = tuple(tuple(place[id(f)] for f in layer.factors.values()) for layer in layers)
+        self.layer_measurements = tuple({role: place[id(f)] for role, f in layer.factors.items()} for layer in layers)
         preconditioned = {i for indices in self.layer_parameters for i in indices}
         self.first_order = tuple(i for i in range(len(self.plain)) if i not in preconditioned)
 
     def _create_curvature(self, registration, settings):
-        """Preconditioners of all layers and the inverter of all their blocks."""
-        self.preconditioners = nn.CellList([PRECONDITIONERS[layer.kind](layer, self.backend, settings)
-                                            for layer in registration.layers], auto_prefix=False)
-        self.inverter = BlockInverter(self.backend, tuple(s for p in self.preconditioners for s in p.inverted))
-        self.rejected = Parameter(Tensor(0.0, ms.float32), name="rejected_blocks", requires_grad=False)
+        """Preconditioners of all layers, and the refresh of those that have factors."""
+        layers = registration.layers
+        preconditioners = [PRECONDITIONERS[layer.kind](layer, self.backend, settings.batch_size) for layer in layers]
+        self.preconditioners = nn.CellList(preconditioners, auto_prefix=False)
+        measured = [i for i, layer in enumerate(layers) if layer.factors]
+        self.has_factors = bool(measured)
+        self.running_average = settings.running_average
+        self.diagonals = tuple((i, self.layer_measurements[i]["a"], self.layer_measurements[i]["calls"])
+                               for i in measured if layers[i].kind == "embedding")
+        if self.has_factors:
+            place = {id(p): i for i, p in enumerate(self.parameters)}
+            block_factors = [preconditioners[i].block_factors for i in measured]
+            self.refresh_blocks = Refresh(self.backend, settings, block_factors,
+                                          [tuple(place[id(f.factor)] for f in own) for own in block_factors],
+                                          [self.layer_measurements[i]["calls"] for i in measured])
         object.__setattr__(self, "reported_rejections", 0)
 
     def _create_momentum(self, momentum, weight_decay, decay_filter):
@@ -136,31 +146,34 @@ class THOR(nn.Optimizer):
             gradients = tuple([gradients[i] for i in self.plain])
         gradients = self.scale_grad(gradients)
         damping = self.damping(self.global_step).reshape(())
-        if self.graph != STALE and len(measured) == len(self.parameters):
+        if self.has_factors and self.graph != STALE and len(measured) == len(self.parameters):
             if self.graph == SECOND_ORDER:
                 self.refresh(measured, damping)
             elif self.refresh_due():
                 self.refresh(measured, damping)
-        updates = self.precondition(gradients, damping)
         learning_rate = self.get_lr()
         self.assignadd(self.global_step, self.global_step_increase_tensor)
-        success = True
-        for i in range(len(self.weights)):
-            update = updates[i]
-            if self.decays[i] and self.decay > 0:
-                update = update + self.decay * self.weights[i]
-            if self.enable_clip_grad:
-                update = clip_to_unit_norm(update)
-            success = ops.depend(success, self.move(i, update, learning_rate))
-        return success
+        for i, preconditioner in enumerate(self.preconditioners):
+            own = tuple([gradients[k] for k in self.layer_parameters[i]])
+            directions = preconditioner(own, damping)
+            for j, k in enumerate(self.layer_parameters[i]):
+                self.move(k, directions[j], learning_rate)
+        for k in self.first_order:
+            self.move(k, gradients[k], learning_rate)
+        return True
 
-    def move(self, i, update, learning_rate):
-        """Momentum step of weight ``i``; Nesterov's is spelled out, since MindSpore's CPU kernel ignores it."""
+    def move(self, k, update, learning_rate):
+        """Decay, clip and momentum of weight ``k``; Nesterov's is spelled out, MindSpore's CPU kernel ignores it."""
+        weight, moment = self.weights[k], self.moments[k]
+        if self.decays[k] and self.decay > 0:
+            update = update + self.decay * weight
+        if self.enable_clip_grad:
+            update = clip_to_unit_norm(update)
         if not self.use_nesterov:
-            return self.apply_momentum(self.weights[i], self.moments[i], learning_rate, update, self.momentum)
-        moment = self.momentum * self.moments[i] + update
-        ops.assign(self.moments[i], moment)
-        return ops.assign_sub(self.weights[i], learning_rate * (update + self.momentum * moment))
+            return self.apply_momentum(weight, moment, learning_rate, update, self.momentum)
+        velocity = self.momentum * moment + update
+        ops.assign(moment, velocity)
+        return ops.assign_sub(weight, learning_rate * (update + self.momentum * velocity))
 
     def refresh_due(self):
         """Whether the present step refreshes curvature, as a Tensor of shape ``()``."""
@@ -168,35 +181,9 @@ class THOR(nn.Optimizer):
 
     def refresh(self, measured, damping):
         """Replace the inverses of all layers by those of the factors measured in this step."""
-        gradient_scale = self.batch_size * self.batch_size / (self.measured_scale * self.measured_scale)
-        factors, dampings = (), ()
-        for i, preconditioner in enumerate(self.preconditioners):
-            own = tuple([measured[k] for k in self.layer_measurements[i]])
-            fresh = preconditioner.fresh_factors(own, damping, gradient_scale)
-            factors = factors + fresh[0]
-            dampings = dampings + fresh[1]
-        if len(factors) == 0:
-            return True
-        inverses, accepted = self.inverter(factors, dampings)
-        rejected, start = self.rejected, 0
-        for i, preconditioner in enumerate(self.preconditioners):
-            own = tuple([measured[k] for k in self.layer_measurements[i]])
-            stop = start + len(preconditioner.inverted)
-            rejected = rejected + preconditioner.accept(own, factors[start:stop], inverses[start:stop],
-                                                        accepted[start:stop], damping)
-            start = stop
-        ops.assign(self.rejected, rejected)
-        return True
-
-    def precondition(self, gradients, damping):
-        """Preconditioned gradients of ``weights``; first-order parameters keep their own."""
-        updates = list(gradients)
-        for i, preconditioner in enumerate(self.preconditioners):
-            own = tuple([gradients[k] for k in self.layer_parameters[i]])
-            directions = preconditioner.precondition(own, damping)
-            for j, k in enumerate(self.layer_parameters[i]):
-                updates[k] = directions[j]
-        return updates
+        for i, a, calls in self.diagonals:
+            self.preconditioners[i].refresh_diagonal(measured[a], measured[calls], damping, self.running_average)
+        return self.refresh_blocks(measured, damping, self.measured_scale)
 
     def get_frequency(self) -> int:
         """Steps from one refresh of curvature to the next."""
@@ -221,7 +208,7 @@ class THOR(nn.Optimizer):
     @property
     def rejected_blocks(self) -> int:
         """Blocks that were not finite or not positive definite so far; each kept its last good inverse."""
-        return int(self.rejected.asnumpy())
+        return int(self.refresh_blocks.rejected.asnumpy()) if self.has_factors else 0
 
     def report_rejected_blocks(self) -> None:
         """Warn once, the first time a block kept its last good inverse."""

@@ -15,9 +15,22 @@ class SinkModel(Model):
 
     def train(self, epoch, train_dataset, callbacks=None, dataset_sink_mode=False, sink_size=-1, initial_epoch=0):
         """As ``mindspore.Model.train``."""
-        if dataset_sink_mode and sink_size > 0 and ms.get_context("device_target") == "CPU":
+        if cut_on_host(dataset_sink_mode, sink_size):
             train_dataset, dataset_sink_mode, sink_size = sink_epochs(train_dataset, sink_size), False, -1
         return super().train(epoch, train_dataset, callbacks, dataset_sink_mode, sink_size, initial_epoch)
+
+    def fit(self, epoch, train_dataset, valid_dataset=None, valid_frequency=1, callbacks=None,
+            dataset_sink_mode=False, valid_dataset_sink_mode=False, sink_size=-1, initial_epoch=0):
+        """As ``mindspore.Model.fit``."""
+        if cut_on_host(dataset_sink_mode, sink_size):
+            train_dataset, dataset_sink_mode, sink_size = sink_epochs(train_dataset, sink_size), False, -1
+        return super().fit(epoch, train_dataset, valid_dataset, valid_frequency, callbacks, dataset_sink_mode,
+                           valid_dataset_sink_mode, sink_size, initial_epoch)
+
+
+def cut_on_host(dataset_sink_mode: bool, sink_size: int) -> bool:
+    """Whether the data has to be cut into epochs of ``sink_size`` here, because the device cannot."""
+    return dataset_sink_mode and sink_size > 0 and ms.get_context("device_target") == "CPU"
 
 
 class SinkSource:

@@ -1,7 +1,30 @@
 """The operator interface every device implements, with a reference in plain MindSpore operators."""
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import mindspore as ms
 from mindspore import Tensor, nn, ops
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """How a two-dimensional convolution walks over an image; pairs are (height, width).
+
+    Args:
+        pad_mode: "same", "valid" or "pad", as in ``mindspore.nn.Conv2d``.
+        pad: zeros on every side, or ``(top, bottom, left, right)``; read with pad_mode "pad".
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pad_mode: str = "valid"
+    pad: int | tuple[int, int, int, int] = 0
+
+    def padding(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Zeros added ``(top, bottom, left, right)`` to an image of ``size``."""
+        return conv_padding(size, self.pad_mode, self.pad, self.kernel, self.stride, self.dilation)
 
 
 class Backend(nn.Cell):
@@ -93,6 +116,22 @@ class Backend(nn.Cell):
         """
         raise NotImplementedError
 
+    def covariance_operator(self, groups: int, split_dim: int, scale: float = 1.0):
+        """``rows -> scale * blocks``, :meth:`covariance` as an operator a layer holds; made before compilation."""
+        return CovarianceOperator(self, groups, split_dim, scale)
+
+    def covariance_of_maps_operator(self, groups: int, split_dim: int, scale: float = 1.0):
+        """``maps -> scale * blocks``, :meth:`covariance_of_maps` as an operator a layer holds."""
+        return CovarianceOfMapsOperator(self, groups, split_dim, scale)
+
+    def covariance_of_patches_operator(self, geometry: ConvGeometry, groups: int, split_dim: int,
+                                       append_one: bool = False, scale: float = 1.0):
+        """``images -> scale * blocks``: the second moment of the im2col rows of ``images`` ``(n, channels, h, w)``.
+
+        With ``append_one`` every group's rows get one more feature, the constant 1 that a folded bias sees.
+        """
+        return CovarianceOfPatchesOperator(self, geometry, groups, split_dim, append_one, scale)
+
     def precondition(self, gradient: Tensor, inverse_g: Tensor, inverse_a: Tensor) -> Tensor:
         """Multiply a gradient by block-diagonal inverses from both sides: ``G^-1 g A^-1``.
 
@@ -133,6 +172,65 @@ class Backend(nn.Cell):
             product = product.reshape(groups, per_group, rows, size).transpose(0, 2, 1, 3)
             product = product.reshape(groups, rows, columns + padding)
         return product[:, :, :columns] if padding > 0 else product
+
+
+class CovarianceOperator(nn.Cell):
+    """``Backend.covariance`` times a constant, with its arguments bound."""
+
+    def __init__(self, backend: Backend, groups: int, split_dim: int, scale: float):
+        super().__init__(auto_prefix=False)
+        self.backend, self.groups, self.split_dim, self.scale = backend, groups, split_dim, scale
+
+    def construct(self, rows):
+        return self.backend.covariance(rows, self.groups, self.split_dim) * self.scale
+
+
+class CovarianceOfMapsOperator(CovarianceOperator):
+    """``Backend.covariance_of_maps`` times a constant, with its arguments bound."""
+
+    def construct(self, maps):
+        return self.backend.covariance_of_maps(maps, self.groups, self.split_dim) * self.scale
+
+
+class CovarianceOfPatchesOperator(CovarianceOperator):
+    """Unfold images, append a row of ones per group where a bias is folded, and take the second moment."""
+
+    def __init__(self, backend: Backend, geometry: ConvGeometry, groups: int, split_dim: int, append_one: bool,
+                 scale: float):
+        super().__init__(backend, groups, split_dim, scale)
+        self.kernel, self.stride, self.dilation = geometry.kernel, geometry.stride, geometry.dilation
+        self.pad_mode, self.pad, self.append_one = geometry.pad_mode, geometry.pad, append_one
+
+    def construct(self, images):
+        padding = conv_padding(images.shape[2:], self.pad_mode, self.pad, self.kernel, self.stride, self.dilation)
+        rows = self.backend.patches(images, self.kernel, self.stride, padding, self.dilation)
+        if self.append_one:
+            n, width, positions = rows.shape
+            rows = rows.reshape(n, self.groups, width // self.groups, positions)
+            rows = ops.concat((rows, ops.ones((n, self.groups, 1, positions), ms.float32)), axis=2)
+            rows = rows.reshape(n, width + self.groups, positions)
+        return self.backend.covariance_of_maps(rows, self.groups, self.split_dim) * self.scale
+
+
+def factor_shape(groups: int, dim: int, split_dim: int) -> tuple[int, int, int]:
+    """Shape ``(groups * n_blocks, size, size)`` of the factor of ``groups`` matrices of ``dim`` rows."""
+    size = min(dim, split_dim)
+    return groups * block_count(dim, size), size, size
+
+
+def conv_padding(size: tuple, pad_mode: str, pad, kernel: tuple, stride: tuple, dilation: tuple) -> tuple:
+    """Zeros added ``(top, bottom, left, right)`` by MindSpore's Conv2d to an image of ``size`` (height, width)."""
+    if pad_mode == "valid":
+        return 0, 0, 0, 0
+    if pad_mode == "pad":
+        return (pad, pad, pad, pad) if isinstance(pad, int) else tuple(pad)
+    padding = ()
+    for axis in (0, 1):
+        outputs = -(-size[axis] // stride[axis])
+        extent = dilation[axis] * (kernel[axis] - 1) + 1
+        total = max((outputs - 1) * stride[axis] + extent - size[axis], 0)
+        padding = padding + (total // 2, total - total // 2)
+    return padding
 
 
 def block_count(dim: int, split_dim: int) -> int:

@@ -1,56 +1,72 @@
-"""CPU operators: inverses by the host's LAPACK, called from inside the compiled graph."""
+"""CPU operators: NumPy on the host's BLAS and LAPACK, called from inside the compiled graph."""
 from __future__ import annotations
 
 import numpy as np
 from mindspore import Tensor, ops
 
-from thor.backends.base import Backend
+from thor.backends import host
+from thor.backends.base import Backend, ConvGeometry, factor_shape
 
 
 class CpuBackend(Backend):
-    """The reference operators, with LAPACK's ``potrf`` and ``potri`` for the inverses.
-
-    MindSpore's own CPU inverse is 2 to 17 times slower at sizes 128 to 4608, and its Cholesky raises
-    inside the graph on an indefinite block instead of reporting it.
-    """
+    """Every operator is one node of the graph, so that graphs compile fast, and one call of the host's BLAS."""
 
     name = "cpu"
 
     def __init__(self):
         super().__init__()
-        self.host_inverse = ops.Custom(
-            cholesky_inverse,
-            out_shape=lambda blocks, damping: (blocks, damping),
-            out_dtype=lambda blocks, damping: (blocks, damping),
-            func_type="pyfunc")
+        self.host_inverse = host_operator(host.damped_inverse, lambda blocks, damping: (blocks, damping), 2)
+        self.host_precondition = host_operator(host.precondition, lambda gradient, *_: gradient)
+        self.host_rows = host_operator(host.precondition_rows, lambda gradient, *_: gradient)
+        self.host_columns = host_operator(host.precondition_columns, lambda gradient, *_: gradient)
 
     def damped_inverse(self, blocks: Tensor, damping: Tensor) -> tuple:
         result = self.host_inverse(blocks, damping)
         return result[0], result[1]
 
+    def precondition(self, gradient: Tensor, inverse_g: Tensor, inverse_a: Tensor) -> Tensor:
+        return self.host_precondition(gradient, inverse_g, inverse_a)
 
-def cholesky_inverse(blocks: np.ndarray, damping: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Invert damped symmetric blocks one by one; see :meth:`Backend.damped_inverse` for the shapes."""
-    from scipy.linalg.lapack import spotrf, spotri  # loaded at the first refresh: import thor stays light
+    def precondition_rows(self, gradient: Tensor, inverse_g: Tensor) -> Tensor:
+        return self.host_rows(gradient, inverse_g)
 
-    inverse = np.zeros_like(blocks)
-    accepted = np.zeros_like(damping)
-    size = blocks.shape[-1]
-    diagonal = np.arange(size)
-    upper = np.triu_indices(size, 1)
-    for index in range(blocks.shape[0]):
-        block = blocks[index].copy()
-        block[diagonal, diagonal] += damping[index, 0, 0]
-        if not np.isfinite(block).all():
-            continue
-        # The transposed view of a symmetric C-ordered block is Fortran-ordered: LAPACK works in place.
-        factor, failed = spotrf(block.T, lower=1, overwrite_a=1)
-        if failed:
-            continue
-        lower, failed = spotri(factor, lower=1, overwrite_c=1)
-        if failed or not np.isfinite(lower[diagonal, diagonal]).all():
-            continue
-        lower[upper] = lower.T[upper]
-        inverse[index] = lower
-        accepted[index] = 1.0
-    return inverse, accepted
+    def precondition_columns(self, gradient: Tensor, inverse_a: Tensor) -> Tensor:
+        return self.host_columns(gradient, inverse_a)
+
+    def covariance_operator(self, groups: int, split_dim: int, scale: float = 1.0):
+        def shape(rows):
+            return factor_shape(groups, rows[1] // groups, split_dim)
+
+        def compute(rows):
+            return host.covariance(rows, np.zeros(shape(rows.shape), np.float32), groups, scale)
+
+        return host_operator(compute, shape)
+
+    def covariance_of_maps_operator(self, groups: int, split_dim: int, scale: float = 1.0):
+        def shape(maps):
+            return factor_shape(groups, maps[1] // groups, split_dim)
+
+        def compute(maps):
+            return host.covariance_of_maps(maps, np.zeros(shape(maps.shape), np.float32), groups, scale)
+
+        return host_operator(compute, shape)
+
+    def covariance_of_patches_operator(self, geometry: ConvGeometry, groups: int, split_dim: int,
+                                       append_one: bool = False, scale: float = 1.0):
+        def shape(images):
+            dim = images[1] // groups * geometry.kernel[0] * geometry.kernel[1] + append_one
+            return factor_shape(groups, dim, split_dim)
+
+        def compute(images):
+            blocks = np.zeros(shape(images.shape), np.float32)
+            return host.covariance_of_patches(images, blocks, groups, geometry, append_one, scale)
+
+        return host_operator(compute, shape)
+
+
+def host_operator(function, out_shape, outputs: int = 1):
+    """A graph node that calls ``function`` on NumPy arrays; all tensors are float32."""
+    def dtype(*inputs):
+        return inputs[0] if outputs == 1 else (inputs[0],) * outputs
+
+    return ops.Custom(function, out_shape=out_shape, out_dtype=dtype, func_type="pyfunc")

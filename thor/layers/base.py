@@ -13,7 +13,7 @@ import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
-from thor.backends.base import Backend, block_count
+from thor.backends.base import factor_shape
 
 # Measurements are scaled by a power of two, exact in float32, so that they weigh nothing in a global
 # gradient norm that a hand-written loop may clip with. It cancels in factor / calls.
@@ -44,10 +44,14 @@ class TapOptions:
             if type(getattr(self, name)) is not bool:
                 raise TypeError(f"{name}={getattr(self, name)!r}; must be a bool; use True or False")
 
+    @property
+    def block_size(self) -> int:
+        """Rows of the largest block; more than any matrix has when whole matrices are kept."""
+        return 2 ** 30 if self.split_dim is None else self.split_dim
+
     def block_shape(self, groups: int, dim: int) -> tuple[int, int, int]:
         """Shape ``(groups * n_blocks, size, size)`` of the factor of ``groups`` matrices of ``dim`` rows."""
-        size = dim if self.split_dim is None else min(dim, self.split_dim)
-        return groups * block_count(dim, size), size, size
+        return factor_shape(groups, dim, self.block_size)
 
 
 class NotTapped(Exception):
@@ -87,28 +91,23 @@ class TappedLayer:
 class Measure(nn.Cell):
     """Identity on the operator's output whose backward pass measures factors."""
 
-    def __init__(self, backend: Backend, options: TapOptions):
+    def __init__(self):
         super().__init__(auto_prefix=False)
-        self.backend = backend
-        self.split_dim = options.split_dim or 2 ** 30
-        self.fold_bias = options.fold_bias
+        self.cast, self.reshape, self.zeros_like = ops.Cast(), ops.Reshape(), ops.ZerosLike()
 
     def construct(self, x, y, factor_a, factor_g, calls):
         return y
 
     def bprop(self, x, y, factor_a, factor_g, calls, out, dout):
-        d = dout.astype(ms.float32)
-        return (ops.zeros_like(x), dout,
-                self.input_factor(x) * MEASUREMENT_SCALE,
-                self.output_factor(d) * MEASUREMENT_SCALE,
-                ops.ones((2,), ms.float32) * Tensor([1.0, self.positions(y)], ms.float32) * MEASUREMENT_SCALE)
+        calls = Tensor([MEASUREMENT_SCALE, MEASUREMENT_SCALE * self.positions(y)], ms.float32)
+        return (self.zeros_like(x), dout, self.input_factor(x), self.output_factor(self.cast(dout, ms.float32)), calls)
 
     def input_factor(self, x):
-        """A of one call, shaped as ``factor_a``."""
+        """A of one call times ``MEASUREMENT_SCALE``, shaped as ``factor_a``."""
         raise NotImplementedError
 
     def output_factor(self, d):
-        """G of one call before ``batch_size^2 / loss_scale^2``, shaped as ``factor_g``."""
+        """G of one call, likewise, before ``batch_size^2 / loss_scale^2``."""
         raise NotImplementedError
 
     def positions(self, y):

@@ -5,20 +5,26 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from thor.backends.base import Backend
-from thor.layers.base import Measure, NotTapped, Tap, TapOptions, TappedLayer, create_factors, install
+from thor.layers.base import (MEASUREMENT_SCALE, Measure, NotTapped, Tap, TapOptions, TappedLayer, create_factors,
+                              install)
 
 
 class DenseMeasure(Measure):
     """A = x'x / N and G = d'd / N over the N rows a Dense layer multiplies (batch x sequence for 3-D input)."""
 
+    def __init__(self, backend: Backend, options: TapOptions, append_one: bool):
+        super().__init__()
+        self.covariance = backend.covariance_operator(1, options.block_size, MEASUREMENT_SCALE)
+        self.append_one = append_one
+
     def input_factor(self, x):
-        rows = x.astype(ms.float32)  # (n_rows, in_channels)
-        if self.fold_bias:
+        rows = self.cast(x, ms.float32)  # (n_rows, in_channels)
+        if self.append_one:
             rows = ops.concat((rows, ops.ones((rows.shape[0], 1), ms.float32)), axis=1)
-        return self.backend.covariance(rows, 1, self.split_dim)
+        return self.covariance(rows)
 
     def output_factor(self, d):
-        return self.backend.covariance(d, 1, self.split_dim)
+        return self.covariance(d)
 
 
 def tap_dense(cell: nn.Cell, backend: Backend, options: TapOptions, shared: TappedLayer | None = None) -> TappedLayer:
@@ -33,7 +39,6 @@ def tap_dense(cell: nn.Cell, backend: Backend, options: TapOptions, shared: Tapp
         create_factors(cell.weight, a=options.block_shape(1, columns + (bias is not None)),
                        g=options.block_shape(1, rows)),
         (1, rows, columns))
-    measure = DenseMeasure(backend, options)
-    measure.fold_bias = layer.bias is not None
+    measure = DenseMeasure(backend, options, layer.bias is not None)
     layer.taps.append(install(cell, "matmul", Tap(operator, measure, layer.factors)))
     return layer

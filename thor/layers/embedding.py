@@ -5,28 +5,30 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from thor.backends.base import Backend
-from thor.layers.base import Measure, NotTapped, Tap, TapOptions, TappedLayer, create_factors, install
+from thor.layers.base import (MEASUREMENT_SCALE, Measure, NotTapped, Tap, TapOptions, TappedLayer, create_factors,
+                              install)
 
 
 class EmbeddingMeasure(Measure):
     """A = id counts (a vector; divided by the batch size later) and G = d'd / rows."""
 
     def __init__(self, backend: Backend, options: TapOptions, vocab_size: int):
-        super().__init__(backend, options)
+        super().__init__()
+        self.covariance = backend.covariance_operator(1, options.block_size, MEASUREMENT_SCALE)
         self.vocab_size = vocab_size
 
     def input_factor(self, x):
-        return count_ids(x.reshape(-1), self.vocab_size)
+        return count_ids(self.reshape(x, (-1,)), self.vocab_size) * MEASUREMENT_SCALE
 
     def output_factor(self, d):
-        return self.backend.covariance(d.reshape(-1, d.shape[-1]), 1, self.split_dim)
+        return self.covariance(self.reshape(d, (-1, d.shape[-1])))
 
 
 class OneHotMeasure(EmbeddingMeasure):
     """The same factors from one-hot rows."""
 
     def input_factor(self, x):
-        return x.astype(ms.float32).sum(axis=0)  # (vocab_size,)
+        return self.cast(x, ms.float32).sum(axis=0) * MEASUREMENT_SCALE  # (vocab_size,)
 
 
 class GatherTap(Tap):

@@ -1,9 +1,10 @@
 """Checkpoints from which a run continues bit for bit.
 
-A checkpoint is one MindSpore file, ``step-000123.ckpt``, with all parameters of the train step (weights, momentum,
-factors, inverses, global step, loss scale) and, beside them, how many batches were seen, the seed and a digest of the
-configuration. Data order and augmentation are functions of seed and batch (models.data). Dropout is not restored with
-MindSpore's ``nn.Dropout``, whose generator cannot be read; models.dropout keeps its state in a parameter.
+A checkpoint is one MindSpore file, ``step-000123.ckpt``, with all parameters of the train step (weights,
+momentum, factors, inverses, global step, loss scale) and, beside them, how many batches were seen, the seed
+and a digest of the configuration. Data order and augmentation are functions of seed and batch (models.data).
+Dropout is not restored with MindSpore's ``nn.Dropout``, whose generator cannot be read; models.dropout keeps
+its state in a parameter.
 
     checkpoint.restore_newest(session, folder)  # number of batches seen, 0 if there is no checkpoint
     CheckpointCallback(session, folder)         # writes them
@@ -90,14 +91,14 @@ def restore_newest(session: Any, folder: Path) -> int:
             return restore(session, path)
         except ValueError as error:
             if path == found[-1]:
-                raise ValueError(f"{error}; no checkpoint in {folder} can be used; set train.resume to never to "
-                                 f"start anew") from None
+                raise ValueError(f"{error}; no checkpoint in {folder} can be used; set train.resume to never "
+                                 f"to start anew") from None
             logger.warning("%s; using the next older one", error)
     return 0
 
 
 def restore(session: Any, path: Path) -> int:
-    """Give ``session.step`` the parameters in ``path`` and let ``session.train_set`` begin with the next batch.
+    """Give ``session.step`` the parameters in ``path`` and begin ``session.train_set`` with the next batch.
 
     Returns:
         Batches seen so far.
@@ -110,8 +111,8 @@ def restore(session: Any, path: Path) -> int:
     _load(session.step, contents, path)
     batches = int(contents[BATCHES])
     if contents[DIGEST] != config_digest(session.config):
-        logger.warning("checkpoint=%s; was written with another configuration; its weights, its state and its place "
-                       "in the data are used", path)
+        logger.warning("checkpoint=%s; was written with another configuration; its weights, its state and "
+                       "its place in the data are used", path)
     session.train_set.start_at(batches)
     return batches
 
@@ -136,8 +137,9 @@ def _load(step: nn.Cell, contents: dict[str, Any], path: Path) -> None:
         if name not in contents:
             raise ValueError(f"checkpoint={path}; has no {name}; it belongs to another network or optimizer")
         if contents[name].shape != parameter.shape or contents[name].dtype != parameter.dtype:
-            raise ValueError(f"checkpoint={path}; {name} is {contents[name].dtype} {contents[name].shape}, here it is "
-                             f"{parameter.dtype} {parameter.shape}; it belongs to another network or optimizer")
+            raise ValueError(f"checkpoint={path}; {name} is {contents[name].dtype} {contents[name].shape}, "
+                             f"here it is {parameter.dtype} {parameter.shape}; it belongs to another "
+                             "network or optimizer")
     left = ms.load_param_into_net(step, {name: contents[name] for name in parameters}, strict_load=True)[0]
     if left:
         raise ValueError(f"checkpoint={path}; {left[0]} could not be loaded")

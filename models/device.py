@@ -1,10 +1,10 @@
 """The device, the mode, and the instruction set oneDNN may use on CPU.
 
-On processors with AVX-512 MindSpore's CPU convolution gets a reference kernel from oneDNN, whatever AVX-512 level it
-is given, for every convolution but the 1x1 of stride 1. Limited to AVX2 it gets a fast one, but so do matrix
-products, which AVX-512 would make faster. Measured with MindSpore 2.10 on 2 cores of a Xeon with AVX-512 and AMX,
-batch 16, forward, milliseconds, best of 5; the AVX-512 column is the best of the default, AVX512_CORE and
-AVX512_CORE_AMX:
+On processors with AVX-512 MindSpore's CPU convolution gets a reference kernel from oneDNN, whatever AVX-512
+level it is given, for every convolution but the 1x1 of stride 1. Limited to AVX2 it gets a fast one, but so
+do matrix products, which AVX-512 would make faster. Measured with MindSpore 2.10 on 2 cores of a Xeon with
+AVX-512 and AMX, batch 16, forward, milliseconds, best of 5; the AVX-512 column is the best of the default,
+AVX512_CORE and AVX512_CORE_AMX:
 
 | operator                              | AVX-512 | AVX2 | AVX2_VNNI |
 |---------------------------------------|---------|------|-----------|
@@ -19,9 +19,9 @@ AVX512_CORE_AMX:
 | matrix product 2048x2048              |      60 |  112 |       217 |
 | 64 matrix products 128x128            |     2.0 |  3.5 |       3.5 |
 
-AVX2 and AVX2_VNNI differ by noise (the machine was shared); ONEDNN_CPU_ISA_HINTS=PREFER_YMM does not help. So:
-AVX2 for networks with such a convolution, nothing for all others. oneDNN reads the setting at the first operator it
-runs in a process, a matrix product or a convolution, and never again.
+AVX2 and AVX2_VNNI differ by noise (the machine was shared); ONEDNN_CPU_ISA_HINTS=PREFER_YMM does not help.
+So: AVX2 for networks with such a convolution, nothing for all others. oneDNN reads the setting at the first
+operator it runs in a process, a matrix product or a convolution, and never again.
 """
 from __future__ import annotations
 
@@ -52,19 +52,20 @@ def prepare(device_config: Any) -> None:
     if device_config.target == "CPU" == ms.get_context("device_target"):
         return  # set_device refuses once an operator has run, even when nothing would change
     try:
-        ms.set_device(device_config.target, None if device_config.target == "CPU" else device_config.device_id)
+        device_id = None if device_config.target == "CPU" else device_config.device_id
+        ms.set_device(device_config.target, device_id)
     except (RuntimeError, ValueError) as error:
         reason = str(error).split(". ")[0].splitlines()[0]
         raise ValueError(f"device.target={device_config.target}; this MindSpore cannot use it ({reason}); "
-                         f"set device.target to CPU or install MindSpore for {device_config.target}") from None
+                         f"set device.target to CPU or install MindSpore for it") from None
 
 
 def limit_isa(device_config: Any, network: nn.Cell) -> str:
     """Set ONEDNN_MAX_CPU_ISA if ``network`` needs it; before the first operator runs. See the module for why.
 
-    ``device_config.convolution_isa`` decides: off leaves the environment alone, a oneDNN name is set as it is, auto
-    sets AVX2 if the target is CPU, the processor has AVX-512, the network has a convolution other than 1x1 of
-    stride 1, and the variable is not set already.
+    ``device_config.convolution_isa`` decides: off leaves the environment alone, a oneDNN name is set as it
+    is, auto sets AVX2 if the target is CPU, the processor has AVX-512, the network has a convolution other
+    than 1x1 of stride 1, and the variable is not set already.
 
     Returns:
         One line that says what was set or kept and why, "" if there is nothing to say; also logged.

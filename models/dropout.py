@@ -8,10 +8,10 @@ from mindspore import Parameter, Tensor, nn, ops
 class Dropout(nn.Cell):
     """Dropout that a resumed run continues bit for bit.
 
-    MindSpore 2.10 keeps the generator of ``nn.Dropout`` inside the compiled kernel on CPU: neither ``set_seed`` nor
-    new seeds in the cell reach a graph that is compiled already. Here the mask is a hash of seed, call and position
-    (integer mixing, two multiplications and three xor-shifts). It costs more: for 2 million values, forward and
-    backward, 127 ms against 28 ms on 2 cores.
+    MindSpore 2.10 keeps the generator of ``nn.Dropout`` inside the compiled kernel on CPU: neither
+    ``set_seed`` nor new seeds in the cell reach a graph that is compiled already. Here the mask is a hash of
+    seed, call and position (integer mixing, two multiplications and three xor-shifts). It costs more: for 2
+    million values, forward and backward, 127 ms against 28 ms on 2 cores.
 
     Args:
         p: probability of an element to become zero, 0 <= p < 1; the rest is multiplied by 1 / (1 - p).

@@ -19,5 +19,5 @@ def check_finite(cell: nn.Cell, batches: int) -> None:
     for _, parameter in cell.parameters_and_names():
         values = parameter.asnumpy()
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise DivergedError(f"parameter {parameter.name} is not finite after batch {batches}; training has "
-                                f"diverged; lower the learning rate or raise the damping")
+            raise DivergedError(f"parameter {parameter.name} is not finite after batch {batches}; training "
+                                f"has diverged; lower the learning rate or raise the damping")

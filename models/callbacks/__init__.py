@@ -26,5 +26,6 @@ def build_callbacks(session: Any, folder: Any) -> list[Callback]:
     """
     state = TrainingState(session)
     metrics = MetricsFile(state, folder.path / "metrics.csv")
-    return [state, Evaluation(state), metrics, ProgressBar(state), CurvesPicture(metrics, folder.path / "curves.png"),
+    curves = CurvesPicture(metrics, folder.path / "curves.png")
+    return [state, Evaluation(state), metrics, ProgressBar(state), curves,
             CheckpointCallback(session, folder.checkpoints)]

@@ -9,7 +9,7 @@ from models.callbacks.state import TrainingState
 
 
 class Evaluation(Callback):
-    """Evaluates every ``config.train.eval_every_epochs`` epochs and leaves the metrics in ``state.evaluation``."""
+    """Evaluates every ``config.train.eval_every_epochs`` epochs; the metrics go to ``state.evaluation``."""
 
     def __init__(self, state: TrainingState) -> None:
         super().__init__()

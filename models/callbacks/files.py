@@ -17,9 +17,9 @@ ROWS_PER_EPOCH = 50
 class MetricsFile(Callback):
     """About 50 rows an epoch, the last of an epoch with the evaluation.
 
-    step counts training batches, loss is that batch's, seconds count time spent in training, interruptions left
-    out. A resumed run drops the rows after its first batch and goes on below them, so that the file is that of an
-    uninterrupted run but for the seconds.
+    step counts training batches, loss is that batch's, seconds count time spent in training, interruptions
+    left out. A resumed run drops the rows after its first batch and goes on below them, so that the file is
+    that of an uninterrupted run but for the seconds.
     """
 
     def __init__(self, state: TrainingState, path: Path) -> None:
@@ -31,7 +31,7 @@ class MetricsFile(Callback):
         self._before = self._started = 0.0
 
     def rows(self) -> Iterator[dict[str, float | None]]:
-        """The whole rows of the file, numbers or None for empty fields; a line cut off by a kill is left out."""
+        """The whole rows of the file, empty fields as None; a line cut off by a kill is left out."""
         if not self.path.exists():
             return
         with open(self.path, newline="", encoding="utf-8") as stream:
@@ -96,7 +96,8 @@ def draw_curves(rows: list[dict[str, float | None]], path: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     loss, accuracy = figure.subplots(1, 2)
-    loss.plot([row["epoch"] for row in rows], [row["loss"] for row in rows], linewidth=0.8, label="training batch")
+    loss.plot([row["epoch"] for row in rows], [row["loss"] for row in rows], linewidth=0.8,
+              label="training batch")
     held_out = [row for row in rows if row["eval_accuracy"] is not None]
     epochs = [row["epoch"] for row in held_out]
     loss.plot(epochs, [row["eval_loss"] for row in held_out], marker=".", label="held out")

@@ -11,7 +11,7 @@ from models.callbacks.state import TrainingState
 
 
 class ProgressBar(Callback):
-    """A bar with loss, learning rate, damping and time left on a terminal; a line for each epoch everywhere."""
+    """A bar with loss, learning rate, damping and time left on a terminal; a line an epoch everywhere."""
 
     def __init__(self, state: TrainingState) -> None:
         super().__init__()
@@ -28,7 +28,8 @@ class ProgressBar(Callback):
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         state = self.state
-        held_out = {f"held-out {name.replace('_', '-')}": f"{value:.4f}" for name, value in state.evaluation.items()}
+        held_out = {f"held-out {name.replace('_', '-')}": f"{value:.4f}"
+                    for name, value in state.evaluation.items()}
         numbers = {**_numbers(state), **held_out}
         text = "  ".join(f"{name} {value}" for name, value in numbers.items())
         tqdm.write(f"epoch {state.epoch:g}/{state.session.config.train.epochs}  {text}", file=sys.stdout)

@@ -28,8 +28,8 @@ class TrainingState(Callback):
         evaluation: metrics of the latest evaluation if it belongs to the present batch, else {}.
 
     Raises:
-        DivergedError: the loss, or after an epoch a parameter, is not finite. With a loss scale that skips steps
-            that overflow, only after 100 such losses in a row.
+        DivergedError: the loss, or after an epoch a parameter, is not finite. With a loss scale that skips
+            steps that overflow, only after 100 such losses in a row.
     """
 
     def __init__(self, session: Any) -> None:
@@ -84,8 +84,8 @@ class TrainingState(Callback):
     def _check_loss(self) -> None:
         self._not_finite = 0 if math.isfinite(self.loss) else self._not_finite + 1
         if self._not_finite > self._tolerated:
-            raise DivergedError(f"loss is {self.loss} at batch {self.batches} (epoch {self.epoch:.2f}); training has "
-                                f"diverged; lower the learning rate or raise the damping")
+            raise DivergedError(f"loss is {self.loss} at batch {self.batches} (epoch {self.epoch:.2f}); "
+                                f"training has diverged; lower the learning rate or raise the damping")
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         check_finite(self.session.step, self.batches)

@@ -19,10 +19,10 @@ FLIPPED = ("fashion_mnist", "cifar10", "imagenet")
 def image_transforms(data_config: Any, train: bool) -> list:
     """Transforms from an encoded (ImageNet) or uint8 (H, W, C) image to float32 (C, image_size, image_size).
 
-    Training with ``augment``: ImageNet takes a random crop of 8 to 100 % of the area (Szegedy et al. 2015), the
-    others a shift by up to 1/8 of the size; a random flip where a mirrored object is still the same object.
-    Otherwise ImageNet is resized to 256/224 of ``image_size`` on its shorter side and cut out in the centre, the
-    others are resized.
+    Training with ``augment``: ImageNet takes a random crop of 8 to 100 % of the area (Szegedy et al. 2015),
+    the others a shift by up to 1/8 of the size; a random flip where a mirrored object is still the same
+    object. Otherwise ImageNet is resized to 256/224 of ``image_size`` on its shorter side and cut out in the
+    centre, the others are resized.
     """
     augment = train and data_config.augment
     size = data_config.image_size

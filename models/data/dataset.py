@@ -23,9 +23,10 @@ def create_dataset(data_config: Any, train: bool, seed: int, num_shards: int | N
                    shard_id: int | None = None) -> ds.Dataset:
     """Batches of (image, label): float32 (N, channels, image_size, image_size) and int32 (N,).
 
-    Training batches are shuffled anew each epoch, augmented if ``data_config.augment``, and always full: what is
-    left of an epoch is dropped. They come as a TrainingDataset, whose ``start_at(step)`` resumes anywhere.
-    Evaluation gives every held-out image exactly once, in a fixed order; the last batch may be smaller.
+    Training batches are shuffled anew each epoch, augmented if ``data_config.augment``, and always full:
+    what is left of an epoch is dropped. They come as a TrainingDataset, whose ``start_at(step)`` resumes
+    anywhere. Evaluation gives every held-out image exactly once, in a fixed order; the last batch may be
+    smaller.
 
     Args:
         data_config: has name, path, batch_size, eval_batch_size, image_size, workers and augment.
@@ -65,5 +66,5 @@ def _pipeline(data_config: Any, train: bool, shards: dict) -> ds.Dataset:
 
 def _check_batch_fits(data_config: Any, count: int) -> None:
     if data_config.batch_size > count:
-        raise ValueError(f"data.batch_size={data_config.batch_size}; must be at most {count}, the training images "
-                         f"of {data_config.name} on one device; use a smaller batch")
+        raise ValueError(f"data.batch_size={data_config.batch_size}; must be at most {count}, the training "
+                         f"images of {data_config.name} on one device; use a smaller batch")

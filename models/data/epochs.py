@@ -1,4 +1,4 @@
-"""Training data whose every epoch is a function of (seed, epoch), so that a run can resume anywhere at once."""
+"""Training data whose every epoch is a function of (seed, epoch), so that a run resumes anywhere."""
 from __future__ import annotations
 
 import threading
@@ -19,9 +19,9 @@ def epoch_seed(seed: int, epoch: int) -> int:
 class EpochSource:
     """The batches of one epoch after another; ``source[i]`` is batch i of the present epoch.
 
-    A MindSpore pipeline that goes through several epochs keeps random state in its operators that cannot be set,
-    only replayed from the first epoch on. Here every epoch is a new pipeline with its own seed, and only the
-    batches before the resumed one in the same epoch are replayed.
+    A MindSpore pipeline that goes through several epochs keeps random state in its operators that cannot be
+    set, only replayed from the first epoch on. Here every epoch is a new pipeline with its own seed, and
+    only the batches before the resumed one in the same epoch are replayed.
 
     Args:
         build: makes the pipeline of one epoch.

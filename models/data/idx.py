@@ -34,8 +34,8 @@ def idx_source(data_config: Any, train: bool, **options: Any) -> ds.Dataset:
     images, labels = (plain / _plain_name(file) for file in files)
     count = check_images(images, files[0])
     if check_labels(labels, files[1]) != count:
-        raise ValueError(f"{files[1]}: number of labels is not {count}, the number of images of {files[0].name}; "
-                         f"download both files again")
+        raise ValueError(f"{files[1]}: number of labels is not {count}, the number of images of "
+                         f"{files[0].name}; download both files again")
     return ds.MnistDataset(str(plain), "train" if train else "test", **options)
 
 
@@ -61,13 +61,15 @@ def cache_root() -> Path:
             continue
         if os.access(root, os.W_OK):
             return root
-    raise OSError(f"{base} and {tempfile.gettempdir()} cannot be written; set XDG_CACHE_HOME to a folder that can")
+    raise OSError(f"{base} and {tempfile.gettempdir()} cannot be written; set XDG_CACHE_HOME to a folder "
+                  "that can")
 
 
 def plain_folder(files: list[Path]) -> Path:
     """A folder that holds ``files`` unpacked and nothing else, which MindSpore's reader insists on.
 
-    It is made once: its name comes from the paths, sizes and times of ``files``. Files already plain are linked.
+    It is made once: its name comes from the paths, sizes and times of ``files``. Files already plain are
+    linked.
     """
     facts = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     root = cache_root()
@@ -106,7 +108,8 @@ def _header(plain: Path, file: Path, fields: int, magic: int) -> tuple[int, ...]
         raise ValueError(f"{file}: {len(header)} bytes are too few for an IDX header; download it again")
     found, *sizes = struct.unpack(f">{fields}i", header)
     if found != magic:
-        raise ValueError(f"{file}: starts with {found}, an IDX file of this kind with {magic}; download it again")
+        raise ValueError(f"{file}: starts with {found}, an IDX file of this kind with {magic}; download it "
+                         "again")
     return tuple(sizes)
 
 
@@ -120,7 +123,8 @@ def check_images(plain: Path, file: Path) -> int:
     """Number of images in ``plain``, unpacked from ``file``; ValueError if it is not whole."""
     count, height, width = _header(plain, file, 4, IMAGE_MAGIC)
     if (height, width) != (SIDE, SIDE):
-        raise ValueError(f"{file}: images of {height}x{width} pixels; must be {SIDE}x{SIDE}; use the original files")
+        raise ValueError(f"{file}: images of {height}x{width} pixels; must be {SIDE}x{SIDE}; use the "
+                         "original files")
     _check_size(plain, file, 16 + count * height * width)
     return count
 

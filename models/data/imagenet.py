@@ -15,12 +15,13 @@ REMEDY = "set data.path to the folder that holds train/ and val/ with one folder
 
 
 def imagenet_source(data_config: Any, train: bool, **options: Any) -> ds.Dataset:
-    """(encoded image, label) from class folders in alphabetical order; ``options`` as of ImageFolderDataset."""
+    """(encoded image, label) from alphabetical class folders; ``options`` as of ImageFolderDataset."""
     root = require_folder(data_config.path, REMEDY)
     folder = _split(root, train)
     classes = check_classes(folder, data_config.facts.num_classes)
     if not train and (root / "train").is_dir():
-        classes = _training_indices(folder, classes, check_classes(root / "train", data_config.facts.num_classes))
+        training = check_classes(root / "train", data_config.facts.num_classes)
+        classes = _training_indices(folder, classes, training)
     return ds.ImageFolderDataset(str(folder), class_indexing=classes, extensions=_spellings(), **options)
 
 
@@ -36,7 +37,8 @@ def _training_indices(folder: Path, held_out: dict[str, int], training: dict[str
     """Held-out classes with the indices training gave them, also when some have no held-out images."""
     unknown = sorted(held_out.keys() - training.keys())
     if unknown:
-        raise ValueError(f"{folder / unknown[0]}: is a class that {folder.parent / 'train'} does not have; {REMEDY}")
+        raise ValueError(f"{folder / unknown[0]}: is a class that {folder.parent / 'train'} does not have; "
+                         f"{REMEDY}")
     return {name: training[name] for name in held_out}
 
 
@@ -45,8 +47,9 @@ def _spellings() -> list[str]:
 
 
 def check_classes(folder: Path, most: int) -> dict[str, int]:
-    """Index of each class folder, in alphabetical order; ValueError when one is empty or there are too many."""
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    """Index of each class folder, in alphabetical order; ValueError if one is empty or they are too many."""
+    names = sorted(entry.name for entry in os.scandir(folder)
+                   if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise ValueError(f"{folder}: holds no class folders; {REMEDY}")
     if len(names) > most:
@@ -54,5 +57,6 @@ def check_classes(folder: Path, most: int) -> dict[str, int]:
     for name in names:
         with os.scandir(folder / name) as entries:
             if not any(entry.name.lower().endswith(EXTENSIONS) for entry in entries):
-                raise ValueError(f"{folder / name}: holds no {', '.join(EXTENSIONS)} image; remove it or fill it")
+                raise ValueError(f"{folder / name}: holds no {', '.join(EXTENSIONS)} image; remove it or "
+                                 "fill it")
     return {name: index for index, name in enumerate(names)}

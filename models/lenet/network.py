@@ -20,7 +20,8 @@ class LeNet5(nn.Cell):
         super().__init__()
         if image_size not in (28, 32):
             raise ValueError(f"image_size={image_size!r}; must be 28 or 32 for LeNet-5; set data.image_size")
-        self.conv1 = nn.Conv2d(in_channels, 6, 5, pad_mode="pad", padding=(32 - image_size) // 2, has_bias=True,
+        padding = (32 - image_size) // 2
+        self.conv1 = nn.Conv2d(in_channels, 6, 5, pad_mode="pad", padding=padding, has_bias=True,
                                weight_init="he_normal", bias_init="zeros")
         self.conv2 = nn.Conv2d(6, 16, 5, pad_mode="valid", has_bias=True,
                                weight_init="he_normal", bias_init="zeros")

@@ -27,7 +27,8 @@ def names(folder: Path) -> list[str]:
 def train_some(session, steps: int = 3) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     for _ in range(steps):
-        session.step(ms.Tensor(rng.standard_normal((4, 2)), ms.float32), ms.Tensor(np.ones((4, 3)), ms.float32))
+        x, y = rng.standard_normal((4, 2)), np.ones((4, 3))
+        session.step(ms.Tensor(x, ms.float32), ms.Tensor(y, ms.float32))
     return state(session)
 
 
@@ -85,8 +86,9 @@ def test_a_failed_write_leaves_the_older_checkpoint_and_no_new_name(tmp_path, mo
     assert names(tmp_path) == ["step-000003.ckpt"]
 
 
-@pytest.mark.parametrize("how", [lambda b: b[:len(b) // 2], lambda b: b[:-1], lambda b: b"", lambda b: b"text",
-                                 lambda b: b[:60] + bytes([b[60] ^ 1]) + b[61:]])
+@pytest.mark.parametrize("how", [
+    lambda b: b[:len(b) // 2], lambda b: b[:-1], lambda b: b"", lambda b: b"text",
+    lambda b: b[:60] + bytes([b[60] ^ 1]) + b[61:]])
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, caplog, how):
     session = fake_session()
     checkpoint.save(session, tmp_path, 1)
@@ -100,7 +102,8 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, caplog, ho
 def test_only_damaged_checkpoints_are_an_error_in_one_line(tmp_path):
     session = fake_session()
     damage(checkpoint.save(session, tmp_path, 1), lambda b: b[:30])
-    with pytest.raises(ValueError, match="step-000001.ckpt; is truncated or damaged; no checkpoint in .* can be used"):
+    message = "step-000001.ckpt; is truncated or damaged; no checkpoint in .* can be used"
+    with pytest.raises(ValueError, match=message):
         checkpoint.restore_newest(session, tmp_path)
     assert names(tmp_path) == ["step-000001.ckpt"]
 

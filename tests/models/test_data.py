@@ -140,20 +140,25 @@ def cut(path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
 
 
+def blank(images: int, labels: int, side: int = 28, label: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((images, side, side), np.uint8), np.full(labels, label, np.uint8)
+
+
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
 
 @pytest.mark.parametrize("packed, spoil, error, message", [
-    (False, lambda d: (d / LABELS).unlink(), FileNotFoundError, f"{LABELS}: neither it nor {LABELS}.gz exists"),
+    (False, lambda d: (d / LABELS).unlink(), FileNotFoundError,
+     f"{LABELS}: neither it nor {LABELS}.gz exists"),
     (False, lambda d: cut(d / IMAGES, 2000), ValueError, "2000 bytes unpacked, its header says 19616"),
     (False, lambda d: cut(d / IMAGES, 9), ValueError, "9 bytes are too few for an IDX header"),
     (False, lambda d: (d / IMAGES).write_bytes((d / LABELS).read_bytes()), ValueError,
      "starts with 2049, an IDX file of this kind with 2051"),
-    (False, lambda d: write_idx(d, "t10k", np.zeros((25, 32, 32), np.uint8), np.zeros(25, np.uint8)), ValueError,
+    (False, lambda d: write_idx(d, "t10k", *blank(25, 25, 32)), ValueError,
      "images of 32x32 pixels; must be 28x28"),
-    (False, lambda d: write_idx(d, "t10k", np.zeros((25, 28, 28), np.uint8), np.zeros(24, np.uint8)), ValueError,
+    (False, lambda d: write_idx(d, "t10k", *blank(25, 24)), ValueError,
      "number of labels is not 25"),
-    (False, lambda d: write_idx(d, "t10k", np.zeros((1, 28, 28), np.uint8), np.full(1, 10, np.uint8)), ValueError,
+    (False, lambda d: write_idx(d, "t10k", *blank(1, 1, label=10)), ValueError,
      "label 10; must be 0 to 9"),
     (True, lambda d: cut(d / f"{IMAGES}.gz", 3000), ValueError, "not a complete gzip file"),
     (True, lambda d: (d / f"{IMAGES}.gz").write_bytes(b"plain text"), ValueError, "not a complete gzip file"),
@@ -235,7 +240,8 @@ def test_imagenet_folders_keep_training_labels_and_colours(tmp_path, train, labe
 
 @pytest.mark.parametrize("spoil, error, message", [
     (lambda d: (d / "train" / "dog").mkdir(), ValueError, "dog: holds no .jpg, .jpeg, .png image"),
-    (lambda d: write_image(d / "val" / "dog" / "0.jpg", (0, 0, 0)), ValueError, "dog: is a class that .*train does"),
+    (lambda d: write_image(d / "val" / "dog" / "0.jpg", (0, 0, 0)), ValueError,
+     "dog: is a class that .*train does"),
     (lambda d: (d / "val").rename(d / "other"), FileNotFoundError, "has no folder val or validation")])
 def test_faulty_imagenet_folders_are_named(tmp_path, spoil, error, message):
     config = imagenet(tmp_path)

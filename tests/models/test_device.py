@@ -36,7 +36,8 @@ def test_auto_limits_networks_that_convolve():
 
 
 @pytest.mark.parametrize("config, network", [
-    (DeviceConfig(), DENSE), (DeviceConfig(convolution_isa="off"), LeNet5()), (DeviceConfig(target="GPU"), LeNet5())])
+    (DeviceConfig(), DENSE), (DeviceConfig(convolution_isa="off"), LeNet5()),
+    (DeviceConfig(target="GPU"), LeNet5())])
 def test_others_are_left_alone(config, network):
     assert limit_isa(config, network) == ""
     assert VARIABLE not in os.environ
@@ -55,7 +56,8 @@ def test_the_environment_wins_over_auto_and_the_config_over_both(monkeypatch):
     assert os.environ[VARIABLE] == "AVX2_VNNI"
 
 
-@pytest.mark.parametrize("content, found", [("flags : fpu avx2 avx512f avx512dq\n", True), ("flags : avx2\n", False)])
+@pytest.mark.parametrize("content, found", [
+    ("flags : fpu avx2 avx512f avx512dq\n", True), ("flags : avx2\n", False)])
 def test_avx512_is_read_from_the_flags(tmp_path, content, found):
     (tmp_path / "cpuinfo").write_text(content)
     assert has_avx512(str(tmp_path / "cpuinfo")) is found

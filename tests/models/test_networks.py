@@ -28,7 +28,8 @@ def test_small_narrow_resnet_has_the_counted_number_of_parameters():
         projection = cin * width + 2 * width if cin != width else 0
         return 9 * cin * width + 9 * width * width + 4 * width + projection
 
-    stages = sum(block(cin, width) + block(width, width) for cin, width in ((8, 8), (8, 16), (16, 32), (32, 64)))
+    widths = ((8, 8), (8, 16), (16, 32), (32, 64))
+    stages = sum(block(cin, width) + block(width, width) for cin, width in widths)
     net = resnet(18, num_classes=10, in_channels=1, stem="small", base_width=8)
     assert count(net) == 9 * 8 + 2 * 8 + stages + 64 * 10 + 10
 
@@ -86,7 +87,8 @@ def test_lenet_refuses_other_sizes():
 
 
 def model_config(name: str) -> SimpleNamespace:
-    return SimpleNamespace(name=name, num_classes=10, in_channels=1, stem="small", base_width=4, zero_gamma=True)
+    return SimpleNamespace(name=name, num_classes=10, in_channels=1, stem="small", base_width=4,
+                           zero_gamma=True)
 
 
 def test_registry_builds_what_the_config_says():

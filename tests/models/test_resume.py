@@ -25,7 +25,8 @@ def run(folder: Path, optimizer: str, kill_at: int = 0) -> subprocess.CompletedP
 
 def rows(folder: Path) -> list[dict[str, str]]:
     with open(folder / "metrics.csv", newline="", encoding="utf-8") as stream:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(stream)]
+        return [{key: value for key, value in row.items() if key != "seconds"}
+                for row in csv.DictReader(stream)]
 
 
 @pytest.fixture(scope="module")
@@ -70,4 +71,5 @@ def test_metrics_have_a_row_for_every_batch_and_an_evaluation_for_every_epoch(un
     found = rows(uninterrupted("thor"))
     assert [int(row["step"]) for row in found] == list(range(1, BATCHES + 1))
     assert [int(row["step"]) for row in found if row["eval_accuracy"]] == [11, 22, 33]
-    assert [float(row["damping"]) for row in found] == sorted((float(row["damping"]) for row in found), reverse=True)
+    dampings = [float(row["damping"]) for row in found]
+    assert dampings == sorted(set(dampings), reverse=True)

@@ -23,13 +23,15 @@ class FakeDataset:
         return self.first
 
 
-def fake_session(width: int = 3, optimizer: str = "momentum", per_epoch: int = 10, **train) -> SimpleNamespace:
+def fake_session(width: int = 3, optimizer: str = "momentum", per_epoch: int = 10,
+                 **train) -> SimpleNamespace:
     """A Dense layer with Momentum, ten batches an epoch, whose evaluations count 0.5, 0.6, ..."""
     net = nn.Dense(2, width, weight_init="ones")
-    cell = nn.TrainOneStepCell(nn.WithLossCell(net, nn.MSELoss()), nn.Momentum(net.trainable_params(), 0.1, 0.9))
+    momentum = nn.Momentum(net.trainable_params(), 0.1, 0.9)
+    cell = nn.TrainOneStepCell(nn.WithLossCell(net, nn.MSELoss()), momentum)
     config = Config(train=TrainConfig(**{"epochs": 4, **train}), optimizer=OptimizerConfig(name=optimizer))
     evaluations = iter(np.arange(0.5, 1.0, 0.1))
-    return SimpleNamespace(config=config, network=net, step=cell, optimizer=cell.optimizer, train_set=FakeDataset(),
+    return SimpleNamespace(config=config, network=net, step=cell, optimizer=momentum, train_set=FakeDataset(),
                            batches_per_epoch=per_epoch,
                            evaluate=lambda: {"loss": 1.0, "top_1_accuracy": next(evaluations)})
 

@@ -1,7 +1,7 @@
 """Train a tiny network with dropout on the digits: tiny_run.py RUN_FOLDER OPTIMIZER KILL_AT (0 for never)
 
-Goes on with the newest checkpoint of RUN_FOLDER, kills itself with SIGKILL after batch KILL_AT, and leaves the final
-parameters in RUN_FOLDER/final.npz.
+Goes on with the newest checkpoint of RUN_FOLDER, kills itself with SIGKILL after batch KILL_AT, and leaves
+the final parameters in RUN_FOLDER/final.npz.
 """
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONFIG = Path(__file__).parents[3] / "configs" / "resnet" / "resnet18_digits.yam
 SETTINGS = ["--data.batch_size", "128", "--data.eval_batch_size", "360", "--train.epochs", "3",
             "--train.checkpoint_every_steps", "4", "--optimizer.frequency", "5",
             "--optimizer.learning_rate.initial", "0.02"]
-# With SHARPNESS, a loss scale that overflows now and then: those steps are skipped, updates lag behind batches.
+# With SHARPNESS a loss scale that overflows now and then: those steps are skipped, so updates lag behind.
 MOMENTUM = ["--loss_scale.policy", "dynamic", "--loss_scale.init", "3.0e+38", "--loss_scale.window", "3",
             "--loss_scale.factor", "8", "--optimizer.learning_rate.initial", "1.0e-4"]
 SHARPNESS = 32

@@ -15,7 +15,8 @@ def idx_arrays(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, 256, (count, 28, 28), np.uint8), (np.arange(count) % 10).astype(np.uint8)
 
 
-def write_idx(folder: Path, prefix: str, images: np.ndarray, labels: np.ndarray, packed: bool = False) -> None:
+def write_idx(folder: Path, prefix: str, images: np.ndarray, labels: np.ndarray,
+              packed: bool = False) -> None:
     files = {f"{prefix}-images-idx3-ubyte": struct.pack(">4i", 2051, *images.shape) + images.tobytes(),
              f"{prefix}-labels-idx1-ubyte": struct.pack(">2i", 2049, len(labels)) + labels.tobytes()}
     for name, content in files.items():

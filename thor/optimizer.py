@@ -11,6 +11,7 @@ from thor.arguments import (check_bool, check_callable, check_int, check_number,
                             check_split_indices)
 from thor.curvature import PRECONDITIONERS, CurvatureSettings, Refresh
 from thor.layers import TapOptions
+from thor.momentum import MomentumUpdate
 from thor.registration import tap_network
 
 logger = logging.getLogger("thor")
@@ -87,35 +88,41 @@ class THOR(nn.Optimizer):
         self.frequency = self_frequency
         self.damping = damping
         self.batch_size = batch_size
-        self.enable_clip_grad = enable_clip_grad
         self.backend = registration.backend
         self._index_gradients(registration)
-        self.split_indices = check_split_indices(split_indices, max(len(self.layer_parameters), 1))
+        self.split_indices = check_split_indices(split_indices, max(len(registration.layers), 1))
         self._create_curvature(registration, settings)
-        self._create_momentum(momentum, weight_decay, decay_filter)
-        self.use_nesterov = use_nesterov
+        self.weights = ms.ParameterTuple([self.parameters[i] for i in self.plain])
+        decays = tuple(bool(decay_filter(parameter)) for parameter in self.weights)
+        self.momentum_update = MomentumUpdate(self.weights, momentum, weight_decay, decays, enable_clip_grad,
+                                              use_nesterov)
         self.graph = SCHEDULED
         self.measured_scale = Tensor(loss_scale, ms.float32)
         object.__setattr__(self, "registration", registration)
         logger.info("THOR updates:\n%s", registration.table())
 
     def _index_gradients(self, registration):
-        """Where each layer's gradients and measurements stand among ``parameters``."""
+        """Where each layer's gradients and measurements stand among ``parameters``.
+
+        ``plain`` lists the trainable parameters without factors: those of the layers first, in layer order.
+        """
         place = {id(p): i for i, p in enumerate(self.parameters)}
         layers = registration.layers
         factors = {id(f) for layer in layers for f in layer.factors.values()}
-        self.plain = tuple(i for i, p in enumerate(self.parameters) if id(p) not in factors)
-        rank = {index: order for order, index in enumerate(self.plain)}
-        self.layer_parameters = tuple(tuple(rank[place[id(p)]] for p in layer.parameters) for layer in layers)
+        of_layers = [place[id(p)] for layer in layers for p in layer.parameters]
+        others = [i for i, p in enumerate(self.parameters) if id(p) not in factors and i not in set(of_layers)]
+        self.plain = tuple(of_layers + others)
+        self.preconditioned = len(of_layers)
         self.layer_measurements = tuple({role: place[id(f)] for role, f in layer.factors.items()} for layer in layers)
-        preconditioned = {i for indices in self.layer_parameters for i in indices}
-        self.first_order = tuple(i for i in range(len(self.plain)) if i not in preconditioned)
 
     def _create_curvature(self, registration, settings):
         """Preconditioners of all layers, and the refresh of those that have factors."""
         layers = registration.layers
         preconditioners = [PRECONDITIONERS[layer.kind](layer, self.backend, settings.batch_size) for layer in layers]
         self.preconditioners = nn.CellList(preconditioners, auto_prefix=False)
+        counts = [len(layer.parameters) for layer in layers]
+        self.spans = tuple((sum(counts[:i]), sum(counts[:i + 1])) for i in range(len(layers)))
+        self.singles = all(count == 1 for count in counts)
         measured = [i for i, layer in enumerate(layers) if layer.factors]
         self.has_factors = bool(measured)
         self.running_average = settings.running_average
@@ -129,16 +136,6 @@ class THOR(nn.Optimizer):
                                           [self.layer_measurements[i]["calls"] for i in measured])
         object.__setattr__(self, "reported_rejections", 0)
 
-    def _create_momentum(self, momentum, weight_decay, decay_filter):
-        """State of the first-order update that follows preconditioning."""
-        weights = ms.ParameterTuple([self.parameters[i] for i in self.plain])
-        self.weights = weights
-        self.decays = tuple(bool(decay_filter(p)) for p in weights)
-        self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
-        self.moments = weights.clone(prefix="moments", init="zeros")
-        self.apply_momentum = ops.ApplyMomentum()
-        self.decay = weight_decay  # the base class multiplies its own by loss_scale
-
     def construct(self, gradients):
         """One step; see the class for the equations."""
         measured = gradients
@@ -151,29 +148,19 @@ class THOR(nn.Optimizer):
                 self.refresh(measured, damping)
             elif self.refresh_due():
                 self.refresh(measured, damping)
+        updates = self.precondition(gradients, damping) + gradients[self.preconditioned:]
         learning_rate = self.get_lr()
         self.assignadd(self.global_step, self.global_step_increase_tensor)
-        for i, preconditioner in enumerate(self.preconditioners):
-            own = tuple([gradients[k] for k in self.layer_parameters[i]])
-            directions = preconditioner(own, damping)
-            for j, k in enumerate(self.layer_parameters[i]):
-                self.move(k, directions[j], learning_rate)
-        for k in self.first_order:
-            self.move(k, gradients[k], learning_rate)
-        return True
+        return self.momentum_update(updates, learning_rate)
 
-    def move(self, k, update, learning_rate):
-        """Decay, clip and momentum of weight ``k``; Nesterov's is spelled out, MindSpore's CPU kernel ignores it."""
-        weight, moment = self.weights[k], self.moments[k]
-        if self.decays[k] and self.decay > 0:
-            update = update + self.decay * weight
-        if self.enable_clip_grad:
-            update = clip_to_unit_norm(update)
-        if not self.use_nesterov:
-            return self.apply_momentum(weight, moment, learning_rate, update, self.momentum)
-        velocity = self.momentum * moment + update
-        ops.assign(moment, velocity)
-        return ops.assign_sub(weight, learning_rate * (update + self.momentum * velocity))
+    def precondition(self, gradients, damping):
+        """Preconditioned gradients of the layers' parameters, a tuple in the order of ``plain``."""
+        if self.singles:
+            return tuple([layer((gradients[i],), damping)[0] for i, layer in enumerate(self.preconditioners)])
+        updates = ()
+        for i, layer in enumerate(self.preconditioners):
+            updates = updates + layer(gradients[self.spans[i][0]:self.spans[i][1]], damping)
+        return updates
 
     def refresh_due(self):
         """Whether the present step refreshes curvature, as a Tensor of shape ``()``."""
@@ -232,12 +219,6 @@ class THOR(nn.Optimizer):
         for layer in self.registration.layers:
             for tap in layer.taps:
                 tap.recording = graph != STALE
-
-
-def clip_to_unit_norm(update):
-    """Scale a tensor down to L2 norm 1; smaller ones stay as they are."""
-    norm = ops.sqrt(ops.square(update).sum())
-    return update / ops.maximum(norm, ops.ones_like(norm))
 
 
 def thor(net, learning_rate, damping, momentum, weight_decay=0.0, loss_scale=1.0, batch_size=32,

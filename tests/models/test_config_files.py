@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -158,4 +159,5 @@ def test_dump_reloads_to_an_equal_config(tmp_path):
 def test_importing_and_loading_does_not_import_mindspore():
     code = ("import sys, models.config as c; c.dump_config(c.load_config()); "
             "sys.exit('mindspore' in sys.modules or 'numpy' in sys.modules)")
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -121,14 +121,23 @@ def test_biases_and_normalisation_do_not_decay_under_no_bias_norm(name):
     assert changed == {"conv.weight", "fc.weight"}
 
 
-def test_published_options_reach_thor():
+def test_every_option_reaches_thor(monkeypatch):
+    seen = {}
+    monkeypatch.setattr("models.optimizers.THOR", lambda *given, **named: seen.update(named, given=given))
     config = configure(optimizer__split_indices="[0]", optimizer__split_dim=32, optimizer__frequency=7,
-                       optimizer__clip="true", optimizer__damping__initial=0.25)
-    optimizer = create_optimizer(config, Net(), 4)
-    assert optimizer.get_frequency() == 7
-    assert optimizer.enable_clip_grad is True
-    assert optimizer.split_indices == (0,)
-    assert float(optimizer.damping(optimizer.global_step).asnumpy()) == 0.25
+                       optimizer__clip="true", optimizer__nesterov="true", optimizer__running_average=0.5,
+                       optimizer__pi_correction="true", optimizer__fold_bias="true", data__batch_size=16,
+                       optimizer__batchnorm_blocks="true", optimizer__weight_decay=0.01)
+    network = Net()
+    create_optimizer(config, network, 4)
+    given, decay_filter = seen.pop("given"), seen.pop("decay_filter")
+    assert given[0] is network and given[3:] == (0.9, 0.01)
+    np.testing.assert_array_equal(given[1], learning_rate_array(config, 4))
+    np.testing.assert_array_equal(given[2], damping_array(config, 4))
+    assert all(decay_filter(parameter) for parameter in network.trainable_params())
+    assert seen == {"batch_size": 16, "use_nesterov": True, "split_indices": (0,), "enable_clip_grad": True,
+                    "frequency": 7, "split_dim": 32, "running_average": 0.5, "pi_correction": True,
+                    "fold_bias": True, "batchnorm_blocks": True}
 
 
 def test_loss_scale_managers():

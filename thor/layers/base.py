@@ -129,7 +129,10 @@ class Recorder(nn.Cell):
         return super().add_flags_recursive(**kept) if kept else self
 
     def construct(self, x, y):
-        return self.measure(ops.stop_gradient(x), y, *self.factors)
+        x, factors = ops.stop_gradient(x), self.factors
+        if len(factors) == 2:
+            return self.measure(x, y, factors[0], factors[1])
+        return self.measure(x, y, factors[0], factors[1], factors[2])  # unpacking with * compiles slowly
 
 
 class Tap(nn.Cell):

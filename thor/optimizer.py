@@ -54,7 +54,7 @@ class THOR(nn.Optimizer):
         batchnorm_blocks: precondition BatchNorm with 2x2 blocks per channel. Default: False.
 
     Inputs:
-        gradients: gradients of ``parameters``, in order; without the factors' the step is stale.
+        gradients: gradients of ``parameters``, in order.
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names it, its value and the remedy.
@@ -79,13 +79,13 @@ class THOR(nn.Optimizer):
         check_bool("use_nesterov", use_nesterov)
         check_callable("decay_filter", decay_filter)
         check_bool("enable_clip_grad", enable_clip_grad)
-        self_frequency = check_int("frequency", frequency, 1, "use 1 to refresh curvature every step")
+        frequency = check_int("frequency", frequency, 1, "use 1 to refresh curvature every step")
         registration = tap_network(net, options)
         if not registration.parameters():
             raise ValueError(f"net={type(net).__name__} has no trainable parameter; must have at least one; "
                              "set requires_grad=True where it should learn")
         super().__init__(learning_rate, net.trainable_params(), weight_decay, loss_scale)
-        self.frequency = self_frequency
+        self.frequency = frequency
         self.damping = damping
         self.batch_size = batch_size
         self.backend = registration.backend
@@ -138,16 +138,21 @@ class THOR(nn.Optimizer):
 
     def construct(self, gradients):
         """One step; see the class for the equations."""
-        measured = gradients
-        if len(gradients) == len(self.parameters):
-            gradients = tuple([gradients[i] for i in self.plain])
+        if len(gradients) != len(self.parameters):
+            raise ValueError(f"gradients has {len(gradients)} entries; must be {len(self.parameters)}, one for each of "
+                             "optimizer.parameters; differentiate with respect to optimizer.parameters")
+        if self.has_factors:
+            if self.graph == SECOND_ORDER:
+                self.refresh(gradients)
+            elif self.graph == SCHEDULED:
+                if self.refresh_due():
+                    self.refresh(gradients)
+        return self.stale_update(tuple([gradients[i] for i in self.plain]))
+
+    def stale_update(self, gradients):
+        """Update ``weights`` with the inverses that are there; ``gradients`` are those of ``weights``, in order."""
         gradients = self.scale_grad(gradients)
         damping = self.damping(self.global_step).reshape(())
-        if self.has_factors and self.graph != STALE and len(measured) == len(self.parameters):
-            if self.graph == SECOND_ORDER:
-                self.refresh(measured, damping)
-            elif self.refresh_due():
-                self.refresh(measured, damping)
         updates = self.precondition(gradients, damping) + gradients[self.preconditioned:]
         learning_rate = self.get_lr()
         self.assignadd(self.global_step, self.global_step_increase_tensor)
@@ -166,8 +171,9 @@ class THOR(nn.Optimizer):
         """Whether the present step refreshes curvature, as a Tensor of shape ``()``."""
         return ops.equal(ops.floor_mod(self.global_step[0], self.frequency), 0)
 
-    def refresh(self, measured, damping):
+    def refresh(self, measured):
         """Replace the inverses of all layers by those of the factors measured in this step."""
+        damping = self.damping(self.global_step).reshape(())
         for i, a, calls in self.diagonals:
             self.preconditioners[i].refresh_diagonal(measured[a], measured[calls], damping, self.running_average)
         return self.refresh_blocks(measured, damping, self.measured_scale)

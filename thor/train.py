@@ -45,12 +45,27 @@ class TrainStep(nn.TrainOneStepCell):
     def update(self, gradients):
         """Apply the optimizer, or skip it when ``scaling`` checks for overflow and finds one."""
         if not self.scaling.skips_overflow:
-            return self.optimizer(gradients)
+            return self.apply(gradients)
         finite = all_finite(gradients)
         gradients = self.scaling.unscale(gradients)
         if finite:
-            self.optimizer(gradients)
+            self.apply(gradients)
         return self.scaling.adjust(finite)
+
+
+    def apply(self, gradients):
+        """Hand the gradients to the optimizer."""
+        return self.optimizer(gradients)
+
+
+class StaleTrainStep(TrainStep):
+    """A step of THOR's that measures no factors: it differentiates with respect to the weights alone."""
+
+    def __init__(self, network, optimizer, scaling, accumulator=None):
+        super().__init__(network, optimizer, scaling, optimizer.plain, accumulator)
+
+    def apply(self, gradients):
+        return self.optimizer.stale_update(gradients)
 
 
 class LossScaling(nn.Cell):
@@ -198,7 +213,7 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
     second_order = TrainStep(network, optimizer, scaling, None, accumulator)
     if not isinstance(optimizer, THOR):
         return second_order.set_train()
-    stale = TrainStep(network, optimizer, scaling, optimizer.plain, accumulator)
+    stale = StaleTrainStep(network, optimizer, scaling, accumulator)
     return TwoGraphStep(second_order, stale, optimizer).set_train()
 
 

@@ -1,12 +1,19 @@
 """Conversion of networks and models; the names MindSpore users know."""
 from __future__ import annotations
 
+import logging
+
 from mindspore import Model, amp, nn
 
+from thor.layers import TapOptions
 from thor.optimizer import THOR
 from thor.registration import tap_network
 from thor.sink import SinkModel
 from thor.train import make_train_step, wrap_train_cell
+
+logger = logging.getLogger("thor")
+
+AMP_LEVELS = ("O0", "O1", "O2", "O3", "auto")
 
 
 class ConvertNetUtils:
@@ -14,14 +21,15 @@ class ConvertNetUtils:
 
     @staticmethod
     def convert_to_thor_net(net: nn.Cell) -> None:
-        """Tap every layer of ``net`` that THOR can precondition.
+        """Tap every layer of ``net`` that THOR can precondition; a network converted before keeps its options.
 
         ``THOR(net, ...)`` does this itself; call it to inspect a converted network before.
 
         Raises:
             TypeError: ``net`` is not a Cell.
         """
-        tap_network(net)
+        present = getattr(net, "thor_registration", None)
+        tap_network(net, TapOptions() if present is None else present.options)
 
 
 class ConvertModelUtils:
@@ -64,20 +72,37 @@ class ConvertModelUtils:
         if frequency is not None:
             optimizer.set_frequency(frequency)
         if ready:
+            check_ready_cell_options(accumulate_steps, amp_level=amp_level != "O0",
+                                     loss_scale_manager=loss_scale_manager is not None)
             step = wrap_train_cell(network, optimizer)
         else:
             mixed = mixed_precision_network(network, loss_fn, optimizer, amp_level, keep_batchnorm_fp32)
             step = make_train_step(mixed, optimizer, loss_scale_manager, accumulate_steps)
-        if not metrics:
-            return SinkModel(step)
         if ready or loss_fn is None:
-            return SinkModel(step, eval_network=model.eval_network, metrics=metrics)
-        evaluate = nn.WithEvalCell(network, loss_fn, amp_level in ("O2", "O3", "auto"))
-        return SinkModel(step, eval_network=evaluate, metrics=metrics, eval_indexes=[0, 1, 2])
+            evaluate, predict = model.eval_network, model.predict_network
+        else:
+            evaluate, predict = nn.WithEvalCell(network, loss_fn, amp_level in ("O2", "O3", "auto")), network
+        if not metrics:
+            return SinkModel(step, predict)
+        indexes = [0, 1, 2] if isinstance(evaluate, nn.WithEvalCell) else None
+        return SinkModel(step, predict, eval_network=evaluate, metrics=metrics, eval_indexes=indexes)
+
+
+def check_ready_cell_options(accumulate_steps: int, **ignored: bool) -> None:
+    """A train cell of the user's has its own precision, scaling and update: say what it makes of other wishes."""
+    if accumulate_steps != 1:
+        raise ValueError(f"accumulate_steps={accumulate_steps!r}; must be 1 with a ready train cell; "
+                         "pass the network without its train cell")
+    names = [name for name, given in ignored.items() if given]
+    if names:
+        logger.warning("%s: not used with a ready train cell, which has its own; pass the network without its "
+                       "train cell to use it", " and ".join(names))
 
 
 def mixed_precision_network(network, loss_fn, optimizer, amp_level, keep_batchnorm_fp32) -> nn.Cell:
     """The network with its loss at MindSpore's own mixed precision for ``amp_level``."""
+    if amp_level not in AMP_LEVELS:
+        raise ValueError(f"amp_level={amp_level!r}; must be one of {', '.join(AMP_LEVELS)}; use O0 for full precision")
     options = {} if keep_batchnorm_fp32 is None else {"keep_batchnorm_fp32": keep_batchnorm_fp32}
     step = amp.build_train_network(network, optimizer, loss_fn, level=amp_level, loss_scale_manager=None, **options)
     return step.network

@@ -11,7 +11,22 @@ class SinkModel(Model):
 
     With a sink, an epoch is ``sink_size`` steps and the next epoch goes on where the data stopped. MindSpore
     ignores this on CPU and trains whole passes; here the data is cut into the same epochs instead.
+
+    Args:
+        step: the train step.
+        predict_network: what ``predict`` runs; by default the step, as in ``mindspore.Model``.
+        keywords: the other arguments of ``mindspore.Model``.
     """
+
+    def __init__(self, step, predict_network=None, **keywords):
+        super().__init__(step, **keywords)
+        self.predictor = None if predict_network is None else Model(predict_network)
+
+    def predict(self, *predict_data, **options):
+        """As ``mindspore.Model.predict``."""
+        if self.predictor is None:
+            return super().predict(*predict_data, **options)
+        return self.predictor.predict(*predict_data, **options)
 
     def train(self, epoch, train_dataset, callbacks=None, dataset_sink_mode=False, sink_size=-1, initial_epoch=0):
         """As ``mindspore.Model.train``."""

@@ -90,36 +90,44 @@ def gradients_of(optimizer, **by_name):
     return tuple(gradients)
 
 
-INDEFINITE = np.float32([[1, 2], [2, 1]])
+INDEFINITE = np.float32([[1, 9], [9, 1]])
 GOOD = np.float32([[2, 1], [1, 2]])
+
+
+def curvature_of(optimizer):
+    """Factors as ``layer.factor_a``, inverses as ``inverse_a.layer``."""
+    state = {p.name: p.asnumpy().copy() for p in optimizer.get_parameters() if p.name.startswith("inverse_")}
+    for layer in optimizer.registration.layers:
+        for role in ("a", "g"):
+            state[f"{layer.name}.factor_{role}"] = layer.factors[role].asnumpy().copy()
+    return state
 
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
 def test_bad_blocks_keep_their_last_good_inverse(mode):
     ms.set_context(mode=mode)
     network = nn.SequentialCell(nn.Dense(4, 2, has_bias=False), nn.Dense(2, 2, has_bias=False))
-    optimizer = THOR(network, 0.0, 0.01, 0.0, batch_size=1, frequency=1, split_dim=2)
-    first, second = optimizer.preconditioners
+    optimizer = THOR(network, 0.0, 0.01, 0.0, batch_size=1, frequency=1, split_dim=2, running_average=0.5)
     optimizer(gradients_of(optimizer))
-    identity = np.broadcast_to(np.eye(2) / 1.1, (2, 2, 2))
-    np.testing.assert_allclose(first.inverse_a.asnumpy(), identity, rtol=1e-6)
-    before = [p.asnumpy().copy() for p in (first.inverse_a, first.inverse_g, first.factor_a, first.factor_g)]
+    before = curvature_of(optimizer)
+    np.testing.assert_allclose(before["inverse_a.0"], np.stack([np.eye(2)] * 2) / 1.1, rtol=1e-6)
 
     optimizer(gradients_of(optimizer, **{"0_factor_a": [GOOD, INDEFINITE], "0_factor_g": GOOD * np.nan,
                                          "1_factor_g": GOOD}))
     assert optimizer.rejected_blocks == 2
-    expected = np.linalg.inv(GOOD.astype(np.float64) + 0.1 * np.eye(2))
-    np.testing.assert_allclose(first.inverse_a.asnumpy()[0], expected, rtol=1e-5)
-    np.testing.assert_allclose(second.inverse_g.asnumpy()[0], expected, rtol=1e-5)
-    np.testing.assert_array_equal(first.factor_a.asnumpy()[0], GOOD)
-    np.testing.assert_array_equal(first.inverse_a.asnumpy()[1], before[0][1])
-    np.testing.assert_array_equal(first.factor_a.asnumpy()[1], before[2][1])
-    np.testing.assert_array_equal(first.inverse_g.asnumpy(), before[1])
-    np.testing.assert_array_equal(first.factor_g.asnumpy(), before[3])
+    after, average = curvature_of(optimizer), (np.eye(2) + GOOD) / 2
+    for name, block in (("a.0", 0), ("g.1", 0)):
+        np.testing.assert_allclose(after[f"inverse_{name}"][block], np.linalg.inv(average + 0.1 * np.eye(2)), rtol=1e-5)
+    np.testing.assert_allclose(after["0.factor_a"][0], average, rtol=1e-6)
+    np.testing.assert_array_equal(after["inverse_a.0"][1], before["inverse_a.0"][1])
+    np.testing.assert_array_equal(after["0.factor_a"][1], before["0.factor_a"][1])
+    np.testing.assert_array_equal(after["inverse_g.0"], before["inverse_g.0"])
+    np.testing.assert_array_equal(after["0.factor_g"], before["0.factor_g"])
 
-    optimizer(gradients_of(optimizer, **{"1_factor_a": np.full((2, 2), np.inf)}))
-    assert optimizer.rejected_blocks == 3
-    np.testing.assert_allclose(first.inverse_g.asnumpy(), np.eye(2)[None] / 1.1, rtol=1e-6)
+    optimizer(gradients_of(optimizer, **{"1_factor_a": np.full((2, 2), np.inf), "0_factor_g": GOOD}))
+    assert optimizer.rejected_blocks == 3  # in all
+    np.testing.assert_array_equal(curvature_of(optimizer)["inverse_a.1"], after["inverse_a.1"])
+    np.testing.assert_allclose(curvature_of(optimizer)["0.factor_g"][0], average, rtol=1e-6)
 
 
 def test_singular_factors_are_inverted_thanks_to_damping():
@@ -128,10 +136,9 @@ def test_singular_factors_are_inverted_thanks_to_damping():
     ones = np.ones((3, 3))
     optimizer(gradients_of(optimizer, factor_a=ones, factor_g=np.zeros((2, 2))))
     assert optimizer.rejected_blocks == 0
-    expected = np.linalg.inv(ones + 1e-3 * np.eye(3))
-    got = optimizer.preconditioners[0].inverse_a.asnumpy()[0]
-    np.testing.assert_allclose(got, expected, atol=1e-3 * np.abs(expected).max())
-    np.testing.assert_allclose(optimizer.preconditioners[0].inverse_g.asnumpy()[0], np.eye(2) * 1e3, rtol=1e-6)
+    expected, after = np.linalg.inv(ones + 1e-3 * np.eye(3)), curvature_of(optimizer)
+    np.testing.assert_allclose(after["inverse_a.weight"][0], expected, atol=1e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(after["inverse_g.weight"][0], np.eye(2) * 1e3, rtol=1e-6)
 
 
 class Product(nn.Cell):
@@ -162,13 +169,13 @@ def test_one_warning_and_an_exact_count(caplog):
 def test_a_nan_batch_at_a_refresh_leaves_the_curvature():
     ms.set_context(mode=ms.PYNATIVE_MODE)
     dense = nn.Dense(3, 2, has_bias=False)
-    optimizer = THOR(dense, 0.1, 0.1, 0.9, batch_size=2, frequency=1)
+    optimizer = THOR(dense, 0.1, 0.1, 0.9, batch_size=2, frequency=1, running_average=0.5)
     step = make_train_step(Product(dense), optimizer)
     step(ops.ones((2, 3), ms.float32), ops.ones((2, 2), ms.float32))
-    curvature = optimizer.preconditioners[0]
-    before = [p.asnumpy().copy() for p in (curvature.inverse_a, curvature.inverse_g, curvature.factor_a)]
+    before = curvature_of(optimizer)
     step(Tensor(np.full((2, 3), np.nan, np.float32)), ops.ones((2, 2), ms.float32))
     assert optimizer.rejected_blocks == 1  # A alone: G sees the gradient at the output, which is finite here
-    np.testing.assert_array_equal(curvature.inverse_a.asnumpy(), before[0])
-    np.testing.assert_allclose(curvature.inverse_g.asnumpy(), before[1], rtol=1e-6)
-    np.testing.assert_array_equal(curvature.factor_a.asnumpy(), before[2])
+    after = curvature_of(optimizer)
+    for name in ("inverse_a.weight", "dense.factor_a"):
+        np.testing.assert_array_equal(after[name], before[name])
+    np.testing.assert_allclose(after["inverse_g.weight"], before["inverse_g.weight"], rtol=1e-6)

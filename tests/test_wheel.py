@@ -1,0 +1,48 @@
+"""The built wheel holds everything an installed package needs."""
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy, because setuptools leaves and reuses a build folder
+    for package in ("thor", "models"):
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "README.md"):
+        shutil.copy(ROOT / name, source)
+    built = subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source],
+                           capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = folder.glob("mindspore_thor-*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    return folder / "site"
+
+
+def python(program: str, site: Path) -> str:
+    run = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(site)!r}); {program}"],
+                         capture_output=True, text=True, check=False, cwd=site.parent)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_thor_imports_from_the_wheel(unpacked):
+    output = python("import thor; print(thor.__file__); print(thor.THOR)", unpacked)
+    assert output.splitlines() == [str(unpacked / "thor" / "__init__.py"), "<class 'thor.optimizer.THOR'>"]
+
+
+def test_every_module_of_the_tree_is_in_the_wheel(unpacked):
+    def modules(folder: Path) -> set[str]:
+        return {str(path.relative_to(folder)) for package in ("thor", "models")
+                for path in (folder / package).rglob("*.py")}
+
+    assert modules(unpacked) == modules(ROOT)

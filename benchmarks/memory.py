@@ -1,0 +1,73 @@
+"""Optimizer state of THOR beyond momentum's, by counting parameters.
+
+``python -m benchmarks.memory --model resnet50 --split-dim 128 --json memory.json``
+"""
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any, Iterable, Sequence
+
+from benchmarks import common, workload
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Count as the command line says; the exit status."""
+    made = common.parser("memory", "Optimizer state of THOR beyond momentum's, in MiB.")
+    workload.add_work(made, timed=False)
+    options = made.parse_args(words)
+
+    def entry() -> None:
+        common.check_writable(options.json)
+        numbers = measure(workload.chosen_work(options))
+        print(report(numbers))
+        common.write_json(options.json, numbers)
+    return common.run(entry)
+
+
+def measure(work: workload.Work) -> dict[str, Any]:
+    """Count the parameters of both train steps; all numbers."""
+    momentum = workload.create_momentum_step(workload.create_network(work))
+    network = workload.create_network(work)
+    weights = {id(parameter) for parameter in network.get_parameters()}
+    thor = workload.create_thor_step(network, work)
+    layers = thor.optimizer.registration.layers
+    factors = {id(factor) for layer in layers for factor in layer.factors.values()}
+    state = [p for p in thor.get_parameters() if id(p) not in weights]
+    own_weights = bytes_of(p.shape for p in network.get_parameters() if id(p) in weights)
+    first_order = bytes_of(p.shape for p in momentum.get_parameters()) - own_weights
+    in_factors = bytes_of(p.shape for p in state if id(p) in factors)
+    beyond = bytes_of(p.shape for p in state) - first_order
+    dense = bytes_of(shape for layer in layers for shape in dense_shapes(layer))
+    return {"state_mib": beyond / common.MEBIBYTE, "momentum_state_mib": first_order / common.MEBIBYTE,
+            "factors_mib": in_factors / common.MEBIBYTE, "rest_mib": (beyond - in_factors) / common.MEBIBYTE,
+            "weights_mib": own_weights / common.MEBIBYTE, "dense_copy_mib": dense / common.MEBIBYTE,
+            "work": vars(work), "machine": common.machine()}
+
+
+def bytes_of(shapes: Iterable[tuple]) -> int:
+    """Bytes of float32 (or int32) arrays of these shapes."""
+    return sum(4 * math.prod(shape) for shape in shapes)
+
+
+def dense_shapes(layer: Any) -> list[tuple]:
+    """Shapes of one copy of the layer's factors as whole matrices."""
+    groups, rows, columns = layer.matrix
+    return [(groups, columns, columns), (groups, rows, rows)] if layer.kind == "kronecker" else []
+
+
+def report(numbers: dict[str, Any]) -> str:
+    """The table to print."""
+    work = numbers["work"]
+    rows = [("state", "MiB"), ("weights", f"{numbers['weights_mib']:.1f}"),
+            ("momentum's state", f"{numbers['momentum_state_mib']:.1f}"),
+            ("THOR's beyond momentum's", f"{numbers['state_mib']:.1f}"),
+            ("  factors", f"{numbers['factors_mib']:.1f}"),
+            ("  inverses and the rest", f"{numbers['rest_mib']:.1f}"),
+            ("one copy of whole factors", f"{numbers['dense_copy_mib']:.1f}")]
+    return "\n".join([f"{work['model']}, split {work['split_dim']}", common.describe(numbers["machine"]), "",
+                      common.table(rows)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

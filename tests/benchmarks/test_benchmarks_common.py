@@ -1,0 +1,83 @@
+"""Timing in turn, ratios, tables and JSON of the benchmarks."""
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import common
+
+
+def test_sides_are_called_in_turn_and_only_timed_after_the_warm_up():
+    order, now = [], [0.0]
+
+    def side(name, seconds):
+        def call():
+            order.append(name)
+            now[0] += seconds
+        return call
+
+    seconds = common.measure_in_turn({"a": side("a", 1.0), "b": side("b", 3.0)}, 2, 3, clock=lambda: now[0])
+    assert "".join(order) == "ab" * 5
+    assert seconds["a"].tolist() == [1.0] * 3
+    assert seconds["b"].tolist() == [3.0] * 3
+
+
+def test_ratio_is_the_median_over_rounds_with_quartiles():
+    numerator, denominator = np.array([2.0, 4.0, 12.0, 8.0, 20.0]), np.array([2.0, 2.0, 2.0, 4.0, 4.0])
+    assert common.ratio(numerator, denominator) == {"ratio": 2.0, "low": 2.0, "high": 5.0}
+
+
+@pytest.mark.parametrize("frequency, expected", [(1, 3.0), (2, 2.0), (100, 1.02)])
+def test_amortised(frequency, expected):
+    assert common.amortised(1.0, 3.0, frequency) == pytest.approx(expected)
+
+
+def test_spread():
+    assert common.spread({"ratio": 1.08, "low": 1.0, "high": 1.125}) == "1.080 (1.000 to 1.125)"
+
+
+def test_table_aligns_columns():
+    assert common.table([("a", "bb"), ("ccc", 1)]) == "a    bb\n---  --\nccc  1"
+
+
+def test_json_is_written_whole(tmp_path):
+    path = tmp_path / "numbers.json"
+    common.write_json(str(path), {"stale_ratio": 1.5})
+    assert json.loads(path.read_text()) == {"stale_ratio": 1.5}
+    assert [file.name for file in tmp_path.iterdir()] == ["numbers.json"]
+
+
+def test_no_json_without_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common.write_json(None, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_in_a_missing_folder_is_refused_before_measuring(tmp_path):
+    with pytest.raises(common.BenchmarkError, match="its folder does not exist"):
+        common.check_writable(str(tmp_path / "no" / "file.json"))
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "1.5"])
+def test_at_least_refuses(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="must be an int >= 1"):
+        common.at_least(1)(text)
+
+
+def test_expected_errors_are_one_line(capsys):
+    def entry():
+        raise common.BenchmarkError("first\n  second")
+
+    assert common.run(entry) == 1
+    assert capsys.readouterr().err == "error: first second\n"
+
+
+def test_machine_names_versions():
+    facts = common.machine()
+    assert set(facts["versions"]) == {"mindspore", "numpy", "scipy"}
+    assert facts["versions"]["numpy"] == np.__version__
+    assert facts["cores"] >= 1
+    assert f"numpy {np.__version__}" in common.describe(facts)

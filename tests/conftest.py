@@ -1,4 +1,4 @@
-"""Settings of every test: a working directory outside the tree, and the execution mode left as it was found."""
+"""Settings of every test: a working directory outside the tree; the execution mode stays as it was found."""
 from __future__ import annotations
 
 import os

@@ -68,7 +68,7 @@ def value(parameter: Parameter) -> np.ndarray:
 
 
 def matrix_updates(groups, has_bias, positions, options):
-    """Updates of the weights and biases of a layer's groups, each given as the rows ``(x, d)`` of its product.
+    """Updates of weights and biases of a layer's groups, each given as the rows ``(x, d)`` of its product.
 
     Groups share one pi, that of the layer's mean traces.
     """
@@ -109,7 +109,8 @@ def convolution(cell, x, t, options):
     columns, weight = ref.im2col(x, kernel, stride, padding, dilation), value(cell.weight)
     y = ref.convolve(columns, weight, value(cell.bias) if cell.has_bias else None, cell.group)
     d = (y - t) / BATCH
-    groups = [(ref.group_columns(columns, cell.group, k), ref.group_maps(d, cell.group, k)) for k in range(cell.group)]
+    groups = [(ref.group_columns(columns, cell.group, k), ref.group_maps(d, cell.group, k))
+              for k in range(cell.group)]
     updates = matrix_updates(groups, cell.has_bias, y.shape[2] * y.shape[3], options)
     return {**updates, "weight": updates["weight"].reshape(weight.shape)}
 
@@ -179,7 +180,8 @@ CASES = {case.name: case for case in (
     Case("dense_4d", lambda: nn.Dense(4, 2), (BATCH, 2, 3, 4), dense()),
     Case("dense_relu", lambda: nn.Dense(5, 4, activation="relu"), (BATCH, 5),
          dense(lambda z, cell: np.maximum(z, 0), lambda z, cell: (z > 0) * 1.0)),
-    Case("dense_leaky", lambda: nn.Dense(5, 4, activation=nn.LeakyReLU(0.9)), (BATCH, 5), dense(leaky, leaky_slope)),
+    Case("dense_leaky", lambda: nn.Dense(5, 4, activation=nn.LeakyReLU(0.9)), (BATCH, 5),
+         dense(leaky, leaky_slope)),
     Case("dense_prelu", lambda: nn.Dense(5, 4, activation=nn.PReLU()), (BATCH, 5),
          dense(prelu, prelu_slope, prelu_weight)),
     conv("conv_same"),

@@ -18,10 +18,10 @@ from thor.arguments import check_split_indices
 
 REQUIRED = {"learning_rate": 0.1, "damping": 0.1, "momentum": 0.9}
 WRONG = [
-    ("learning_rate", "0.1", TypeError, "learning_rate='0.1'; must be a finite non-negative float or a 1-D array"),
+    ("learning_rate", "0.1", TypeError, "learning_rate='0.1'; must be a finite non-negative float or a 1-D"),
     ("learning_rate", None, TypeError, "learning_rate=None; must be a finite non-negative float"),
     ("learning_rate", True, TypeError, "learning_rate=True; must be a finite non-negative float"),
-    ("learning_rate", ["a"], TypeError, r"learning_rate=\['a'\]; must be .*; give a number, list, array or Tensor"),
+    ("learning_rate", ["a"], TypeError, r"learning_rate=\['a'\]; must be .*; give a number, list, array"),
     ("learning_rate", -0.5, ValueError, "learning_rate=-0.5; must be .* non-negative .*; check the schedule"),
     ("learning_rate", [0.1, float("nan")], ValueError, "learning_rate=nan; must be a finite"),
     ("learning_rate", Tensor([0.1, np.inf], ms.float32), ValueError, "learning_rate=inf; must be a finite"),
@@ -29,7 +29,7 @@ WRONG = [
     ("learning_rate", np.ones((2, 3)), ValueError, r"learning_rate has shape \(2, 3\); .*; flatten it"),
     ("damping", None, TypeError, "damping=None; must be a finite positive float"),
     ("damping", 0.0, ValueError, "damping=0.0; must be a finite positive float"),
-    ("damping", [0.1, 0.0], ValueError, "damping=0.0; must be a finite positive float .*; check the schedule"),
+    ("damping", [0.1, 0.0], ValueError, "damping=0.0; must be a finite positive .*; check the schedule"),
     ("momentum", "0.9", TypeError, "momentum='0.9'; must be a number >= 0; give a Python float"),
     ("momentum", True, TypeError, "momentum=True; must be a number >= 0"),
     ("momentum", -0.1, ValueError, "momentum=-0.1; must be a number >= 0; give a Python float in that range"),
@@ -44,17 +44,17 @@ WRONG = [
     ("batch_size", True, ValueError, "batch_size=True; must be an int >= 1"),
     ("use_nesterov", 1, TypeError, "use_nesterov=1; must be a bool; use True or False"),
     ("decay_filter", None, TypeError, "decay_filter=None; must be a function of a Parameter; return True"),
-    ("split_indices", [], TypeError, r"split_indices=\[\]; must be a non-empty list of ints or None; use e.g."),
+    ("split_indices", [], TypeError, r"split_indices=\[\]; must be a non-empty list of ints .*; use e.g."),
     ("split_indices", 3, TypeError, "split_indices=3; must be a non-empty list of ints or None"),
     ("split_indices", [0.0], TypeError, r"split_indices=\[0.0\]; must be a non-empty list of ints"),
     ("split_indices", [-1], ValueError, r"split_indices=\[-1\]; must ascend strictly from >= 0; sort it"),
     ("split_indices", [0, 0], ValueError, r"split_indices=\[0, 0\]; must ascend strictly"),
-    ("split_indices", [0, 2], ValueError, r"split_indices=\[0, 2\]; must be below the 2 layers .*; use 1 as the last"),
+    ("split_indices", [0, 2], ValueError, r"split_indices=\[0, 2\]; must be below the 2 .*; use 1 as"),
     ("enable_clip_grad", None, TypeError, "enable_clip_grad=None; must be a bool"),
     ("frequency", 0, ValueError, "frequency=0; must be an int >= 1; use 1 to refresh curvature every step"),
     ("frequency", True, TypeError, "frequency=True; must be an int >= 1"),
     ("frequency", 10.0, TypeError, "frequency=10.0; must be an int >= 1"),
-    ("split_dim", 0, ValueError, "split_dim=0; must be an int >= 1 or None; use 128 for the published setting"),
+    ("split_dim", 0, ValueError, "split_dim=0; must be an int >= 1 or None; use 128 for the published"),
     ("split_dim", 12.5, ValueError, "split_dim=12.5; must be an int >= 1 or None"),
     ("running_average", 1.0, ValueError, r"running_average=1.0; must be a float in \[0, 1\); use 0.0"),
     ("running_average", -0.1, ValueError, "running_average=-0.1; must be a float"),
@@ -85,9 +85,9 @@ def test_a_refused_argument_leaves_the_network_as_it_was():
 
 
 @pytest.mark.parametrize("arguments", [
-    {"momentum": 0}, {"momentum": np.float32(0.9)}, {"loss_scale": 128}, {"weight_decay": 0}, {"frequency": 1},
-    {"frequency": np.int64(7)}, {"split_indices": [0, 1]}, {"split_indices": (1,)}, {"split_dim": None},
-    {"learning_rate": 0}, {"damping": Tensor(np.float64([0.1, 0.2]))}, {"running_average": 0},
+    {"momentum": 0}, {"momentum": np.float32(0.9)}, {"loss_scale": 128}, {"weight_decay": 0},
+    {"frequency": 1}, {"frequency": np.int64(7)}, {"split_indices": [0, 1]}, {"split_indices": (1,)},
+    {"split_dim": None}, {"learning_rate": 0}, {"damping": Tensor(np.float64([0.1, 0.2]))}, {"running_average": 0},
 ], ids=str)
 def test_reasonable_arguments_are_taken(arguments):
     optimizer = THOR(network(), **{**REQUIRED, **arguments})
@@ -127,7 +127,7 @@ def test_positional_arguments_are_those_of_mindspore():
 
 def test_thor_function_passes_everything_on(monkeypatch):
     signature = inspect.signature(THOR)
-    monkeypatch.setattr("thor.optimizer.THOR", lambda *args, **options: signature.bind(*args, **options).arguments)
+    monkeypatch.setattr("thor.optimizer.THOR", lambda *args, **more: signature.bind(*args, **more).arguments)
     given = {name: object() for name in signature.parameters}
     positional = list(inspect.signature(nn.thor).parameters)
     options = {name: value for name, value in given.items() if name not in positional}

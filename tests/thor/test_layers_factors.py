@@ -35,8 +35,9 @@ class Twice(nn.Cell):
 
 
 def train_one_step(network, *batch, batch_size=1, **options):
-    """The optimizer, and weights before one step of lr 1 without momentum; an average starts with what it sees."""
-    optimizer = THOR(network, 1.0, 0.1, 0.0, batch_size=batch_size, split_dim=None, running_average=0.5, **options)
+    """The optimizer and the weights before one step of lr 1; a running average starts with what it sees."""
+    optimizer = THOR(network, 1.0, 0.1, 0.0, batch_size=batch_size, split_dim=None, running_average=0.5,
+                     **options)
     before = {p.name: p.asnumpy().copy() for p in network.trainable_params()}
     make_train_step(network, optimizer)(*[Tensor(array) for array in batch])
     return optimizer, before
@@ -129,7 +130,8 @@ def test_shared_dense_factors_are_the_mean_over_calls(sharing):
 
 def test_shared_convolution_averages_positions_over_calls():
     conv = nn.Conv2d(1, 2, 2, pad_mode="valid")
-    x, t, x2, t2 = normal(2, 1, 3, 3), normal(2, 2, 2, 2, seed=1), normal(2, 1, 4, 5, seed=2), normal(2, 2, 3, 4, seed=3)
+    x, t = normal(2, 1, 3, 3), normal(2, 2, 2, 2, seed=1)
+    x2, t2 = normal(2, 1, 4, 5, seed=2), normal(2, 2, 3, 4, seed=3)
     network = Twice(conv, conv)
     _, before = train_one_step(network, x, t, x2, t2)
     moments, gradient = [], np.zeros((2, 4))
@@ -150,7 +152,8 @@ def test_shared_embedding_factors_are_the_mean_over_calls(sharing):
     if sharing == "tied weights":
         second = nn.Embedding(4, 3)
         second.embedding_table = first.embedding_table
-    ids, t, ids2, t2 = np.int32([[0, 1], [1, 1]]), normal(2, 2, 3), np.int32([[3], [1]]), normal(2, 1, 3, seed=1)
+    ids, t = np.int32([[0, 1], [1, 1]]), normal(2, 2, 3)
+    ids2, t2 = np.int32([[3], [1]]), normal(2, 1, 3, seed=1)
     network = Twice(first, second)
     optimizer, before = train_one_step(network, ids, t, ids2, t2, batch_size=2)
     a, g = factors_of(optimizer)

@@ -13,8 +13,8 @@ from mindspore import Tensor
 from thor import THOR
 from thor.train import make_train_step
 
-ONE_OF_A_KIND = ("dense_3d", "dense_prelu", "conv_same_strided", "conv_groups", "embedding", "embedding_one_hot",
-                 "layer_norm", "batch_norm_2d")
+ONE_OF_A_KIND = ("dense_3d", "dense_prelu", "conv_same_strided", "conv_groups", "embedding",
+                 "embedding_one_hot", "layer_norm", "batch_norm_2d")
 ALL = tuple(CASES)
 RUNS = {
     "graph-split": (ms.GRAPH_MODE, ONE_OF_A_KIND, Options(split_dim=3)),
@@ -30,7 +30,7 @@ RUNS = {
 
 
 def updates_of_one_step(mode, names, options):
-    """Expected and applied updates of one step of lr 1, momentum 0: ``{case: {parameter: (expected, got)}}``."""
+    """One step of lr 1 without momentum: ``{case: {parameter: (expected update, applied update)}}``."""
     ms.set_context(mode=mode)
     cells = {name: CASES[name].create() for name in names}
     batches = {name: CASES[name].batch() for name in names}

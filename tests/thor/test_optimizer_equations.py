@@ -1,4 +1,4 @@
-"""The update after preconditioning: weight decay, clip, momentum, Nesterov, schedules, against the equations."""
+"""The update after preconditioning, against the equations: decay, clip, momentum, Nesterov, schedules."""
 from __future__ import annotations
 
 import mindspore as ms
@@ -65,7 +65,8 @@ BOTH = {"first": 0.01, "second": 0.01}
     ({"weight_decay": 0.01, "decay_filter": lambda p: p.name != "first"}, {"decay": {"second": 0.01}}),
     ({"enable_clip_grad": True}, {"clip": True}),
     ({"loss_scale": 1024.0, "scale": 1024.0}, {}),
-    ({"loss_scale": 128, "scale": 128.0, "weight_decay": 0.01, "enable_clip_grad": True, "use_nesterov": True},
+    ({"loss_scale": 128, "scale": 128.0, "weight_decay": 0.01, "enable_clip_grad": True,
+      "use_nesterov": True},
      {"decay": BOTH, "clip": True, "nesterov": True}),
 ], ids=["momentum", "sgd", "nesterov", "decay", "decay filter", "clip", "loss scale", "all"])
 def test_weights_follow_the_equations(options, equations):
@@ -108,19 +109,21 @@ def test_damping_schedule_holds_its_last_value(damping):
     for root in (2.0, 1.0, 1.0):
         before = network.gamma.asnumpy().copy()
         optimizer((Tensor(gradient), Tensor(gradient)))
-        np.testing.assert_allclose(before - network.gamma.asnumpy(), gradient / (gradient ** 2 / 2 + root), rtol=1e-6)
+        expected_update = gradient / (gradient ** 2 / 2 + root)
+        np.testing.assert_allclose(before - network.gamma.asnumpy(), expected_update, rtol=1e-6)
 
 
 def test_decay_comes_after_preconditioning_and_clip_after_decay():
     network = nn.LayerNorm((2,))
-    optimizer = THOR(network, 1.0, 1.0, 0.0, weight_decay=3.0, loss_scale=4.0, batch_size=1, enable_clip_grad=True,
-                     decay_filter=lambda p: p.name == "gamma")
+    optimizer = THOR(network, 1.0, 1.0, 0.0, weight_decay=3.0, loss_scale=4.0, batch_size=1,
+                     enable_clip_grad=True, decay_filter=lambda p: p.name == "gamma")
     gradient = np.array([3.0, -2.0])
     optimizer((Tensor((4 * gradient).astype(np.float32)), Tensor((4 * gradient).astype(np.float32))))
     preconditioned = gradient / (gradient ** 2 + 1.0)
     decayed = preconditioned + 3.0 * np.ones(2)
     np.testing.assert_allclose(network.gamma.asnumpy(), 1.0 - decayed / np.linalg.norm(decayed), rtol=1e-6)
-    np.testing.assert_allclose(network.beta.asnumpy(), -preconditioned, rtol=1e-6)  # norm below 1: not clipped
+    # beta neither decays nor, with a norm below 1, is it clipped
+    np.testing.assert_allclose(network.beta.asnumpy(), -preconditioned, rtol=1e-6)
 
 
 def test_graph_mode_gives_the_same_weights():
@@ -139,11 +142,19 @@ def test_state_is_made_of_parameters():
     assert not [name for name in names if name.startswith("moments") and "factor" in name]
 
 
-def test_gradients_without_measurements_use_the_old_inverses():
+def test_stale_updates_use_the_old_inverses():
     network = nn.Dense(2, 2, has_bias=False)
     optimizer = THOR(network, 1.0, 0.1, 0.0, frequency=1)
     inverse = next(p for p in optimizer.get_parameters() if p.name == "inverse_a.weight")
     inverse.set_data(Tensor(np.float32([[[2, 0], [0, 3]]])))
     before = network.weight.asnumpy().copy()
-    optimizer((ops.ones((2, 2), ms.float32),))
+    optimizer.stale_update((ops.ones((2, 2), ms.float32),))
     np.testing.assert_allclose(before - network.weight.asnumpy(), [[2, 3], [2, 3]], rtol=1e-6)
+    np.testing.assert_array_equal(optimizer.global_step.asnumpy(), [1])
+
+
+def test_gradients_without_measurements_are_refused():
+    network = nn.Dense(2, 2, has_bias=False)
+    optimizer = THOR(network, 1.0, 0.1, 0.0)
+    with pytest.raises(ValueError, match="^gradients has 1 entries; must be 4, one for each of"):
+        optimizer((ops.ones((2, 2), ms.float32),))

@@ -1,4 +1,4 @@
-"""Conversion: same outputs, parameters, names and checkpoints; one row of the table per trainable parameter."""
+"""Conversion: same outputs, parameters, names and checkpoints; one row of the table for each parameter."""
 from __future__ import annotations
 
 from textwrap import dedent
@@ -9,8 +9,8 @@ import pytest
 from layer_cases import CASES
 from mindspore import Parameter, Tensor, nn, ops
 
-from thor import THOR, ConvertNetUtils, NotTapped, TapOptions, register_layer
-from thor.layers import Tap, find_factory, registry, tap_dense
+from thor import THOR, ConvertNetUtils, TapOptions
+from thor.layers import Tap
 from thor.registration import tap_network
 
 pytestmark = pytest.mark.usefixtures("pynative")
@@ -100,7 +100,8 @@ def test_outputs_stay_for_every_layer():
         x, _ = case.batch()
         plain, tapped = case.create().set_train(), case.create().set_train()
         tap_network(tapped, TapOptions(3, fold_bias=True, batchnorm_blocks=True))
-        np.testing.assert_array_equal(tapped(Tensor(x)).asnumpy(), plain(Tensor(x)).asnumpy(), err_msg=case.name)
+        expected = plain(Tensor(x)).asnumpy()
+        np.testing.assert_array_equal(tapped(Tensor(x)).asnumpy(), expected, err_msg=case.name)
 
 
 def test_outputs_stay_in_graph_mode():
@@ -118,8 +119,8 @@ def test_checkpoints_go_both_ways(tmp_path):
     ms.save_checkpoint(plain, str(tmp_path / "plain.ckpt"))
     missing, unused = ms.load_param_into_net(tapped, ms.load_checkpoint(str(tmp_path / "plain.ckpt")))
     assert unused == [] and all(".factor_" in name for name in missing)
-    for ours, theirs in zip([p for p in tapped.get_parameters() if "factor_" not in p.name], plain.get_parameters(),
-                            strict=True):
+    kept = [p for p in tapped.get_parameters() if "factor_" not in p.name]
+    for ours, theirs in zip(kept, plain.get_parameters(), strict=True):
         np.testing.assert_array_equal(ours.asnumpy(), theirs.asnumpy())
     tapped.scale.set_data(Tensor(7.0))
     ms.save_checkpoint(tapped, str(tmp_path / "tapped.ckpt"))
@@ -274,56 +275,19 @@ def test_a_converted_part_of_a_larger_network():
     tap_network(part)
     whole = tap_network(network)
     assert [layer.weight.name for layer in whole.layers] == ["first.weight", "second.weight"]
-    again = tap_network(part)
+    again = tap_network(part)  # which is now tapped as a part of the network
     assert [cell for _, cell in part.cells_and_names() if isinstance(cell, Tap)] == again.layers[0].taps
 
 
-class Mine(nn.Cell):
-    """A linear cell of the user's."""
-
-    def __init__(self, skip=False):
-        super().__init__()
-        self.weight = Parameter(Tensor(np.ones((2, 3), np.float32)), name="weight")
-        self.has_bias = False
-        self.matmul = ops.MatMul(transpose_b=True)
-        self.skip = skip
-
-    def construct(self, x):
-        return self.matmul(x, self.weight)
-
-
-@pytest.fixture
-def mine_registered(monkeypatch):
-    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
-
-    def factory(cell, backend, options, shared=None):
-        if cell.skip:
-            raise NotTapped("asked to skip")
-        return tap_dense(cell, backend, options, shared)
-
-    register_layer(Mine, factory)
-
-
-def test_a_users_layer(mine_registered):
-    network = pair_of(Mine(), Mine(skip=True))
-    assert rows(tap_network(network)) == {"first.weight": "second order: A 1x3x3, G 1x2x2",
-                                          "second.weight": "first order: asked to skip"}
-    np.testing.assert_array_equal(network.first(Tensor(np.float32([[1, 2, 3]]))).asnumpy(), [[6.0, 6.0]])
-
-
-def test_an_unknown_layer_trains_first_order():
-    assert rows(tap_network(Mine())) == {"weight": "first order: no tap registered for Mine"}
-    assert find_factory(Mine()) is None
-
-
-@pytest.mark.parametrize("wrong", [None, "net", Mine])
+@pytest.mark.parametrize("wrong", [None, "net", nn.Dense])
 def test_only_cells_are_converted(wrong):
     for convert in (tap_network, ConvertNetUtils().convert_to_thor_net, lambda net: THOR(net, 0.1, 0.1, 0.9)):
         with pytest.raises(TypeError, match="^net=.*must be a mindspore.nn.Cell; pass the network"):
             convert(wrong)
 
 
-@pytest.mark.parametrize("wrong", [None, int, nn.Dense(1, 1)])
-def test_only_cell_types_are_registered(wrong):
-    with pytest.raises(TypeError, match="^cell_type=.*must be a subclass of mindspore.nn.Cell; pass the class"):
-        register_layer(wrong, tap_dense)
+def test_conversion_keeps_the_options_of_an_earlier_one():
+    network = small()
+    optimizer = THOR(network, 0.1, 0.1, 0.9, split_dim=3)
+    ConvertNetUtils.convert_to_thor_net(network)
+    assert tap_network(network, TapOptions(3)) is optimizer.registration

@@ -5,7 +5,7 @@ import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from training_cases import Refreshes, assert_same_weights, batches, create, dataset, weights_of
+from training_cases import Refreshes, assert_same_weights, batches, create, dataset, loss_fn, weights_of
 
 from thor.sink import SinkModel, sink_epochs
 from thor.train import make_train_step
@@ -44,7 +44,8 @@ def test_steps_batches_and_refreshes(sink, sink_size, per_epoch):
     network, with_loss, optimizer = create()
     model = SinkModel(make_train_step(with_loss, optimizer))
     record, ends = Refreshes(optimizer), Epochs()
-    model.train(epochs, dataset(DATASET), callbacks=[record, ends], dataset_sink_mode=sink, sink_size=sink_size)
+    model.train(epochs, dataset(DATASET), callbacks=[record, ends], dataset_sink_mode=sink,
+                sink_size=sink_size)
     expected, reference = cycled(epochs * per_epoch)
     assert record.steps == reference.steps == list(range(0, epochs * per_epoch, 3))
     assert ends.ends == [(epoch, epoch * per_epoch) for epoch in (1, 2, 3)]
@@ -61,10 +62,9 @@ def test_a_second_training_goes_on_with_the_schedule_of_refreshes():
 
 
 def test_fit_honours_the_sink_size():
-    _, with_loss, optimizer = create()
-    network = with_loss.backbone_network
-    model = SinkModel(make_train_step(with_loss, optimizer), eval_network=ms.nn.WithEvalCell(network, with_loss._loss_fn),
-                      metrics={"acc"}, eval_indexes=[0, 1, 2])
+    network, with_loss, optimizer = create()
+    model = SinkModel(make_train_step(with_loss, optimizer), metrics={"acc"}, eval_indexes=[0, 1, 2],
+                      eval_network=ms.nn.WithEvalCell(network, loss_fn()))
     record = Refreshes(optimizer)
     model.fit(2, dataset(DATASET), dataset(2), callbacks=record, dataset_sink_mode=True, sink_size=4,
               valid_dataset_sink_mode=False)

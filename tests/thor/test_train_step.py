@@ -1,11 +1,11 @@
-"""Two graphs: when curvature refreshes, how often is compiled, and that every way to train gives the same weights."""
+"""Two graphs: when curvature refreshes, what is compiled, and every way to train gives the same weights."""
 from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Model, Tensor, nn, ops
-from training_cases import (Classifier, Refreshes, assert_same_weights, batches, create, dataset,
+from training_cases import (Classifier, Refreshes, Sink, assert_same_weights, batches, create, dataset,
                             loss_fn, state_of, weights_of)
 
 from thor import ConvertModelUtils
@@ -28,7 +28,8 @@ def run(step, count=STEPS):
     return [float(step(*batch).asnumpy()) for batch in batches(count)]
 
 
-@pytest.mark.parametrize("frequency, refreshes", [(1, [0, 1, 2, 3, 4, 5, 6, 7]), (3, [0, 3, 6]), (7, [0, 7]), (100, [0])])
+@pytest.mark.parametrize("frequency, refreshes", [(1, [0, 1, 2, 3, 4, 5, 6, 7]), (3, [0, 3, 6]), (7, [0, 7]),
+                                                  (100, [0])])
 def test_curvature_refreshes_exactly_every_frequency_steps(pynative, frequency, refreshes):
     _, with_loss, optimizer = create(frequency=frequency)
     step, record = make_train_step(with_loss, optimizer), Refreshes(optimizer)
@@ -55,17 +56,6 @@ def test_each_graph_is_compiled_once(expected):
     assert_same_weights(network, expected)
     step(batch[0][:2], batch[1][:2])  # another shape is another graph: the count can count
     assert [len(graph.compile_cache) for graph in (step.second_order, step.stale)] == [1, 2]
-
-
-class Sink(nn.Cell):
-    """A graph around the train step, as MindSpore's data sink builds one."""
-
-    def __init__(self, step):
-        super().__init__(auto_prefix=False)
-        self.step = step
-
-    def construct(self, x, y):
-        return self.step(x, y)
 
 
 def test_embedded_in_another_graph(expected):
@@ -115,7 +105,8 @@ def test_measurements_do_not_change_a_global_clip(pynative):
     def clip_weights_only(gradients, plain):
         norm = np.sqrt(sum((gradients[i].asnumpy().astype(np.float64) ** 2).sum() for i in plain))
         assert norm > 0.1, "nothing is clipped"
-        return tuple(g * Tensor(np.float32(0.05 / norm)) if i in plain else g for i, g in enumerate(gradients))
+        factor = Tensor(np.float32(0.05 / norm))
+        return tuple(g * factor if i in plain else g for i, g in enumerate(gradients))
 
     assert_same_weights(clipped_weights(clip_all), weights_of(clipped_weights(clip_weights_only)))
 
@@ -139,7 +130,8 @@ class MyTrainCell(nn.TrainOneStepCell):
 def test_a_train_cell_of_the_users(expected, given):
     network, with_loss, optimizer = create()
     cell = MyTrainCell(with_loss, optimizer)
-    model = ConvertModelUtils().convert_to_thor_model(Model(cell), cell, optimizer=optimizer if given else None)
+    optional = {"optimizer": optimizer} if given else {}
+    model = ConvertModelUtils().convert_to_thor_model(Model(cell), cell, **optional)
     record = Refreshes(optimizer)
     model.train(1, dataset(STEPS), callbacks=record, dataset_sink_mode=False)
     assert record.steps == [0, 3, 6]
@@ -173,7 +165,8 @@ def test_everything_that_must_survive_is_a_parameter(pynative, tmp_path):
     """Restored into fresh objects off a refresh step, training goes on bit for bit."""
     def fresh():
         network, with_loss, optimizer = create(running_average=0.5)
-        return make_train_step(with_loss, optimizer, ms.DynamicLossScaleManager(2 ** 10, 2, 3), accumulate_steps=2)
+        manager = ms.DynamicLossScaleManager(1024, 2, 3)
+        return make_train_step(with_loss, optimizer, manager, accumulate_steps=2)
 
     data = batches(12)
     whole = fresh()
@@ -182,9 +175,10 @@ def test_everything_that_must_survive_is_a_parameter(pynative, tmp_path):
     stopped = fresh()
     for batch in data[:5]:  # within a micro-batch of a stale step
         stopped(*batch)
-    ms.save_checkpoint(stopped, str(tmp_path / "step.ckpt"))
+    path = str(tmp_path / "step.ckpt")
+    ms.save_checkpoint(stopped, path)
     resumed = fresh()
-    missing, unused = ms.load_param_into_net(resumed, ms.load_checkpoint(str(tmp_path / "step.ckpt")), strict_load=True)
+    missing, unused = ms.load_param_into_net(resumed, ms.load_checkpoint(path), strict_load=True)
     assert missing == [] and unused == []
     for batch in data[5:]:
         resumed(*batch)

@@ -10,6 +10,9 @@ from typing import Iterator
 
 import numpy as np
 
+# Blocks that are not finite are rejected at inversion, counted and reported once.
+not_finite_is_fine = np.errstate(over="ignore", invalid="ignore")
+
 
 def block_ranges(dim: int, size: int) -> Iterator[tuple[int, int, int]]:
     """``(block, first, last + 1)`` of each diagonal block of ``size`` rows; the last may be shorter."""
@@ -17,6 +20,7 @@ def block_ranges(dim: int, size: int) -> Iterator[tuple[int, int, int]]:
         yield block, first, min(first + size, dim)
 
 
+@not_finite_is_fine
 def covariance(rows: np.ndarray, blocks: np.ndarray, groups: int, scale: float) -> np.ndarray:
     """Fill ``blocks`` with the diagonal blocks of ``scale * rows' rows / n_rows``; ``rows`` is ``(n_rows, groups * dim)``."""
     n_rows, width = rows.shape
@@ -29,6 +33,7 @@ def covariance(rows: np.ndarray, blocks: np.ndarray, groups: int, scale: float) 
     return blocks
 
 
+@not_finite_is_fine
 def covariance_of_maps(maps: np.ndarray, blocks: np.ndarray, groups: int, scale: float) -> np.ndarray:
     """The same for ``maps`` ``(n, groups * dim, positions)``."""
     n, width, positions = maps.shape
@@ -42,6 +47,7 @@ def covariance_of_maps(maps: np.ndarray, blocks: np.ndarray, groups: int, scale:
     return blocks
 
 
+@not_finite_is_fine
 def covariance_of_patches(images: np.ndarray, blocks: np.ndarray, groups: int, geometry, append_one: bool,
                           scale: float) -> np.ndarray:
     """The same for the im2col rows of ``images``, unfolded one block at a time."""

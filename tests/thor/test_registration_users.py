@@ -1,0 +1,57 @@
+"""Users register their own layer types."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor, nn, ops
+
+from thor import NotTapped, register_layer
+from thor.layers import find_factory, registry, tap_dense
+from thor.registration import tap_network
+
+pytestmark = pytest.mark.usefixtures("pynative")
+
+
+class Mine(nn.Cell):
+    """A linear cell of the user's."""
+
+    def __init__(self, skip=False):
+        super().__init__()
+        self.weight = Parameter(Tensor(np.ones((2, 3), np.float32)), name="weight")
+        self.has_bias = False
+        self.matmul = ops.MatMul(transpose_b=True)
+        self.skip = skip
+
+    def construct(self, x):
+        return self.matmul(x, self.weight)
+
+
+@pytest.fixture
+def mine_registered(monkeypatch):
+    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+
+    def factory(cell, backend, options, shared=None):
+        if cell.skip:
+            raise NotTapped("asked to skip")
+        return tap_dense(cell, backend, options, shared)
+
+    register_layer(Mine, factory)
+
+
+def test_a_users_layer(mine_registered):
+    network = nn.SequentialCell(Mine(), Mine(skip=True))
+    assert tap_network(network).table().splitlines()[1:] == [
+        "0.weight   2x3    second order: A 1x3x3, G 1x2x2", "1.weight   2x3    first order: asked to skip"]
+    np.testing.assert_array_equal(network[0](Tensor(np.float32([[1, 2, 3]]))).asnumpy(), [[6.0, 6.0]])
+
+
+def test_an_unknown_layer_trains_first_order():
+    last = tap_network(Mine()).table().splitlines()[-1]
+    assert last == "weight     2x3    first order: no tap registered for Mine"
+    assert find_factory(Mine()) is None
+
+
+@pytest.mark.parametrize("wrong", [None, int, nn.Dense(1, 1)])
+def test_only_cell_types_are_registered(wrong):
+    with pytest.raises(TypeError, match="^cell_type=.*must be a subclass of mindspore.nn.Cell; pass the"):
+        register_layer(wrong, tap_dense)

@@ -16,7 +16,7 @@ from models.losses import create_loss
 from models.optimizers import create_loss_scale_manager, create_optimizer
 from models.registry import create_network
 from thor.convert import mixed_precision_network
-from thor.sink import SinkModel
+from thor.model import StepModel
 from thor.train import make_train_step
 
 
@@ -69,7 +69,7 @@ def create_session(config: Config) -> Session:
     mixed = mixed_precision_network(network, loss, optimizer, config.train.amp_level,
                                     config.train.keep_batchnorm_fp32)
     step = make_train_step(mixed, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
-    model = SinkModel(step, **evaluation(config, network, loss))
+    model = StepModel(step, **evaluation(config, network, loss))
     return Session(config, network, optimizer, step, model, train_set, eval_set, instruction_set)
 
 

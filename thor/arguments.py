@@ -45,6 +45,14 @@ def check_schedule(name: str, value, positive: bool) -> LearningRateSchedule:
     return HeldSchedule(values.reshape(-1))
 
 
+def check_learning_rate(value):
+    """A schedule, or a float for a constant, which MindSpore's optimizers keep in a Parameter callbacks can change."""
+    schedule = check_schedule("learning_rate", value, positive=False)
+    if isinstance(schedule, HeldSchedule) and schedule.last == 0 and np.ndim(value) == 0:
+        return float(value.asnumpy()) if isinstance(value, Tensor) else float(value)
+    return schedule
+
+
 def check_number(name: str, value, low: float, open_interval: bool = False) -> float:
     """A finite int or float at least ``low`` (above it, if the interval is open)."""
     number = isinstance(value, (int, float, np.floating, np.integer)) and not isinstance(value, bool)

@@ -8,7 +8,7 @@ from mindspore import Model, amp, nn
 from thor.layers import TapOptions
 from thor.optimizer import THOR
 from thor.registration import tap_network
-from thor.sink import SinkModel
+from thor.model import StepModel
 from thor.train import make_train_step, wrap_train_cell
 
 logger = logging.getLogger("thor")
@@ -83,9 +83,9 @@ class ConvertModelUtils:
         else:
             evaluate, predict = nn.WithEvalCell(network, loss_fn, amp_level in ("O2", "O3", "auto")), network
         if not metrics:
-            return SinkModel(step, predict)
+            return StepModel(step, predict)
         indexes = [0, 1, 2] if isinstance(evaluate, nn.WithEvalCell) else None
-        return SinkModel(step, predict, eval_network=evaluate, metrics=metrics, eval_indexes=indexes)
+        return StepModel(step, predict, eval_network=evaluate, metrics=metrics, eval_indexes=indexes)
 
 
 def check_ready_cell_options(accumulate_steps: int, **ignored: bool) -> None:

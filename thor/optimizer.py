@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from thor.arguments import (check_bool, check_callable, check_int, check_number, check_schedule,
-                            check_split_indices)
+from thor.arguments import (check_bool, check_callable, check_int, check_learning_rate, check_number,
+                            check_schedule, check_split_indices)
 from thor.curvature import PRECONDITIONERS, CurvatureSettings, Refresh
 from thor.layers import TapOptions
 from thor.momentum import MomentumUpdate
@@ -71,7 +71,7 @@ class THOR(nn.Optimizer):
                  pi_correction=False, fold_bias=False, batchnorm_blocks=False):
         options = TapOptions(split_dim, fold_bias, batchnorm_blocks)
         settings = CurvatureSettings(batch_size, running_average, pi_correction)
-        learning_rate = check_schedule("learning_rate", learning_rate, positive=False)
+        learning_rate = check_learning_rate(learning_rate)
         damping = check_schedule("damping", damping, positive=True)
         momentum = check_number("momentum", momentum, 0.0)
         weight_decay = check_number("weight_decay", weight_decay, 0.0)
@@ -90,7 +90,8 @@ class THOR(nn.Optimizer):
         self.batch_size = batch_size
         self.backend = registration.backend
         self._index_gradients(registration)
-        self.split_indices = check_split_indices(split_indices, max(len(registration.layers), 1))
+        with_factors = [layer for layer in registration.layers if layer.factors]
+        self.split_indices = check_split_indices(split_indices, len(with_factors))
         self._create_curvature(registration, settings)
         self.weights = ms.ParameterTuple([self.parameters[i] for i in self.plain])
         decays = tuple(bool(decay_filter(parameter)) for parameter in self.weights)
@@ -134,7 +135,7 @@ class THOR(nn.Optimizer):
             self.refresh_blocks = Refresh(self.backend, settings, block_factors,
                                           [tuple(place[id(f.factor)] for f in own) for own in block_factors],
                                           [self.layer_measurements[i]["calls"] for i in measured])
-        object.__setattr__(self, "reported_rejections", 0)
+        object.__setattr__(self, "reported", set())
 
     def construct(self, gradients):
         """One step; see the class for the equations."""
@@ -203,13 +204,27 @@ class THOR(nn.Optimizer):
         """Blocks that were not finite or not positive definite so far; each kept its last good inverse."""
         return int(self.refresh_blocks.rejected.asnumpy()) if self.has_factors else 0
 
-    def report_rejected_blocks(self) -> None:
-        """Warn once, the first time a block kept its last good inverse."""
-        if self.reported_rejections == 0 and self.rejected_blocks > 0:
-            object.__setattr__(self, "reported_rejections", self.rejected_blocks)
+    @property
+    def unmeasured_layers(self) -> list[str]:
+        """Layers that did not run through their taps in the last refresh; they keep the inverse they had."""
+        if not self.has_factors:
+            return []
+        layers = [layer for layer in self.registration.layers if layer.factors]
+        return [layer.name for layer, calls in zip(layers, self.refresh_blocks.seen_calls.asnumpy()) if calls == 0]
+
+    def report_refresh(self) -> None:
+        """Warn once, the first time, about blocks that kept their last good inverse and layers not measured."""
+        if "rejected" not in self.reported and self.rejected_blocks > 0:
+            self.reported.add("rejected")
             logger.warning("%d curvature blocks were not finite or not positive definite and kept their last good "
                            "inverse (counted in optimizer.rejected_blocks); if it goes on, raise the damping",
                            self.rejected_blocks)
+        unmeasured = [] if "unmeasured" in self.reported else self.unmeasured_layers
+        if unmeasured:
+            self.reported.add("unmeasured")
+            logger.warning("%s did not run through their taps and train without curvature; if they do run, another "
+                           "THOR has tapped the network since, or their construct bypasses the tapped operator",
+                           ", ".join(unmeasured))
 
     @contextmanager
     def using_graph(self, graph: str):

@@ -1,46 +1,8 @@
-"""A Model whose sink arguments train the same steps on every device."""
+"""Epochs of ``sink_size`` steps on the CPU, where MindSpore has no data sink."""
 from __future__ import annotations
 
 import mindspore as ms
 import mindspore.dataset as ds
-from mindspore import Model
-
-
-class SinkModel(Model):
-    """``mindspore.Model`` that honours ``sink_size`` on CPU, where MindSpore has no data sink.
-
-    With a sink, an epoch is ``sink_size`` steps and the next epoch goes on where the data stopped. MindSpore
-    ignores this on CPU and trains whole passes; here the data is cut into the same epochs instead.
-
-    Args:
-        step: the train step.
-        predict_network: what ``predict`` runs; by default the step, as in ``mindspore.Model``.
-        keywords: the other arguments of ``mindspore.Model``.
-    """
-
-    def __init__(self, step, predict_network=None, **keywords):
-        super().__init__(step, **keywords)
-        self.predictor = None if predict_network is None else Model(predict_network)
-
-    def predict(self, *predict_data, **options):
-        """As ``mindspore.Model.predict``."""
-        if self.predictor is None:
-            return super().predict(*predict_data, **options)
-        return self.predictor.predict(*predict_data, **options)
-
-    def train(self, epoch, train_dataset, callbacks=None, dataset_sink_mode=False, sink_size=-1, initial_epoch=0):
-        """As ``mindspore.Model.train``."""
-        if cut_on_host(dataset_sink_mode, sink_size):
-            train_dataset, dataset_sink_mode, sink_size = sink_epochs(train_dataset, sink_size), False, -1
-        return super().train(epoch, train_dataset, callbacks, dataset_sink_mode, sink_size, initial_epoch)
-
-    def fit(self, epoch, train_dataset, valid_dataset=None, valid_frequency=1, callbacks=None,
-            dataset_sink_mode=False, valid_dataset_sink_mode=False, sink_size=-1, initial_epoch=0):
-        """As ``mindspore.Model.fit``."""
-        if cut_on_host(dataset_sink_mode, sink_size):
-            train_dataset, dataset_sink_mode, sink_size = sink_epochs(train_dataset, sink_size), False, -1
-        return super().fit(epoch, train_dataset, valid_dataset, valid_frequency, callbacks, dataset_sink_mode,
-                           valid_dataset_sink_mode, sink_size, initial_epoch)
 
 
 def cut_on_host(dataset_sink_mode: bool, sink_size: int) -> bool:

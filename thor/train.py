@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
-from mindspore.amp import DynamicLossScaleManager, DynamicLossScaler, FixedLossScaleManager, StaticLossScaler, all_finite
+from mindspore.amp import (DynamicLossScaleManager, DynamicLossScaler, FixedLossScaleManager, StaticLossScaler,
+                           all_finite)
 
 from thor.arguments import check_int
 from thor.optimizer import SECOND_ORDER, STALE, THOR
@@ -172,7 +173,7 @@ class TwoGraphStep(nn.Cell):
         if int(self.optimizer.global_step.asnumpy()[0]) % self.optimizer.frequency == 0:
             with self.optimizer.using_graph(SECOND_ORDER):
                 loss = self.second_order(*inputs, **keywords)
-            self.optimizer.report_rejected_blocks()
+            self.optimizer.report_refresh()
             return loss
         with self.optimizer.using_graph(STALE):
             return self.stale(*inputs, **keywords)

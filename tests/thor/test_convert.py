@@ -243,3 +243,34 @@ def test_what_a_ready_train_cell_cannot_honour_is_said(caplog):
     assert caplog.messages == []
     convert(Model(cell), cell, amp_level="O2", loss_scale_manager=FixedLossScaleManager(8.0))
     assert [message.partition(":")[0] for message in caplog.messages] == ["amp_level and loss_scale_manager"]
+
+
+def test_learning_rate_callbacks_reach_the_optimizer():
+    from mindspore.train import LearningRateScheduler
+
+    network = nn.SequentialCell(nn.Dense(4, 5), nn.Dense(5, 3))
+    optimizer = THOR(network, 0.1, 0.1, 0.9, batch_size=8, frequency=2)
+    loss = nn.CrossEntropyLoss()
+    model = ConvertModelUtils.convert_to_thor_model(Model(network, loss, optimizer), network=network, loss_fn=loss,
+                                                    optimizer=optimizer)
+    random = np.random.default_rng(0)
+    data = ds.NumpySlicesDataset((random.normal(size=(24, 4)).astype(np.float32),
+                                  random.integers(0, 3, 24).astype(np.int32)), ["x", "y"]).batch(8)
+    model.train(2, data, callbacks=[LearningRateScheduler(lambda rate, step: rate * 0.5)], dataset_sink_mode=False)
+    assert float(optimizer.learning_rate.asnumpy()) == pytest.approx(0.1 * 0.5 ** 6)
+
+
+def test_a_layer_that_bypasses_its_tap_is_named_once(caplog):
+    class Bypass(nn.Dense):
+        def construct(self, x):
+            return x @ self.weight.T
+
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    network = nn.SequentialCell(nn.Dense(4, 5), Bypass(5, 3))
+    optimizer = THOR(network, 0.1, 0.1, 0.9, batch_size=8, frequency=1)
+    step = make_train_step(nn.WithLossCell(network, nn.CrossEntropyLoss()), optimizer)
+    for _ in range(2):
+        step(Tensor(np.eye(8, 4, dtype=np.float32)), Tensor(np.arange(8) % 3, ms.int32))
+    assert optimizer.unmeasured_layers == ["1"]
+    assert optimizer.rejected_blocks == 0
+    assert [r.getMessage().split(" did")[0] for r in caplog.records if r.name == "thor"] == ["1"]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from training_cases import Refreshes, assert_same_weights, batches, create, dataset, loss_fn, weights_of
 
-from thor.sink import SinkModel, sink_epochs
+from thor.model import StepModel
+from thor.sink import sink_epochs
 from thor.train import make_train_step
 
 pytestmark = pytest.mark.usefixtures("pynative")
@@ -42,7 +43,7 @@ class Epochs(ms.train.Callback):
 def test_steps_batches_and_refreshes(sink, sink_size, per_epoch):
     epochs = 3
     network, with_loss, optimizer = create()
-    model = SinkModel(make_train_step(with_loss, optimizer))
+    model = StepModel(make_train_step(with_loss, optimizer))
     record, ends = Refreshes(optimizer), Epochs()
     model.train(epochs, dataset(DATASET), callbacks=[record, ends], dataset_sink_mode=sink,
                 sink_size=sink_size)
@@ -55,7 +56,7 @@ def test_steps_batches_and_refreshes(sink, sink_size, per_epoch):
 
 def test_a_second_training_goes_on_with_the_schedule_of_refreshes():
     _, with_loss, optimizer = create()
-    model, record = SinkModel(make_train_step(with_loss, optimizer)), Refreshes(optimizer)
+    model, record = StepModel(make_train_step(with_loss, optimizer)), Refreshes(optimizer)
     for sink_size in (2, 5):
         model.train(1, dataset(DATASET), callbacks=record, dataset_sink_mode=True, sink_size=sink_size)
     assert record.steps == [0, 3, 6]
@@ -63,7 +64,7 @@ def test_a_second_training_goes_on_with_the_schedule_of_refreshes():
 
 def test_fit_honours_the_sink_size():
     network, with_loss, optimizer = create()
-    model = SinkModel(make_train_step(with_loss, optimizer), metrics={"acc"}, eval_indexes=[0, 1, 2],
+    model = StepModel(make_train_step(with_loss, optimizer), metrics={"acc"}, eval_indexes=[0, 1, 2],
                       eval_network=ms.nn.WithEvalCell(network, loss_fn()))
     record = Refreshes(optimizer)
     model.fit(2, dataset(DATASET), dataset(2), callbacks=record, dataset_sink_mode=True, sink_size=4,

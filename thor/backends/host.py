@@ -22,7 +22,7 @@ def block_ranges(dim: int, size: int) -> Iterator[tuple[int, int, int]]:
 
 @not_finite_is_fine
 def covariance(rows: np.ndarray, blocks: np.ndarray, groups: int, scale: float) -> np.ndarray:
-    """Fill ``blocks`` with the diagonal blocks of ``scale * rows' rows / n_rows``; ``rows`` is ``(n_rows, groups * dim)``."""
+    """Fill ``blocks`` with those of ``scale * rows' rows / n_rows``; ``rows`` is ``(n_rows, groups * dim)``."""
     n_rows, width = rows.shape
     dim, size = width // groups, blocks.shape[-1]
     per_group = blocks.shape[0] // groups
@@ -43,7 +43,8 @@ def covariance_of_maps(maps: np.ndarray, blocks: np.ndarray, groups: int, scale:
         for block, first, last in block_ranges(dim, size):
             features = maps[:, group * dim + first:group * dim + last].transpose(1, 0, 2)
             features = features.reshape(last - first, n * positions)
-            blocks[group * per_group + block, :last - first, :last - first] = features @ features.T * (scale / (n * positions))
+            moment = features @ features.T * (scale / (n * positions))
+            blocks[group * per_group + block, :last - first, :last - first] = moment
     return blocks
 
 

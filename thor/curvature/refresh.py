@@ -111,6 +111,8 @@ class Refresh(nn.Cell):
             batches.append(BlockBatch(backend, settings, list(members), list(indices), list(layers), places))
         self.batches = nn.CellList(batches, auto_prefix=False)
         self.rejected = Parameter(Tensor(0.0, ms.float32), name="rejected_blocks", requires_grad=False)
+        self.seen_calls = Parameter(Tensor(np.ones(len(calls)), ms.float32), name="calls_at_last_refresh",
+                                    requires_grad=False)
         self.no_correction = Tensor(np.ones(len(entries)), ms.float32)
         self._prepare_pi(entries, len(block_factors))
         self.concat = ops.Concat()
@@ -132,6 +134,7 @@ class Refresh(nn.Cell):
         """Refresh; ``gradients`` are those of all parameters, ``damping`` and ``loss_scale`` have shape ``()``."""
         counts = self.concat(tuple([gradients[i] for i in self.calls])).reshape(-1, 2)  # (n_layers, 2)
         calls = counts[:, 0]
+        ops.assign(self.seen_calls, calls)
         positions = counts[:, 1] / calls
         root = ops.sqrt(damping / positions)
         gradient_scale = self.batch_size * self.batch_size / (loss_scale * loss_scale)

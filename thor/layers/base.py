@@ -156,9 +156,9 @@ class Tap(nn.Cell):
 
 
 def create_factors(weight: Parameter, **shapes: tuple) -> dict[str, Parameter]:
-    """Factor parameters beside ``weight``, by role; zero until the first refresh, then the last ones accepted.
+    """Factor parameters beside ``weight``, by role; zero, or the running average where one is kept.
 
-    The role ``calls`` is always there: its measurement is ``(calls, positions summed over the calls)``.
+    Their gradients are the measurements. The role ``calls`` is always there: its measurement is ``(calls, positions summed over the calls)``.
     """
     prefix, _, _ = weight.name.rpartition(".")
     prefix = prefix + "." if prefix else ""

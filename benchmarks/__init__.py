@@ -1,1 +1,1 @@
-"""Measurements against first order and against LAPACK: each prints a table and, with ``--json FILE``, numbers."""
+"""Measurements against first order and LAPACK: each prints a table and, with ``--json FILE``, numbers."""

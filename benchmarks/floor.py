@@ -67,6 +67,7 @@ def network_floor(layers: list[LayerWork], split_dim: int | None) -> Floor:
 
 def floor_seconds(floor: Floor, flop_rate: float, byte_rate: float) -> dict[str, float]:
     """Seconds of each part at the given rates (per second), and of a stale and of a refresh step."""
-    parts = {"precondition": floor.precondition_flop / flop_rate, "covariance": floor.covariance_flop / flop_rate,
-             "inverse": floor.inverse_flop / flop_rate, "im2col": floor.im2col_bytes / byte_rate}
+    parts = {"precondition": floor.precondition_flop / flop_rate,
+             "covariance": floor.covariance_flop / flop_rate, "inverse": floor.inverse_flop / flop_rate,
+             "im2col": floor.im2col_bytes / byte_rate}
     return {**parts, "stale": parts["precondition"], "refresh": sum(parts.values())}

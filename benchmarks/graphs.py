@@ -5,7 +5,7 @@ from mindspore import nn
 
 
 class InverseGraph(nn.Cell):
-    """``backend.damped_inverse`` of several batches: inputs are blocks and damping in turn, outputs the inverses."""
+    """``backend.damped_inverse`` of several batches; blocks and damping in turn to inverses."""
 
     def __init__(self, backend, batches: int):
         super().__init__(auto_prefix=False)

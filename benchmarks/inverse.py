@@ -15,7 +15,7 @@ from benchmarks import common, workload
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure as the command line says; the exit status."""
-    made = common.parser("inverse", "All damped inverses of a network in one graph against LAPACK block by block.")
+    made = common.parser("inverse", "All damped inverses of a network in one graph against LAPACK.")
     workload.add_work(made, timed=False)
     common.add_timing(made, warmup=6, repeats=21)
     options = made.parse_args(words)
@@ -62,7 +62,7 @@ def random_blocks(count: int, size: int, seed: int) -> np.ndarray:
 
 
 def create_graph(backend: Any, blocks: list[np.ndarray], damping: list[np.ndarray]):
-    """A compiled graph that inverts every batch with the backend's operator; called, it gives the inverses."""
+    """A compiled graph that inverts every batch with the backend's operator; a call gives the inverses."""
     import mindspore as ms
 
     from benchmarks.graphs import InverseGraph
@@ -100,7 +100,8 @@ def report(numbers: dict[str, Any]) -> str:
     rows = [("side", "seconds", "ratio (quartiles)"),
             ("LAPACK potrf + potri, block by block", f"{numbers['lapack_s']:.4f}", "1"),
             ("damped_inverse in a graph", f"{numbers['inverse_s']:.4f}", common.spread(result))]
-    return "\n".join([f"{numbers['work']['model']}, blocks: {blocks}", common.describe(numbers["machine"]), "",
+    head = f"{numbers['work']['model']}, blocks: {blocks}"
+    return "\n".join([head, common.describe(numbers["machine"]), "",
                       common.table(rows), "", f"largest relative difference {numbers['error']:.1e}"])
 
 

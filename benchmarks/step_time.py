@@ -109,20 +109,23 @@ def report(numbers: dict[str, Any]) -> str:
     extra_refresh = numbers["refresh_s"] - numbers["stale_s"]
     counts = numbers["floor"]
     parts = [("extra work", "amount", "floor s", "measured s"),
-             ("preconditioning", f"{counts['precondition_flop'] / 1e9:.2f} GFLOP", f"{floor['precondition']:.4f}",
-              f"{extra_stale:.4f}  stale - momentum"),
-             ("covariances", f"{counts['covariance_flop'] / 1e9:.2f} GFLOP", f"{floor['covariance']:.4f}", ""),
+             ("preconditioning", f"{counts['precondition_flop'] / 1e9:.2f} GFLOP",
+              f"{floor['precondition']:.4f}", f"{extra_stale:.4f}  stale - momentum"),
+             ("covariances", f"{counts['covariance_flop'] / 1e9:.2f} GFLOP",
+              f"{floor['covariance']:.4f}", ""),
              ("im2col", f"{counts['im2col_bytes'] / 1e9:.3f} GB", f"{floor['im2col']:.4f}", ""),
              ("inverses", f"{counts['inverse_flop'] / 1e9:.2f} GFLOP", f"{floor['inverse']:.4f}", ""),
              ("these three", "", f"{floor['refresh'] - floor['stale']:.4f}",
               f"{extra_refresh:.4f}  refresh - stale")]
-    compiles = ", ".join(f"{name} {numbers[f'{name}_compile_s']:.1f} s" for name in ("momentum", "stale", "refresh"))
+    compiles = ", ".join(f"{name} {numbers[f'{name}_compile_s']:.1f} s"
+                         for name in ("momentum", "stale", "refresh"))
     return "\n".join([
         f"{work['model']} {work['image_size']}x{work['image_size']}, batch {work['batch_size']}, split "
         f"{work['split_dim']}, frequency {work['frequency']}; {numbers['repeats']} rounds in turn after "
         f"{numbers['warmup']}",
         common.describe(numbers["machine"]),
-        f"matrix product {rates['matrix_product_flops'] / 1e9:.0f} GFLOP/s, copy {rates['copy_bytes'] / 1e9:.1f} GB/s",
+        f"matrix product {rates['matrix_product_flops'] / 1e9:.0f} GFLOP/s, "
+        f"copy {rates['copy_bytes'] / 1e9:.1f} GB/s",
         "", common.table(rows), "", common.table(parts), "",
         f"compile: {compiles}; both graphs of THOR to momentum's {numbers['compile_ratio']:.2f} "
         f"(first calls whole {numbers['first_ratio']:.2f})"])

@@ -27,12 +27,13 @@ KEYS = ("config", "target", "evaluate_every_steps", "settings")
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run what is left of the search; the exit status."""
-    made = common.parser("time_to_target", "Training time to a test accuracy, THOR against first-order methods.")
-    made.add_argument("--search", metavar="FILE", default=str(HERE / "time_to_target.yaml"), help="what is tried")
+    made = common.parser("time_to_target", "Training time to a test accuracy, THOR against first order.")
+    made.add_argument("--search", metavar="FILE", default=str(HERE / "time_to_target.yaml"),
+                      help="what is tried")
     made.add_argument("--state", metavar="FILE", default="time_to_target_runs.json", help="finished runs")
     made.add_argument("--data-path", metavar="DIR", help="folder of the dataset; default: the config's")
-    made.add_argument("--optimizers", nargs="+", metavar="NAME", help="only these; default: all of the search")
-    made.add_argument("--max-steps", type=common.at_least(1), help="stop every run after so many steps (a trial)")
+    made.add_argument("--optimizers", nargs="+", metavar="NAME", help="only these, by default all")
+    made.add_argument("--max-steps", type=common.at_least(1), help="stop every run after so many (a trial)")
     options = made.parse_args(words)
 
     def entry() -> None:
@@ -56,7 +57,8 @@ def read_search(path: Path) -> dict[str, Any]:
         raise BenchmarkError(f"{path}: must have exactly the keys {', '.join(KEYS)}")
     counts = {name: len(settings) for name, settings in search["settings"].items()}
     if "thor" not in counts or len(counts) < 2 or len(set(counts.values())) != 1:
-        raise BenchmarkError(f"{path}: settings={counts}; must be thor and others, each with as many settings")
+        raise BenchmarkError(f"{path}: settings={counts}; must be thor and others, "
+                             "each with as many settings")
     return {**search, "config": str((path.parent / search["config"]).resolve())}
 
 
@@ -96,7 +98,8 @@ def read_state(path: str) -> list[dict[str, Any]]:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))["runs"]
     except (ValueError, KeyError, TypeError) as error:
-        raise BenchmarkError(f"--state={path}; not a file of finished runs; remove it or choose another") from error
+        raise BenchmarkError(f"--state={path}; not a file of finished runs; "
+                             "remove it or choose another") from error
 
 
 def overrides(name: str, setting: dict[str, Any], options: argparse.Namespace) -> list[str]:
@@ -106,7 +109,8 @@ def overrides(name: str, setting: dict[str, Any], options: argparse.Namespace) -
     return words + ([f"--data.path={options.data_path}"] if options.data_path else [])
 
 
-def train(search: dict[str, Any], name: str, setting: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+def train(search: dict[str, Any], name: str, setting: dict[str, Any],
+          options: argparse.Namespace) -> dict[str, Any]:
     """Train until the target or the end of the schedule; seconds of training, steps and accuracies."""
     from models.command_line import quiet_mindspore
     from models.config import ConfigError, load_config
@@ -158,7 +162,7 @@ def line(run: dict[str, Any]) -> str:
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Shortest time of each optimizer, and THOR's relative to the shortest of the others; None if not reached."""
+    """Shortest time of each optimizer, and THOR's relative to the best of the others; None if not reached."""
     best: dict[str, float | None] = {}
     for run in runs:
         name = run["identity"]["optimizer"]
@@ -176,11 +180,13 @@ def report(numbers: dict[str, Any]) -> str:
     rows = [("optimizer", "seconds to the target", "reached by")]
     for name, seconds in numbers["best_s"].items():
         own = [run["reached"] for run in numbers["runs"] if run["identity"]["optimizer"] == name]
-        rows.append((name, "-" if seconds is None else f"{seconds:.1f}", f"{sum(own)} of {len(own)} settings"))
+        rows.append((name, "-" if seconds is None else f"{seconds:.1f}",
+                     f"{sum(own)} of {len(own)} settings"))
     ratio = numbers["time_ratio"]
-    return "\n".join(["", f"target {100 * numbers['target']:g} % test accuracy", common.describe(numbers["machine"]), "",
-                      common.table(rows), "", "THOR to the best of the others: "
-                      + ("not measured, the target was not reached on both sides" if ratio is None else f"{ratio:.2f}")])
+    return "\n".join(["", f"target {100 * numbers['target']:g} % test accuracy",
+                      common.describe(numbers["machine"]), "", common.table(rows), "",
+                      "THOR to the best of the others: "
+                      + ("not both reached the target" if ratio is None else f"{ratio:.2f}")])
 
 
 if __name__ == "__main__":

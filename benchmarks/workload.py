@@ -44,11 +44,11 @@ def add_work(made: argparse.ArgumentParser, timed: bool = True) -> None:
 
     made.add_argument("--model", choices=network_names(), default=Work.model, help="network")
     made.add_argument("--classes", type=at_least(2), default=Work.classes, help="width of the logits")
-    made.add_argument("--image-size", type=at_least(8), default=Work.image_size, help="height and width, pixels")
+    made.add_argument("--image-size", type=at_least(8), default=Work.image_size, help="pixels a side")
     made.add_argument("--split-dim", type=at_least(1), default=Work.split_dim, help="rows of a block")
     if timed:
         made.add_argument("--batch-size", type=at_least(1), default=Work.batch_size, help="images a step")
-        made.add_argument("--frequency", type=at_least(1), default=Work.frequency, help="steps between refreshes")
+        made.add_argument("--frequency", type=at_least(1), default=Work.frequency, help="steps a refresh")
 
 
 def chosen_work(options: argparse.Namespace) -> Work:
@@ -163,5 +163,6 @@ def layer_work(registration: Any, positions: dict[int, int], batch_size: int) ->
         if layer.kind == "kronecker":
             kernel = math.prod(layer.weight.shape[2:])
             columns = layer.matrix[2] + (layer.bias is not None)
-            layers.append(LayerWork(*layer.matrix[:2], columns, batch_size * positions[id(layer.weight)], kernel))
+            samples = batch_size * positions[id(layer.weight)]
+            layers.append(LayerWork(*layer.matrix[:2], columns, samples, kernel))
     return layers

@@ -99,7 +99,8 @@ def test_shipped_search_is_fair_and_loads():
 ])
 def test_unfair_or_wrong_searches_are_refused(change, message, tmp_path):
     path = tmp_path / "search.yaml"
-    search = {"config": "c.yaml", "target": 0.9, "evaluate_every_steps": 5, "settings": {"thor": [{}], "adam": [{}]}}
+    search = {"config": "c.yaml", "target": 0.9, "evaluate_every_steps": 5,
+              "settings": {"thor": [{}], "adam": [{}]}}
     path.write_text(yaml.safe_dump({**search, **change}))
     with pytest.raises(BenchmarkError, match=message):
         time_to_target.read_search(path)
@@ -111,8 +112,8 @@ def test_unknown_optimizer_of_a_search():
 
 
 def finished(name, seconds, reached=True):
-    return {"identity": {"optimizer": name, "setting": {}}, "seconds": seconds, "steps": 10, "reached": reached,
-            "accuracies": [[10, 0.9]]}
+    return {"identity": {"optimizer": name, "setting": {}}, "seconds": seconds, "steps": 10,
+            "reached": reached, "accuracies": [[10, 0.9]]}
 
 
 def test_time_ratio_is_to_the_best_of_the_others():

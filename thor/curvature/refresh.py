@@ -51,8 +51,9 @@ class BlockBatch(nn.Cell):
     def measure(self, gradients, calls, gradient_scale):
         """Factors ``(n_blocks, size, size)`` of this step; not finite where a layer did not run."""
         measured = self.concat(tuple([gradients[i] for i in self.measurements]))
-        scale = ops.select(self.is_a, ops.ones_like(gradient_scale), gradient_scale)
-        factors = measured * (scale / self.per_block(calls, self.of_layer))
+        calls = self.per_block(calls, self.of_layer)
+        scale = ops.select(self.is_a, ops.ones_like(calls), gradient_scale * ops.ones_like(calls))
+        factors = measured * (scale / calls)
         if self.average == 0.0:
             return factors
         stored = self.concat(self.factors)

@@ -13,7 +13,7 @@ setup(
     long_description_content_type="text/markdown",
     packages=find_packages(include=["thor", "thor.*", "models", "models.*"]),
     python_requires=">=3.10,<3.12",
-    install_requires=["mindspore>=2.7,<2.11", "numpy<2", "pyyaml", "scipy"],
+    install_requires=["mindspore>=2.7,<2.11", "numpy<2", "pyyaml", "scipy", "threadpoolctl"],
     extras_require={
         "zoo": ["scikit-learn", "matplotlib", "tqdm"],
         "test": ["pytest"],

@@ -6,6 +6,7 @@ from mindspore import Tensor, ops
 
 from thor.backends import host
 from thor.backends.base import Backend, ConvGeometry, factor_shape
+from thor.backends.parallel import scratch
 
 
 class CpuBackend(Backend):
@@ -15,10 +16,10 @@ class CpuBackend(Backend):
 
     def __init__(self):
         super().__init__()
-        self.host_inverse = host_operator(host.damped_inverse, lambda blocks, damping: (blocks, damping), 2)
-        self.host_precondition = host_operator(host.precondition, lambda gradient, *_: gradient)
-        self.host_rows = host_operator(host.precondition_rows, lambda gradient, *_: gradient)
-        self.host_columns = host_operator(host.precondition_columns, lambda gradient, *_: gradient)
+        self.host_inverse = host_operator(_damped_inverse, lambda blocks, damping: (blocks, damping), 2)
+        self.host_precondition = host_operator(_precondition, lambda gradient, *_: gradient)
+        self.host_rows = host_operator(_precondition_rows, lambda gradient, *_: gradient)
+        self.host_columns = host_operator(_precondition_columns, lambda gradient, *_: gradient)
 
     def damped_inverse(self, blocks: Tensor, damping: Tensor) -> tuple:
         result = self.host_inverse(blocks, damping)
@@ -38,7 +39,7 @@ class CpuBackend(Backend):
             return factor_shape(groups, rows[1] // groups, split_dim)
 
         def compute(rows):
-            return host.covariance(rows, np.zeros(shape(rows.shape), np.float32), groups, scale)
+            return host.covariance(rows, zeroed(shape(rows.shape)), groups, scale)
 
         return host_operator(compute, shape)
 
@@ -47,7 +48,7 @@ class CpuBackend(Backend):
             return factor_shape(groups, maps[1] // groups, split_dim)
 
         def compute(maps):
-            return host.covariance_of_maps(maps, np.zeros(shape(maps.shape), np.float32), groups, scale)
+            return host.covariance_of_maps(maps, zeroed(shape(maps.shape)), groups, scale)
 
         return host_operator(compute, shape)
 
@@ -58,10 +59,34 @@ class CpuBackend(Backend):
             return factor_shape(groups, dim, split_dim)
 
         def compute(images):
-            blocks = np.zeros(shape(images.shape), np.float32)
+            blocks = zeroed(shape(images.shape))
             return host.covariance_of_patches(images, blocks, groups, geometry, append_one, scale)
 
         return host_operator(compute, shape)
+
+
+# Custom counts a node's inputs in its function's signature: these have neither *arguments nor defaults.
+def _damped_inverse(blocks, damping):
+    return host.damped_inverse(blocks, damping, scratch("out", blocks.shape))
+
+
+def _precondition(gradient, inverse_g, inverse_a):
+    return host.precondition(gradient, inverse_g, inverse_a, scratch("out", gradient.shape))
+
+
+def _precondition_rows(gradient, inverse_g):
+    return host.precondition_rows(gradient, inverse_g, scratch("out", gradient.shape))
+
+
+def _precondition_columns(gradient, inverse_a):
+    return host.precondition_columns(gradient, inverse_a, scratch("out", gradient.shape))
+
+
+def zeroed(shape: tuple) -> np.ndarray:
+    """Zeros in memory that is used again."""
+    zeros = scratch("out", shape)
+    zeros.fill(0.0)
+    return zeros
 
 
 def host_operator(function, out_shape, outputs: int = 1):

@@ -10,62 +10,81 @@ from typing import Iterator
 
 import numpy as np
 
-# Blocks that are not finite are rejected at inversion, counted and reported once.
-not_finite_is_fine = np.errstate(over="ignore", invalid="ignore")
+from thor.backends import blas
+from thor.backends.parallel import for_each, scratch
+
+DIRECT_POSITIONS = 128  # from here on one BLAS call a sample is cheaper than a transposed copy
 
 
-def block_ranges(dim: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """``(block, first, last + 1)`` of each diagonal block of ``size`` rows; the last may be shorter."""
-    for block, first in enumerate(range(0, dim, size)):
-        yield block, first, min(first + size, dim)
-
-
-@not_finite_is_fine
 def covariance(rows: np.ndarray, blocks: np.ndarray, groups: int, scale: float) -> np.ndarray:
-    """Fill ``blocks`` with those of ``scale * rows' rows / n_rows``; ``rows`` is ``(n_rows, groups * dim)``."""
+    """Fill zeroed ``blocks`` with those of ``scale * rows' rows / n_rows``; ``rows`` is ``(n_rows, groups * dim)``."""
     n_rows, width = rows.shape
-    dim, size = width // groups, blocks.shape[-1]
-    per_group = blocks.shape[0] // groups
-    for group in range(groups):
-        for block, first, last in block_ranges(dim, size):
-            columns = rows[:, group * dim + first:group * dim + last]
-            blocks[group * per_group + block, :last - first, :last - first] = columns.T @ columns * (scale / n_rows)
+    dim = width // groups
+    rows = np.ascontiguousarray(rows)
+
+    def compute(block):
+        out, group, first, last = block
+        first, last = first + group * dim, last + group * dim
+        blas.add_second_moment(rows[:, first:last], out, scale / n_rows, of_columns=True)
+        mirror(out)
+
+    for_each(compute, list(blocks_of(blocks, groups, dim)))
     return blocks
 
 
-@not_finite_is_fine
 def covariance_of_maps(maps: np.ndarray, blocks: np.ndarray, groups: int, scale: float) -> np.ndarray:
     """The same for ``maps`` ``(n, groups * dim, positions)``."""
     n, width, positions = maps.shape
-    dim, size = width // groups, blocks.shape[-1]
-    per_group = blocks.shape[0] // groups
-    for group in range(groups):
-        for block, first, last in block_ranges(dim, size):
-            features = maps[:, group * dim + first:group * dim + last].transpose(1, 0, 2)
-            features = features.reshape(last - first, n * positions)
-            moment = features @ features.T * (scale / (n * positions))
-            blocks[group * per_group + block, :last - first, :last - first] = moment
+    dim = width // groups
+    if positions < DIRECT_POSITIONS:
+        maps = np.ascontiguousarray(maps.transpose(1, 0, 2)).reshape(1, width, n * positions)
+
+    def compute(block):
+        out, group, first, last = block
+        for sample in maps:
+            blas.add_second_moment(sample[group * dim + first:group * dim + last], out, scale / (n * positions))
+        mirror(out)
+
+    for_each(compute, list(blocks_of(blocks, groups, dim)))
     return blocks
 
 
-@not_finite_is_fine
 def covariance_of_patches(images: np.ndarray, blocks: np.ndarray, groups: int, geometry, append_one: bool,
                           scale: float) -> np.ndarray:
     """The same for the im2col rows of ``images``, unfolded one block at a time."""
+    if geometry.kernel == geometry.stride == (1, 1) and not append_one and not any(geometry.padding(images.shape[2:])):
+        return covariance_of_maps(images.reshape(*images.shape[:2], -1), blocks, groups, scale)
     windows = sliding_windows(images, geometry)  # (channels, kh, kw, n, out_h, out_w), a view
     channels, kh, kw, n, out_h, out_w = windows.shape
     taps, count = kh * kw, n * out_h * out_w
     channels_per_group = channels // groups
     dim = channels_per_group * taps + append_one
+
+    def compute(block):
+        out, group, first, last = block
+        own = windows[group * channels_per_group:(group + 1) * channels_per_group]
+        features = unfold_features(own, first, min(last, channels_per_group * taps), count)
+        if append_one and last == dim:
+            features = np.concatenate((features, np.ones((1, count), np.float32)))
+        blas.add_second_moment(features, out, scale / count)
+        mirror(out)
+
+    for_each(compute, list(blocks_of(blocks, groups, dim)))
+    return blocks
+
+
+def blocks_of(blocks: np.ndarray, groups: int, dim: int) -> Iterator[tuple[np.ndarray, int, int, int]]:
+    """``(block, group, first, last + 1)`` of every diagonal block, without the padding of a group's last one."""
     size, per_group = blocks.shape[-1], blocks.shape[0] // groups
     for group in range(groups):
-        own = windows[group * channels_per_group:(group + 1) * channels_per_group]
-        for block, first, last in block_ranges(dim, size):
-            features = unfold_features(own, first, min(last, channels_per_group * taps), count)
-            if append_one and last == dim:
-                features = np.concatenate((features, np.ones((1, count), np.float32)))
-            blocks[group * per_group + block, :last - first, :last - first] = features @ features.T * (scale / count)
-    return blocks
+        for block, first in enumerate(range(0, dim, size)):
+            last = min(first + size, dim)
+            yield blocks[group * per_group + block, :last - first, :last - first], group, first, last
+
+
+def mirror(block: np.ndarray) -> None:
+    """Copy the upper triangle of ``block`` ``(size, size)`` to the lower one."""
+    np.copyto(block, block.T.copy(), where=np.tri(block.shape[0], k=-1, dtype=bool))
 
 
 def unfold_features(windows: np.ndarray, first: int, last: int, count: int) -> np.ndarray:
@@ -90,57 +109,56 @@ def sliding_windows(images: np.ndarray, geometry) -> np.ndarray:
         (of_c, of_h * dh, of_w * dw, of_n, of_h * sh, of_w * sw))
 
 
-def precondition(gradient: np.ndarray, inverse_g: np.ndarray, inverse_a: np.ndarray) -> np.ndarray:
-    """``G^-1 g A^-1`` for ``gradient`` ``(groups, rows, columns)``."""
-    return precondition_columns(precondition_rows(gradient, inverse_g), inverse_a)
+def precondition(gradient: np.ndarray, inverse_g: np.ndarray, inverse_a: np.ndarray,
+                 out: np.ndarray | None = None) -> np.ndarray:
+    """``G^-1 g A^-1`` for ``gradient`` ``(groups, rows, columns)``, written to ``out`` if given."""
+    product = precondition_rows(gradient, inverse_g, scratch("rows", gradient.shape))
+    return precondition_columns(product, inverse_a, out)
 
 
-def precondition_rows(gradient: np.ndarray, inverse_g: np.ndarray) -> np.ndarray:
+def precondition_rows(gradient: np.ndarray, inverse_g: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """``G^-1 g``."""
     groups, rows, _ = gradient.shape
-    size = inverse_g.shape[-1]
-    inverse_g = inverse_g.reshape(groups, -1, size, size)
-    product = np.empty_like(gradient)
-    for block, first, last in block_ranges(rows, size):
-        width = last - first
-        np.matmul(inverse_g[:, block, :width, :width], gradient[:, first:last], out=product[:, first:last])
+    product = np.empty_like(gradient) if out is None else out
+
+    def compute(item):
+        inverse, group, first, last = item
+        blas.product(inverse, gradient[group, first:last], product[group, first:last])
+
+    for_each(compute, list(blocks_of(inverse_g, groups, rows)))
     return product
 
 
-def precondition_columns(gradient: np.ndarray, inverse_a: np.ndarray) -> np.ndarray:
+def precondition_columns(gradient: np.ndarray, inverse_a: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """``g A^-1``."""
     groups, _, columns = gradient.shape
-    size = inverse_a.shape[-1]
-    inverse_a = inverse_a.reshape(groups, -1, size, size)
-    product = np.empty_like(gradient)
-    for block, first, last in block_ranges(columns, size):
-        width = last - first
-        np.matmul(gradient[:, :, first:last], inverse_a[:, block, :width, :width], out=product[:, :, first:last])
+    product = np.empty_like(gradient) if out is None else out
+
+    def compute(item):
+        inverse, group, first, last = item
+        blas.product(gradient[group, :, first:last], inverse, product[group, :, first:last])
+
+    for_each(compute, list(blocks_of(inverse_a, groups, columns)))
     return product
 
 
-def damped_inverse(blocks: np.ndarray, damping: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Invert damped symmetric blocks one by one with LAPACK's ``potrf`` and ``potri``."""
-    from scipy.linalg.lapack import spotrf, spotri  # loaded at the first refresh: import thor stays light
-
-    inverse = np.zeros_like(blocks)
+def damped_inverse(blocks: np.ndarray, damping: np.ndarray,
+                   out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Invert damped symmetric blocks one by one with LAPACK's ``potrf`` and ``potri``, into ``out`` if given."""
+    inverse = np.empty_like(blocks) if out is None else out
     accepted = np.zeros_like(damping)
     size = blocks.shape[-1]
-    diagonal = np.arange(size)
-    upper = np.triu_indices(size, 1)
-    for index in range(blocks.shape[0]):
-        block = blocks[index].copy()
-        block[diagonal, diagonal] += damping[index, 0, 0]
-        if not np.isfinite(block).all():
-            continue
-        # The transposed view of a symmetric C-ordered block is Fortran-ordered: LAPACK works in place.
-        factor, failed = spotrf(block.T, lower=1, overwrite_a=1)
-        if failed:
-            continue
-        lower, failed = spotri(factor, lower=1, overwrite_c=1)
-        if failed or not np.isfinite(lower[diagonal, diagonal]).all():
-            continue
-        lower[upper] = lower.T[upper]
-        inverse[index] = lower
-        accepted[index] = 1.0
+    diagonals = inverse.reshape(-1, size * size)[:, ::size + 1]  # (n_blocks, size), a view
+
+    def compute(index):
+        block = inverse[index]
+        np.copyto(block, blocks[index])
+        diagonals[index] += damping[index, 0, 0]
+        if np.isfinite(block).all() and blas.invert(block) and np.isfinite(diagonals[index]).all():
+            mirror(block)
+            accepted[index] = 1.0
+        else:
+            block[:] = 0.0
+
+    for_each(compute, range(len(inverse)))
     return inverse, accepted

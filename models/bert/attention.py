@@ -1,0 +1,94 @@
+"""Self-attention with several heads; optionally with NEZHA's relative positions."""
+from __future__ import annotations
+
+from typing import Iterator
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from models.bert.config import BertConfig
+from models.bert.layers import dense, dropout
+
+
+class SelfAttention(nn.Cell):
+    """``softmax(q k' / sqrt(head_size) + mask) v`` of every head, and the output projection (Vaswani et al. 2017).
+
+    Inputs:
+        rows: ``(batch * sequence, hidden_size)``.
+        mask: added to the scores, ``(batch, 1, 1, sequence)``.
+
+    Outputs: ``(batch * sequence, hidden_size)``.
+    """
+
+    def __init__(self, config: BertConfig, seeds: Iterator[int]) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.heads, self.head_size, self.hidden_size = config.heads, config.head_size, hidden
+        self.query, self.key, self.value = (dense(config, hidden, hidden) for _ in range(3))
+        self.output = dense(config, hidden, hidden)
+        self.dropout = dropout(config.attention_dropout, seeds)
+        self.product, self.product_nt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
+        self.softmax = ops.Softmax(-1)
+        self.scale = config.head_size ** -0.5
+        self.relative = RelativePositions(config) if config.relative_positions else None
+
+    def construct(self, rows, mask):
+        batch, sequence = mask.shape[0], mask.shape[3]
+        query = self.split_heads(self.query(rows) * self.scale, batch, sequence)
+        key = self.split_heads(self.key(rows), batch, sequence)
+        value = self.split_heads(self.value(rows), batch, sequence)
+        scores = self.product_nt(query, key) + mask  # (batch, heads, sequence, sequence)
+        if self.relative is not None:
+            scores = scores + self.relative.scores(query)
+        weights = self.dropout(self.softmax(scores))
+        context = self.product(weights, value)  # (batch, heads, sequence, head_size)
+        if self.relative is not None:
+            context = context + self.relative.values(weights)
+        return self.output(context.transpose(0, 2, 1, 3).reshape(-1, self.hidden_size))
+
+    def split_heads(self, rows, batch, sequence):
+        """``(batch * sequence, hidden)`` to ``(batch, heads, sequence, head_size)``."""
+        return rows.reshape(batch, sequence, self.heads, self.head_size).transpose(0, 2, 1, 3)
+
+
+class RelativePositions(nn.Cell):
+    """What the distance ``j - i`` adds to scores and values (Wei et al. 2019, NEZHA, equations 4 to 6).
+
+    Args:
+        config: ``max_distance``, ``max_positions`` and ``head_size`` are read.
+    """
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.table = Tensor(sinusoids(2 * config.max_distance + 1, config.head_size), ms.float32)
+        self.max_distance = config.max_distance
+        self.product, self.product_nt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
+
+    def relations(self, sequence):
+        """Vector of each pair of positions ``(sequence, sequence, head_size)``."""
+        position = ops.arange(sequence)
+        distance = position.reshape(1, -1) - position.reshape(-1, 1)
+        return self.table[distance.clamp(-self.max_distance, self.max_distance) + self.max_distance]
+
+    def scores(self, query):
+        """``query . relation``: ``(batch, heads, sequence, head_size)`` to ``(batch, heads, sequence, sequence)``."""
+        return self.by_position(query, self.product_nt)
+
+    def values(self, weights):
+        """``sum_j weight_j relation_j``, back to ``(batch, heads, sequence, head_size)``."""
+        return self.by_position(weights, self.product)
+
+    def by_position(self, x, product):
+        """One product for each query position: ``(batch, heads, sequence, n)`` with ``relations``."""
+        batch, heads, sequence, width = x.shape
+        rows = x.transpose(2, 0, 1, 3).reshape(sequence, batch * heads, width)
+        result = product(rows, self.relations(sequence))
+        return result.reshape(sequence, batch, heads, -1).transpose(1, 2, 0, 3)
+
+
+def sinusoids(positions: int, width: int) -> np.ndarray:
+    """``(positions, width)``: sine in even columns, cosine in odd, wavelengths 2 pi to 10000 * 2 pi."""
+    rates = 10000.0 ** (-np.arange(0, width, 2) / width)
+    angles = np.arange(positions)[:, None] * rates
+    return np.stack((np.sin(angles), np.cos(angles)), axis=2).reshape(positions, width).astype(np.float32)

@@ -66,6 +66,17 @@ def run(entry: Callable[[], None]) -> int:
     return 0
 
 
+def run_measurement(measure: Callable[[], dict[str, Any]], report: Callable[[dict[str, Any]], str],
+                    json_path: str | None) -> int:
+    """Measure, print the report, write the numbers; the exit status, as of :func:`run`."""
+    def entry() -> None:
+        check_writable(json_path)
+        numbers = measure()
+        print(report(numbers))
+        write_json(json_path, numbers)
+    return run(entry)
+
+
 def measure_in_turn(sides: dict[str, Callable[[], Any]], warmup: int, repeats: int,
                     clock: Callable[[], float] = time.perf_counter) -> dict[str, np.ndarray]:
     """Call all sides in turn, A B A B, and time each call.

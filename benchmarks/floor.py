@@ -7,6 +7,9 @@ For a layer with gradient ``(groups, rows, columns)``, blocks of A and G of size
 - covariances: ``n (sum(a_i^2) + sum(g_j^2))``, half of a full product because they are symmetric;
 - inverses: ``sum(a_i^3) + sum(g_j^3)``, a third for the Cholesky factor and two for the inverse from it;
 - im2col: ``4 n columns`` bytes written, none for a 1x1 kernel.
+
+An embedding's factor over its rows, the vocabulary, is a diagonal: there the terms of ``g_j`` are left out, and
+its blocks stand at the columns. LayerNorm's curvature costs no matrix product and is not counted.
 """
 from __future__ import annotations
 
@@ -19,8 +22,9 @@ class LayerWork:
 
     Args:
         groups, rows, columns: of its gradient.
-        samples: rows of data behind its factors: batch times output positions.
+        samples: rows of data behind its factors: batch times output positions, or looked-up ids.
         kernel_size: taps of the kernel, 1 for Dense.
+        diagonal_rows: the factor over the rows is a diagonal, as an embedding's.
     """
 
     groups: int
@@ -28,6 +32,7 @@ class LayerWork:
     columns: int
     samples: int
     kernel_size: int = 1
+    diagonal_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ def block_sizes(dim: int, split_dim: int | None) -> list[int]:
 
 def layer_floor(layer: LayerWork, split_dim: int | None) -> Floor:
     """Operations of one layer."""
-    of_a, of_g = block_sizes(layer.columns, split_dim), block_sizes(layer.rows, split_dim)
+    of_a = block_sizes(layer.columns, split_dim)
+    of_g = [] if layer.diagonal_rows else block_sizes(layer.rows, split_dim)
     squares_a, squares_g = sum(s ** 2 for s in of_a), sum(s ** 2 for s in of_g)
     return Floor(
         precondition_flop=layer.groups * 2.0 * (layer.columns * squares_g + layer.rows * squares_a),

@@ -20,12 +20,8 @@ def main(words: Sequence[str] | None = None) -> int:
     common.add_timing(made, warmup=6, repeats=21)
     options = made.parse_args(words)
 
-    def entry() -> None:
-        common.check_writable(options.json)
-        numbers = measure(workload.chosen_work(options), options.warmup, options.repeats)
-        print(report(numbers))
-        common.write_json(options.json, numbers)
-    return common.run(entry)
+    work = workload.chosen_work(options)
+    return common.run_measurement(lambda: measure(work, options.warmup, options.repeats), report, options.json)
 
 
 def measure(work: workload.Work, warmup: int, repeats: int) -> dict[str, Any]:

@@ -17,17 +17,13 @@ def main(words: Sequence[str] | None = None) -> int:
     workload.add_work(made, timed=False)
     options = made.parse_args(words)
 
-    def entry() -> None:
-        common.check_writable(options.json)
-        numbers = measure(workload.chosen_work(options))
-        print(report(numbers))
-        common.write_json(options.json, numbers)
-    return common.run(entry)
+    work = workload.chosen_work(options)
+    return common.run_measurement(lambda: measure(work), report, options.json)
 
 
 def measure(work: workload.Work) -> dict[str, Any]:
     """Count the parameters of both train steps; all numbers."""
-    momentum = workload.create_momentum_step(workload.create_network(work))
+    momentum = workload.create_momentum_step(workload.create_network(work), work)
     network = workload.create_network(work)
     weights = {id(parameter) for parameter in network.get_parameters()}
     thor = workload.create_thor_step(network, work)
@@ -51,8 +47,10 @@ def bytes_of(shapes: Iterable[tuple]) -> int:
 
 
 def dense_shapes(layer: Any) -> list[tuple]:
-    """Shapes of one copy of the layer's factors as whole matrices."""
+    """Shapes of one copy of the layer's factors as whole matrices; an embedding's vocabulary stays a vector."""
     groups, rows, columns = layer.matrix
+    if layer.kind == "embedding":
+        return [(rows,), (columns, columns)]
     return [(groups, columns, columns), (groups, rows, rows)] if layer.kind == "kronecker" else []
 
 
@@ -65,7 +63,7 @@ def report(numbers: dict[str, Any]) -> str:
             ("  factors", f"{numbers['factors_mib']:.1f}"),
             ("  inverses and the rest", f"{numbers['rest_mib']:.1f}"),
             ("one copy of whole factors", f"{numbers['dense_copy_mib']:.1f}")]
-    return "\n".join([f"{work['model']}, split {work['split_dim']}", common.describe(numbers["machine"]), "",
+    return "\n".join([f"{workload.Work(**work).describe()}, split {work['split_dim']}", common.describe(numbers["machine"]), "",
                       common.table(rows)])
 
 

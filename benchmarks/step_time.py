@@ -19,28 +19,24 @@ def main(words: Sequence[str] | None = None) -> int:
     common.add_timing(made, warmup=7, repeats=11)
     options = made.parse_args(words)
 
-    def entry() -> None:
-        common.check_writable(options.json)
-        numbers = measure(workload.chosen_work(options), options.warmup, options.repeats)
-        print(report(numbers))
-        common.write_json(options.json, numbers)
-    return common.run(entry)
+    work = workload.chosen_work(options)
+    return common.run_measurement(lambda: measure(work, options.warmup, options.repeats), report, options.json)
 
 
 def measure(work: workload.Work, warmup: int, repeats: int) -> dict[str, Any]:
     """Build both sides with equal weights, compile, time in turn; all numbers."""
     first_order, second_order = workload.create_network(work), workload.create_network(work)
     workload.copy_weights(first_order, second_order)
-    positions = workload.output_positions(second_order, work)
-    batch = workload.create_batch(work)
+    rows = workload.data_rows(second_order, work)
+    batch = work.kind.create_batch(work)
     workload.compile_something()
-    momentum = workload.create_momentum_step(first_order)
+    momentum = workload.create_momentum_step(first_order, work)
     thor = workload.create_thor_step(second_order, work)
     sides = {"momentum": lambda: momentum(*batch).asnumpy(), "stale": thor_step(thor, batch, 1),
              "refresh": thor_step(thor, batch, 0)}
     first = {name: seconds_of(call) for name, call in sides.items()}
     seconds = common.measure_in_turn(sides, warmup, repeats)
-    layers = workload.layer_work(thor.optimizer.registration, positions, work.batch_size)
+    layers = workload.layer_work(thor.optimizer.registration, rows)
     rates = {"matrix_product_flops": common.matrix_product_rate(), "copy_bytes": common.copy_rate()}
     floor = network_floor(layers, work.split_dim)
     return {**summary(seconds, work.frequency), **compile_summary(first, seconds), "work": vars(work),
@@ -120,9 +116,8 @@ def report(numbers: dict[str, Any]) -> str:
     compiles = ", ".join(f"{name} {numbers[f'{name}_compile_s']:.1f} s"
                          for name in ("momentum", "stale", "refresh"))
     return "\n".join([
-        f"{work['model']} {work['image_size']}x{work['image_size']}, batch {work['batch_size']}, split "
-        f"{work['split_dim']}, frequency {work['frequency']}; {numbers['repeats']} rounds in turn after "
-        f"{numbers['warmup']}",
+        f"{workload.Work(**work).describe()}, batch {work['batch_size']}, split {work['split_dim']}, frequency "
+        f"{work['frequency']}; {numbers['repeats']} rounds in turn after {numbers['warmup']}",
         common.describe(numbers["machine"]),
         f"matrix product {rates['matrix_product_flops'] / 1e9:.0f} GFLOP/s, "
         f"copy {rates['copy_bytes'] / 1e9:.1f} GB/s",

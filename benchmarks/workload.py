@@ -5,13 +5,14 @@ import argparse
 import math
 import os
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from benchmarks.common import BenchmarkError, at_least
+from benchmarks import images, text
+from benchmarks.common import at_least
 from benchmarks.floor import LayerWork
 
+BERT = "bert"
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, DAMPING = 0.01, 0.9, 5e-4, 0.03
 
 
@@ -20,10 +21,14 @@ class Work:
     """What is trained.
 
     Args:
-        model: a name of ``models.registry``.
-        image_size: height and width in pixels.
-        batch_size: images a step.
-        classes: width of the logits.
+        model: a name of ``models.registry``, or "bert".
+        image_size: height and width of images in pixels.
+        batch_size: images or sequences a step.
+        classes: width of an image network's logits.
+        layers: encoder layers of BERT.
+        hidden: width of BERT; heads are 64 wide, the feed-forward part is 4 times as wide.
+        vocab_size: words of BERT.
+        sequence_length: tokens of a sequence; 15 % of them are masked.
         split_dim: rows of a block, None for whole matrices.
         frequency: steps from refresh to refresh.
         seed: of weights and data.
@@ -33,21 +38,42 @@ class Work:
     image_size: int = 64
     batch_size: int = 32
     classes: int = 1000
+    layers: int = 4
+    hidden: int = 256
+    vocab_size: int = 8192
+    sequence_length: int = 128
     split_dim: int | None = 128
     frequency: int = 100
     seed: int = 1
+
+    @property
+    def kind(self) -> ModuleType:
+        """Where network, batch and loss come from."""
+        return text if self.model == BERT else images
+
+    def describe(self) -> str:
+        """The network and its input in a few words."""
+        if self.model == BERT:
+            return (f"bert, {self.layers} x {self.hidden}, {self.vocab_size} words, sequences of "
+                    f"{self.sequence_length} ({text.masked_words(self.sequence_length)} masked)")
+        return f"{self.model} {self.image_size}x{self.image_size}"
 
 
 def add_work(made: argparse.ArgumentParser, timed: bool = True) -> None:
     """Options that choose a :class:`Work`; those of data only where something is ``timed``."""
     from models.registry import network_names
 
-    made.add_argument("--model", choices=network_names(), default=Work.model, help="network")
-    made.add_argument("--classes", type=at_least(2), default=Work.classes, help="width of the logits")
+    made.add_argument("--model", choices=[*network_names(), BERT], default=Work.model, help="network")
+    made.add_argument("--classes", type=at_least(2), default=Work.classes, help="width of an image network")
     made.add_argument("--image-size", type=at_least(8), default=Work.image_size, help="pixels a side")
+    made.add_argument("--layers", type=at_least(1), default=Work.layers, help="encoder layers of bert")
+    made.add_argument("--hidden", type=at_least(1), default=Work.hidden, help="width of bert")
+    made.add_argument("--vocab-size", type=at_least(2), default=Work.vocab_size, help="words of bert")
     made.add_argument("--split-dim", type=at_least(1), default=Work.split_dim, help="rows of a block")
     if timed:
-        made.add_argument("--batch-size", type=at_least(1), default=Work.batch_size, help="images a step")
+        made.add_argument("--batch-size", type=at_least(1), default=Work.batch_size, help="samples a step")
+        made.add_argument("--sequence-length", type=at_least(2), default=Work.sequence_length,
+                          help="tokens of a sequence of bert")
         made.add_argument("--frequency", type=at_least(1), default=Work.frequency, help="steps a refresh")
 
 
@@ -63,17 +89,11 @@ def create_network(work: Work) -> Any:
     import mindspore as ms
 
     from models import device
-    from models.config.sections import DeviceConfig, ModelConfig
-    from models.registry import create_network as build
+    from models.config.sections import DeviceConfig
 
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(work.seed)
-    stem = "imagenet" if work.image_size >= 64 else "small"
-    model = ModelConfig(name=work.model, num_classes=work.classes, in_channels=3, stem=stem)
-    try:
-        network = build(model, argparse.Namespace(image_size=work.image_size))
-    except ValueError as error:
-        raise BenchmarkError(str(error)) from error
+    network = work.kind.create_network(work)
     device.limit_isa(DeviceConfig(), network)
     return network
 
@@ -84,24 +104,6 @@ def copy_weights(source: Any, target: Any) -> None:
         new.set_data(old.value().copy())
 
 
-def create_batch(work: Work) -> tuple:
-    """Standard normal images ``(batch, 3, size, size)`` and labels ``(batch,)``."""
-    import mindspore as ms
-
-    random = np.random.default_rng(work.seed)
-    images = random.standard_normal((work.batch_size, 3, work.image_size, work.image_size), np.float32)
-    return ms.Tensor(images), ms.Tensor(random.integers(0, work.classes, work.batch_size), ms.int32)
-
-
-def create_loss(network: Any) -> Any:
-    """Network with softmax cross entropy."""
-    from mindspore import nn
-
-    from models.losses import SmoothedCrossEntropy
-
-    return nn.WithLossCell(network, SmoothedCrossEntropy())
-
-
 def compile_something() -> None:
     """Compile and run a trivial graph, so that what MindSpore does once a process counts for no side."""
     import mindspore as ms
@@ -109,18 +111,18 @@ def compile_something() -> None:
 
     network = nn.Dense(2, 2)
     step = nn.TrainOneStepCell(nn.WithLossCell(network, nn.MSELoss()),
-                                    nn.Momentum(network.trainable_params(), LEARNING_RATE, MOMENTUM))
+                               nn.Momentum(network.trainable_params(), LEARNING_RATE, MOMENTUM))
     step(ms.ops.ones((1, 2)), ms.ops.ones((1, 2))).asnumpy()
 
 
-def create_momentum_step(network: Any) -> Any:
+def create_momentum_step(network: Any, work: Work) -> Any:
     """The first-order train step: MindSpore's Momentum."""
     from mindspore import nn
 
     from thor.train import make_train_step
 
     optimizer = nn.Momentum(network.trainable_params(), LEARNING_RATE, MOMENTUM, WEIGHT_DECAY)
-    return make_train_step(create_loss(network), optimizer)
+    return make_train_step(work.kind.create_loss(network), optimizer)
 
 
 def create_thor_step(network: Any, work: Work) -> Any:
@@ -130,11 +132,14 @@ def create_thor_step(network: Any, work: Work) -> Any:
 
     optimizer = THOR(network, LEARNING_RATE, DAMPING, MOMENTUM, WEIGHT_DECAY, batch_size=work.batch_size,
                      frequency=work.frequency, split_dim=work.split_dim)
-    return make_train_step(create_loss(network), optimizer)
+    return make_train_step(work.kind.create_loss(network), optimizer)
 
 
-def output_positions(network: Any, work: Work) -> dict[int, int]:
-    """Output positions of a sample by ``id`` of the weight, from one image sent through in PyNative mode."""
+def data_rows(network: Any, work: Work) -> dict[int, int]:
+    """Rows of data behind a weight's factors by its ``id``, from one batch sent through in PyNative mode.
+
+    Batch times output positions of a convolution, rows of a matrix product, looked-up ids of an embedding.
+    """
     import mindspore as ms
     from mindspore import nn
 
@@ -142,13 +147,13 @@ def output_positions(network: Any, work: Work) -> dict[int, int]:
 
     found, hooks = {}, []
     for _, cell in network.cells_and_names():
-        if isinstance(cell, (nn.Conv2d, nn.Dense)):
+        if isinstance(cell, (nn.Conv2d, nn.Dense, nn.Embedding)):
             hooks.append(cell.register_forward_hook(
-                lambda cell, _, out: found.update({id(weight_of(cell)): math.prod(out.shape[2:])})))
+                lambda cell, _, out: found.update({id(weight_of(cell)): out.size // weight_width(cell)})))
     mode = ms.get_context("mode")
     try:
         ms.set_context(mode=ms.PYNATIVE_MODE)
-        network.set_train(False)(create_batch(Work(batch_size=1, image_size=work.image_size))[0])
+        work.kind.create_loss(network.set_train(False))(*work.kind.create_batch(work))
     finally:
         ms.set_context(mode=mode)
         for hook in hooks:
@@ -156,13 +161,20 @@ def output_positions(network: Any, work: Work) -> dict[int, int]:
     return found
 
 
-def layer_work(registration: Any, positions: dict[int, int], batch_size: int) -> list[LayerWork]:
-    """The layers THOR preconditions with Kronecker factors, for the floor."""
+def weight_width(cell: Any) -> int:
+    """Features of an output: filters, units, or the embedding's width."""
+    from mindspore import nn
+
+    return cell.embedding_size if isinstance(cell, nn.Embedding) else cell.weight.shape[0]
+
+
+def layer_work(registration: Any, rows: dict[int, int]) -> list[LayerWork]:
+    """The layers THOR preconditions with blocks, for the floor."""
     layers = []
     for layer in registration.layers:
-        if layer.kind == "kronecker":
-            kernel = math.prod(layer.weight.shape[2:])
+        if layer.kind in ("kronecker", "embedding"):
+            embedding = layer.kind == "embedding"
+            kernel = 1 if embedding else math.prod(layer.weight.shape[2:])
             columns = layer.matrix[2] + (layer.bias is not None)
-            samples = batch_size * positions[id(layer.weight)]
-            layers.append(LayerWork(*layer.matrix[:2], columns, samples, kernel))
+            layers.append(LayerWork(*layer.matrix[:2], columns, rows[id(layer.weight)], kernel, embedding))
     return layers

@@ -81,3 +81,14 @@ def test_machine_names_versions():
     assert facts["versions"]["numpy"] == np.__version__
     assert facts["cores"] >= 1
     assert f"numpy {np.__version__}" in common.describe(facts)
+
+
+def test_a_measurement_is_printed_and_written(tmp_path, capsys):
+    path = tmp_path / "numbers.json"
+    status = common.run_measurement(lambda: {"s": 1}, lambda numbers: f"took {numbers['s']}", str(path))
+    assert (status, capsys.readouterr().out, json.loads(path.read_text())) == (0, "took 1\n", {"s": 1})
+
+
+def test_nothing_is_measured_for_a_json_file_that_cannot_be_written(capsys):
+    assert common.run_measurement(lambda: pytest.fail("measured"), str, "no/such/file.json") == 1
+    assert "its folder does not exist" in capsys.readouterr().err

@@ -61,6 +61,38 @@ def draw(runs: Sequence[Path], output: Path) -> None:
     figure.savefig(output, dpi=90)
 
 
+def draw_curves(curves: Sequence[dict], target: float, output: Path) -> None:
+    """Write accuracy against steps and against seconds; best runs bold, the others of an optimizer thin.
+
+    Args:
+        curves: each has name, steps, seconds, accuracies (0 to 1) and best.
+        target: accuracy, 0 to 1, drawn as a line.
+        output: the PNG file.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = list(dict.fromkeys(curve["name"] for curve in curves))
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True)
+    for axis, x in zip(axes, ("steps", "seconds")):
+        for curve in curves:
+            best = curve["best"]
+            axis.plot(curve[x], [100 * value for value in curve["accuracies"]], color=f"C{names.index(curve['name'])}",
+                      label=curve["name"] if best else None, linewidth=2 if best else 0.7,
+                      alpha=1 if best else 0.4)
+        axis.axhline(100 * target, color="black", linestyle=":", linewidth=1)
+        axis.set_xlabel(x)
+        axis.set_ylim(100 * target - 8, 100 * target + 1)
+    axes[0].set_ylabel("test accuracy, %")
+    axes[0].legend()
+    figure.tight_layout()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, dpi=90)
+    pyplot.close(figure)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
     made = argparse.ArgumentParser(prog="python -m benchmarks.plot_runs", description=__doc__.splitlines()[0])

@@ -1,10 +1,17 @@
-"""Training time to a test accuracy: THOR against momentum, Adam, AdamW and LAMB on the same network and data.
+"""Time to a test accuracy: THOR against momentum, Adam, AdamW and LAMB on the same network and data.
 
-Every optimizer gets the same number of settings (``time_to_target.yaml``); setting 1 of all is run before
-setting 2 of any. Time is that of training steps, compilation included, evaluation not. Finished runs are kept
-in ``--state`` and not run again: the same command goes on where it was stopped.
+Seconds to the target = steps to the target x seconds a step. The two are measured apart:
 
-``python -m benchmarks.time_to_target --json time_to_target.json``
+* Steps come from training runs, which may run on a busy machine or be stopped and gone on with. Every optimizer
+  gets the same number of settings (``time_to_target.yaml``); setting 1 of all is run before setting 2 of any.
+  A run ends at the first evaluation that reaches the target; evaluations come after every
+  ``evaluate_every_steps``. Finished runs are kept in ``--state`` and not run again.
+* Seconds a step are taken of all optimizers in turn (A B A B), in one process, on the same batch, compiled
+  before. THOR's is that of a stale and of a refresh step, each as often as it came up to the target.
+
+An optimizer's result is that of its setting with the fewest seconds. Evaluation and compilation do not count.
+
+``python -m benchmarks.time_to_target --json time_to_target.json --picture time_to_target.png``
 """
 from __future__ import annotations
 
@@ -12,14 +19,15 @@ import argparse
 import json
 import math
 import sys
-import time
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
+import numpy as np
 import yaml
 
 from benchmarks import common
 from benchmarks.common import BenchmarkError
+from benchmarks.target_results import curves, line, report, summary
 
 HERE = Path(__file__).parent
 KEYS = ("config", "target", "evaluate_every_steps", "settings")
@@ -34,17 +42,24 @@ def main(words: Sequence[str] | None = None) -> int:
     made.add_argument("--data-path", metavar="DIR", help="folder of the dataset; default: the config's")
     made.add_argument("--optimizers", nargs="+", metavar="NAME", help="only these, by default all")
     made.add_argument("--max-steps", type=common.at_least(1), help="stop every run after so many (a trial)")
+    made.add_argument("--tries", type=common.at_least(1), help="only the first so many settings of each")
+    made.add_argument("--picture", metavar="PNG", help="also draw accuracy against steps and seconds")
+    common.add_timing(made, warmup=5, repeats=21)
     options = made.parse_args(words)
 
-    def entry() -> None:
-        common.check_writable(options.json)
-        common.check_writable(options.state)
+    def measure() -> dict[str, Any]:
+        for path in (options.state, options.picture):
+            common.check_writable(path)
         search = read_search(Path(options.search))
         runs = run_all(search, options)
-        numbers = {**summary(runs), "target": search["target"], "machine": common.machine()}
-        print(report(numbers))
-        common.write_json(options.json, numbers)
-    return common.run(entry)
+        numbers = {**summary(runs, time_steps(search, options), frequency(search)), "target": search["target"],
+                   "warmup": options.warmup, "repeats": options.repeats, "machine": common.machine()}
+        if options.picture:
+            from benchmarks.plot_runs import draw_curves
+
+            draw_curves(curves(numbers), search["target"], Path(options.picture))
+        return numbers
+    return common.run_measurement(measure, report, options.json)
 
 
 def read_search(path: Path) -> dict[str, Any]:
@@ -59,24 +74,28 @@ def read_search(path: Path) -> dict[str, Any]:
     if "thor" not in counts or len(counts) < 2 or len(set(counts.values())) != 1:
         raise BenchmarkError(f"{path}: settings={counts}; must be thor and others, "
                              "each with as many settings")
+    if any("optimizer.frequency" in setting for setting in search["settings"]["thor"]):
+        raise BenchmarkError(f"{path}: optimizer.frequency; must be the same in all settings; set it in the config")
     return {**search, "config": str((path.parent / search["config"]).resolve())}
 
 
-def plan(search: dict[str, Any], only: list[str] | None) -> list[tuple[str, dict[str, Any]]]:
+def plan(search: dict[str, Any], only: list[str] | None,
+         tries: int | None = None) -> list[tuple[str, dict[str, Any]]]:
     """(optimizer, setting) in the order of running: the first setting of all, the second of all, ..."""
     settings = search["settings"]
     unknown = [name for name in only or () if name not in settings]
     if unknown:
         raise BenchmarkError(f"--optimizers {' '.join(unknown)}: must be among {', '.join(settings)}")
     names = only or list(settings)
-    return [(name, settings[name][i]) for i in range(len(settings[names[0]])) for name in names]
+    rounds = len(settings[names[0]])
+    return [(name, settings[name][i]) for i in range(min(rounds, tries or rounds)) for name in names]
 
 
 def run_all(search: dict[str, Any], options: argparse.Namespace) -> list[dict[str, Any]]:
     """Every planned run, from the state file or now."""
     finished = read_state(options.state)
     runs = []
-    for name, setting in plan(search, options.optimizers):
+    for name, setting in plan(search, options.optimizers, options.tries):
         identity = {"optimizer": name, "setting": setting, "seed": options.seed, "target": search["target"],
                     "max_steps": options.max_steps, "data_path": options.data_path,
                     "config": Path(search["config"]).read_text(encoding="utf-8"),
@@ -109,9 +128,8 @@ def overrides(name: str, setting: dict[str, Any], options: argparse.Namespace) -
     return words + ([f"--data.path={options.data_path}"] if options.data_path else [])
 
 
-def train(search: dict[str, Any], name: str, setting: dict[str, Any],
-          options: argparse.Namespace) -> dict[str, Any]:
-    """Train until the target or the end of the schedule; seconds of training, steps and accuracies."""
+def load(search: dict[str, Any], name: str, setting: dict[str, Any], options: argparse.Namespace) -> Any:
+    """The zoo's session of an optimizer and a setting."""
     from models.command_line import quiet_mindspore
     from models.config import ConfigError, load_config
 
@@ -120,20 +138,25 @@ def train(search: dict[str, Any], name: str, setting: dict[str, Any],
         config = load_config(search["config"], overrides(name, setting, options))
         from models.session import create_session
 
-        session = create_session(config)
+        return create_session(config)
     except (ConfigError, OSError, ValueError, RuntimeError) as error:
         raise BenchmarkError(f"{name} {setting}: {error}") from error
-    limit = config.train.epochs * session.batches_per_epoch
+
+
+def train(search: dict[str, Any], name: str, setting: dict[str, Any],
+          options: argparse.Namespace) -> dict[str, Any]:
+    """Train until the target or the end of the schedule; steps and accuracies."""
+    session = load(search, name, setting, options)
+    limit = session.config.train.epochs * session.batches_per_epoch
     return train_session(session, search["target"], search["evaluate_every_steps"],
                          min(limit, options.max_steps or limit))
 
 
 def train_session(session: Any, target: float, every: int, limit: int) -> dict[str, Any]:
     """``limit`` steps at most, an evaluation after ``every`` so many and at the end."""
-    seconds, step, accuracies, reached = 0.0, 0, [], False
+    step, accuracies, reached = 0, [], False
     batches = iter(())
     while step < limit and not reached:
-        start = time.perf_counter()
         loss = math.nan
         for _ in range(min(every, limit - step)):
             batch = next(batches, None)
@@ -142,51 +165,45 @@ def train_session(session: Any, target: float, every: int, limit: int) -> dict[s
                 batch = next(batches)
             loss = session.step(*batch)
             step += 1
-        finite = math.isfinite(float(loss.asnumpy()))
-        seconds += time.perf_counter() - start
-        if not finite:
+        if not math.isfinite(float(loss.asnumpy())):
             break
         accuracies.append([step, float(session.evaluate()["top_1_accuracy"])])
         reached = accuracies[-1][1] >= target
-    return {"seconds": seconds, "steps": step, "reached": reached, "accuracies": accuracies}
+    return {"steps": step, "reached": reached, "accuracies": accuracies}
 
 
-def line(run: dict[str, Any]) -> str:
-    """A finished run in one line."""
-    best = max((accuracy for _, accuracy in run["accuracies"]), default=0.0)
-    end = "reached the target" if run["reached"] else "did not reach the target"
-    setting = " ".join(f"{key.rpartition('.')[0].rpartition('.')[2] or key}.{key.rpartition('.')[2]}={value}"
-                       for key, value in run["identity"]["setting"].items())
-    return (f"{run['identity']['optimizer']:<9} {run['seconds']:7.1f} s {run['steps']:5d} steps, best "
-            f"{100 * best:.2f} %, {end}: {setting}")
+def frequency(search: dict[str, Any]) -> int:
+    """Steps from one of THOR's refreshes to the next, the same in all its settings."""
+    from models.config import load_config
+
+    return load_config(search["config"]).optimizer.frequency
 
 
-def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Shortest time of each optimizer, and THOR's relative to the best of the others; None if not reached."""
-    best: dict[str, float | None] = {}
-    for run in runs:
-        name = run["identity"]["optimizer"]
-        best.setdefault(name, None)
-        if run["reached"]:
-            best[name] = min(run["seconds"], best[name] or math.inf)
-    others = [seconds for name, seconds in best.items() if name != "thor" and seconds is not None]
-    thor = best.get("thor")
-    return {"best_s": best, "time_ratio": thor / min(others) if thor and others else None,
-            "settings_each": len(runs) // max(len(best), 1), "runs": runs}
+def time_steps(search: dict[str, Any], options: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Seconds of one step of every optimizer, in turn; THOR's as ``stale`` and ``refresh``."""
+    names = options.optimizers or list(search["settings"])
+    sides, batch = {}, None
+    for name in names:
+        session = load(search, name, search["settings"][name][0], options)
+        if batch is None:
+            batch = next(iter(session.train_set.create_tuple_iterator(num_epochs=1)))
+        if name == "thor":
+            sides["stale"], sides["refresh"] = (step_at(session, batch, place) for place in (1, 0))
+        else:
+            sides[name] = step_at(session, batch)
+    return common.measure_in_turn(sides, options.warmup, options.repeats)
 
 
-def report(numbers: dict[str, Any]) -> str:
-    """The table to print."""
-    rows = [("optimizer", "seconds to the target", "reached by")]
-    for name, seconds in numbers["best_s"].items():
-        own = [run["reached"] for run in numbers["runs"] if run["identity"]["optimizer"] == name]
-        rows.append((name, "-" if seconds is None else f"{seconds:.1f}",
-                     f"{sum(own)} of {len(own)} settings"))
-    ratio = numbers["time_ratio"]
-    return "\n".join(["", f"target {100 * numbers['target']:g} % test accuracy",
-                      common.describe(numbers["machine"]), "", common.table(rows), "",
-                      "THOR to the best of the others: "
-                      + ("not both reached the target" if ratio is None else f"{ratio:.2f}")])
+def step_at(session: Any, batch: Sequence[Any], position: int | None = None) -> Callable[[], Any]:
+    """A call of a session's step; of THOR's as at ``position`` steps after a refresh, 0 refreshes."""
+    from mindspore import Tensor, ops
+
+    def call():
+        if position is not None:
+            counter = session.optimizer.global_step
+            ops.assign(counter, Tensor([position], counter.dtype))
+        return session.step(*batch).asnumpy()
+    return call
 
 
 if __name__ == "__main__":

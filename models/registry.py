@@ -61,3 +61,10 @@ def _lenet(model_config: Any, data_config: Any) -> Any:
     from models.lenet import LeNet5
 
     return LeNet5(model_config.num_classes, model_config.in_channels, data_config.image_size)
+
+
+@register("convnet3")
+def _convnet(model_config: Any, data_config: Any) -> Any:
+    from models.convnet import ConvNet
+
+    return ConvNet(model_config.num_classes, model_config.in_channels, data_config.image_size)

@@ -9,7 +9,7 @@ from models.config.section import Section
 
 ONEDNN_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
                "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16")
-MODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "lenet5")
+MODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "lenet5", "convnet3")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ModelConfig(Section):
     """The network. stem, base_width and zero_gamma matter to ResNets only.
 
     Attributes:
-        name: resnet18, resnet34, resnet50, resnet101, resnet152 or lenet5.
+        name: resnet18, resnet34, resnet50, resnet101, resnet152, lenet5 or convnet3.
         num_classes: width of the logits; null for the dataset's number of classes.
         in_channels: channels of the images; null for the dataset's.
         stem: imagenet (7x7 stride 2 and a pool, total stride 32), small (3x3 stride 1, total stride 8); null

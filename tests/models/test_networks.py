@@ -1,4 +1,4 @@
-"""ResNets and LeNet: exact parameter counts, shapes, strides, initial values; the registry's answers."""
+"""ResNets, LeNet and the plain ConvNet: exact parameter counts, shapes, strides, initial values; the registry's answers."""
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mindspore import nn
 
+from models.convnet import ConvNet
 from models.lenet import LeNet5
 from models.registry import create_network, network_names, register
 from models.resnet import resnet
@@ -86,6 +87,13 @@ def test_lenet_refuses_other_sizes():
         LeNet5(image_size=8)
 
 
+def test_convnet_has_the_counted_number_of_parameters_and_halves_three_times():
+    net = ConvNet(num_classes=7, in_channels=2, image_size=28, widths=(4, 6, 8))
+    assert count(net) == 9 * (2 * 4 + 4 * 6 + 6 * 8) + 2 * (4 + 6 + 8) + 8 * 4 * 4 * 7 + 7
+    assert net(ms.Tensor(np.zeros((2, 2, 28, 28), np.float32))).shape == (2, 7)
+    assert count(ConvNet()) == 9 * (32 + 32 * 64 + 64 * 128) + 2 * (32 + 64 + 128) + 128 * 16 * 10 + 10
+
+
 def model_config(name: str) -> SimpleNamespace:
     return SimpleNamespace(name=name, num_classes=10, in_channels=1, stem="small", base_width=4,
                            zero_gamma=True)
@@ -94,6 +102,7 @@ def model_config(name: str) -> SimpleNamespace:
 def test_registry_builds_what_the_config_says():
     data = SimpleNamespace(image_size=28)
     assert isinstance(create_network(model_config("lenet5"), data), LeNet5)
+    assert isinstance(create_network(model_config("convnet3"), data), ConvNet)
     net = create_network(model_config("resnet34"), data)
     assert [len(stage) for stage in net.stages] == [3, 4, 6, 3]
     assert net.fc.weight.shape == (10, 32)

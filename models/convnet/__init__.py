@@ -1,0 +1,4 @@
+"""Small convolutional networks."""
+from models.convnet.network import ConvNet
+
+__all__ = ["ConvNet"]

@@ -47,7 +47,7 @@ def bytes_of(shapes: Iterable[tuple]) -> int:
 
 
 def dense_shapes(layer: Any) -> list[tuple]:
-    """Shapes of one copy of the layer's factors as whole matrices; an embedding's vocabulary stays a vector."""
+    """Shapes of one copy of the layer's factors as whole matrices; the vocabulary's stays a vector."""
     groups, rows, columns = layer.matrix
     if layer.kind == "embedding":
         return [(rows,), (columns, columns)]

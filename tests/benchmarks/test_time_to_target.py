@@ -69,7 +69,7 @@ RUNS = [finished("thor", 60), finished("thor", 40), finished("adam", 80), finish
 
 
 def test_time_ratio_is_steps_times_seconds_a_step_to_the_best_of_the_others():
-    numbers = target_results.summary(RUNS, TIMES, every=20)
+    numbers = target_results.summary(RUNS, TIMES, every=20, target=0.9)
     assert {name: (best["steps"], best["seconds"]) for name, best in numbers["best"].items()} == {
         "thor": (40, 48.0), "adam": (80, 160.0), "lamb": (120, 120.0)}
     assert (numbers["best_other"], numbers["settings_each"]) == ("lamb", 2)
@@ -79,22 +79,25 @@ def test_time_ratio_is_steps_times_seconds_a_step_to_the_best_of_the_others():
 
 
 def test_no_time_ratio_when_nobody_else_reached_it():
-    numbers = target_results.summary([finished("thor", 10), finished("adam", 10, False)], TIMES, 20)
+    numbers = target_results.summary([finished("thor", 10), finished("adam", 10, False, 0.885)], TIMES, 20, 0.9)
     assert (numbers["time_ratio"], numbers["best"]["adam"]) == (None, None)
+    assert numbers["lower"]["0.89"]["time_ratio"] is None
+    assert numbers["lower"]["0.88"]["steps_ratio"] == 1
 
 
 def test_report_says_steps_seconds_and_ratio():
-    numbers = {**target_results.summary(RUNS, TIMES, every=20), "target": 0.9, "warmup": 1, "repeats": 3,
+    numbers = {**target_results.summary(RUNS, TIMES, every=20, target=0.9), "warmup": 1, "repeats": 3,
                "machine": time_to_target.common.machine()}
     lines = target_results.report(numbers).splitlines()
-    assert next(line for line in lines if line.startswith("thor ")).split() == \
-        ["thor", "2", "of", "2", "settings", "90.00", "%", "40", "1.2000", "48.0"]
-    assert lines[-1] == ("THOR to lamb, the best of the others: time 0.400 (0.400 to 0.400) = "
-                         "steps 0.333 x seconds a step 1.200")
+    at = lines.index("to 90 % test accuracy")
+    assert lines[at + 3].split() == ["thor", "2", "of", "2", "40", "1.2000", "48.0"]
+    assert lines[at + 6] == ("THOR to lamb, the best of the others: time 0.400 (0.400 to 0.400) = "
+                             "steps 0.333 x seconds a step 1.200")
+    assert "to 88 % test accuracy" in lines
 
 
 def test_curves_mark_the_best_run_and_are_drawn(tmp_path):
-    numbers = target_results.summary(RUNS, TIMES, every=20)
+    numbers = target_results.summary(RUNS, TIMES, every=20, target=0.9)
     drawn = target_results.curves(numbers)
     assert [curve["best"] for curve in drawn] == [False, True, True, True, False, False]
     assert drawn[1] == {"name": "thor", "steps": [20, 40], "seconds": [24.0, 48.0], "best": True,

@@ -56,14 +56,14 @@ def dense_shapes(layer: Any) -> list[tuple]:
 
 def report(numbers: dict[str, Any]) -> str:
     """The table to print."""
-    work = numbers["work"]
+    work = workload.Work(**numbers["work"])
     rows = [("state", "MiB"), ("weights", f"{numbers['weights_mib']:.1f}"),
             ("momentum's state", f"{numbers['momentum_state_mib']:.1f}"),
             ("THOR's beyond momentum's", f"{numbers['state_mib']:.1f}"),
             ("  factors", f"{numbers['factors_mib']:.1f}"),
             ("  inverses and the rest", f"{numbers['rest_mib']:.1f}"),
             ("one copy of whole factors", f"{numbers['dense_copy_mib']:.1f}")]
-    return "\n".join([f"{workload.Work(**work).describe()}, split {work['split_dim']}", common.describe(numbers["machine"]), "",
+    return "\n".join([f"{work.describe()}, split {work.split_dim}", common.describe(numbers["machine"]), "",
                       common.table(rows)])
 
 

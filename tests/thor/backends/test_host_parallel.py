@@ -48,7 +48,8 @@ def test_scratch_is_the_same_memory_for_a_role_and_another_for_each_thread():
 
 def test_products_of_strided_matrices():
     random = np.random.default_rng(5)
-    left, right = random.standard_normal((7, 40), np.float32)[:, 3:24], random.standard_normal((50, 9), np.float32)[9:30]
+    left = random.standard_normal((7, 40), np.float32)[:, 3:24]
+    right = random.standard_normal((50, 9), np.float32)[9:30]
     out = np.full((7, 20), 3.0, np.float32)
     blas.product(left, right, out[:, 4:13])
     expected = left.astype(np.float64) @ right

@@ -9,6 +9,7 @@ from benchmarks import common
 
 LOWER = (0.01, 0.02)  # below the target; what a search whose runs end short of it still says
 
+
 def line(run: dict[str, Any]) -> str:
     """A finished run in one line."""
     end = "reached the target" if run["reached"] else "did not reach the target"

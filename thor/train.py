@@ -201,7 +201,8 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
 
     Args:
         network: computes the loss from a batch, e.g. ``nn.WithLossCell(net, loss_fn)``.
-        optimizer: built on the network's trainable parameters.
+        optimizer: built on the network's trainable parameters. One with a method
+            ``make_train_step(network, loss_scale_manager, accumulate_steps)`` makes its own step.
         loss_scale_manager: see :class:`LossScaling`.
         accumulate_steps: calls averaged into one update. Default: 1.
 
@@ -209,6 +210,8 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
         A cell: ``loss = step(*batch)``. Its parameters are the whole state of training.
     """
     check_int("accumulate_steps", accumulate_steps, 1, "use 1 to update at every call")
+    if hasattr(optimizer, "make_train_step"):
+        return optimizer.make_train_step(network, loss_scale_manager, accumulate_steps)
     scaling = LossScaling(loss_scale_manager, optimizer)
     accumulator = GradientAccumulator(optimizer.parameters, accumulate_steps) if accumulate_steps > 1 else None
     second_order = TrainStep(network, optimizer, scaling, None, accumulator)

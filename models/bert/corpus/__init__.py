@@ -1,0 +1,10 @@
+"""From plain text to shards of masked sentence pairs; ``python -m models.bert.prepare`` is the way in.
+
+    documents, builtin   text to pieces of documents
+    partition            documents to parts on disk, training and held out
+    vocabulary           a WordPiece vocabulary, trained or given
+    pairs, masking       a part to masked sentence pairs
+    shards               one part to one MindRecord file
+
+Importing these modules does not import MindSpore; only writing a shard does.
+"""

@@ -1,0 +1,80 @@
+"""Documents to parts on disk, so that the rest works on one part at a time.
+
+Where a document goes is a hash of its text and the seed: parts are random samples, equal documents end in the
+same part, and so a document held out is never trained on, however often the input repeats it.
+"""
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, Iterator
+
+from models.bert.corpus.documents import Piece
+
+TRAIN, HELD_OUT = "train", "held_out"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How many parts there are, and the share of the documents that is held out."""
+
+    train: int
+    held_out: int
+    share: float
+
+    def names(self) -> list[tuple[str, int]]:
+        """(split, index) of every part."""
+        return [(TRAIN, i) for i in range(self.train)] + [(HELD_OUT, i) for i in range(self.held_out)]
+
+
+def part_path(folder: Path, split: str, index: int) -> Path:
+    """The text of a part: a sentence or paragraph a line, a blank line between documents."""
+    return folder / f"{split}-{index:05d}.txt"
+
+
+def partition(pieces: Iterable[Piece], folder: Path, parts: Parts, seed: int) -> dict[str, int]:
+    """Write every document to its part.
+
+    Returns:
+        Number of documents in each split.
+    """
+    documents = {TRAIN: 0, HELD_OUT: 0}
+    with ExitStack() as stack:
+        streams = {name: stack.enter_context(open(part_path(folder, *name), "w", encoding="utf-8"))
+                   for name in parts.names()}
+        stream = None
+        for piece in pieces:
+            if not piece.lines:
+                continue
+            if piece.starts or stream is None:
+                name = place("\n".join(piece.lines), parts, seed)
+                stream = streams[name]
+                documents[name[0]] += 1
+                stream.write("\n")
+            stream.write("\n".join(piece.lines) + "\n")
+    return documents
+
+
+def place(text: str, parts: Parts, seed: int) -> tuple[str, int]:
+    """(split, index) of the part a document goes to."""
+    digest = hashlib.blake2b(text.encode(), digest_size=16, key=seed.to_bytes(8, "big")).digest()
+    split = HELD_OUT if int.from_bytes(digest[:8], "big") < parts.share * 2 ** 64 else TRAIN
+    count = parts.held_out if split == HELD_OUT else parts.train
+    return split, int.from_bytes(digest[8:], "big") % count
+
+
+def read_part(path: Path) -> Iterator[list[str]]:
+    """The documents of a part, as lists of lines."""
+    lines: list[str] = []
+    with open(path, encoding="utf-8", newline="\n") as stream:
+        for line in stream:
+            line = line.rstrip("\n")
+            if line:
+                lines.append(line)
+            elif lines:
+                yield lines
+                lines = []
+    if lines:
+        yield lines

@@ -1,0 +1,122 @@
+"""Heun's method: every step evaluates the gradient twice."""
+from __future__ import annotations
+
+import mindspore as ms
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.amp import all_finite
+
+from thor.arguments import check_int, check_number
+from thor.train import LossScaling, TrainStep
+
+_predicted = ops.MultitypeFuncGraph("predicted")
+_corrected = ops.MultitypeFuncGraph("corrected")
+
+
+@_predicted.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
+def _predict(rate, momentum, weight, start, first, moment, gradient):
+    """Remember the weight and its gradient; take the whole step with that alone."""
+    remembered = ops.assign(start, weight), ops.assign(first, gradient)
+    moved = ops.depend(weight - rate * (momentum * moment + gradient), remembered)
+    return ops.depend(True, ops.assign(weight, moved))
+
+
+@_corrected.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
+def _correct(rate, momentum, weight, start, first, moment, gradient):
+    """Take the step from where it began with the mean of both gradients."""
+    velocity = momentum * moment + 0.5 * (first + gradient)
+    return ops.depend(True, (ops.assign(weight, start - rate * velocity), ops.assign(moment, velocity)))
+
+
+class Heun(nn.Optimizer):
+    r"""Heun's method for the gradient flow w' = -g(w) (Heun 1900, Zeitschrift fuer Mathematik und Physik 45).
+
+    .. math::
+        \tilde w &= w - lr (\mu v + u(w)), \quad u(w) = g(w) + wd \cdot w \\
+        v &\leftarrow \mu v + (u(w) + u(\tilde w)) / 2, \quad w \leftarrow w - lr \cdot v
+
+    Both gradients are of the same batch; ``mu = 0`` is Heun's own method. Running statistics (BatchNorm) see the
+    batch twice. In a loop of your own call it twice a step: with the gradients, and with those at the weights
+    it then left; :func:`thor.train.make_train_step` does both in one graph.
+
+    Args:
+        params: parameters or groups of them, as for ``nn.Optimizer``.
+        learning_rate: float, list by step, Tensor or schedule.
+        momentum: mu, >= 0. Default: 0.
+        weight_decay: wd, >= 0. Default: 0.
+        loss_scale: what gradients are divided by, > 0. Default: 1.
+    """
+
+    def __init__(self, params, learning_rate, momentum=0.0, weight_decay=0.0, loss_scale=1.0):
+        super().__init__(learning_rate, list(params), weight_decay, loss_scale)
+        if self.is_group_lr:
+            raise ValueError("params has groups with learning rates of their own; must have one for all; "
+                             "leave lr out of the groups")
+        self.momentum = Parameter(Tensor(check_number("momentum", momentum, 0.0), ms.float32), name="momentum",
+                                  requires_grad=False)
+        self.moments = self.parameters.clone(prefix="moments", init="zeros")
+        self.starts = self.parameters.clone(prefix="start", init="zeros")
+        self.firsts = self.parameters.clone(prefix="first_gradient", init="zeros")
+        self.halfway = Parameter(Tensor(0, ms.int32), name="halfway", requires_grad=False)
+
+    def construct(self, gradients):
+        if self.halfway == 0:
+            return self.predict(gradients)
+        return self.correct(gradients)
+
+    def predict(self, gradients):
+        """To the point of the second evaluation, with the gradients at the weights."""
+        done = self.move(_predicted, gradients)
+        return ops.depend(done, ops.assign(self.halfway, ops.ones_like(self.halfway)))
+
+    def correct(self, gradients):
+        """To the end of the step, with the gradients at that point."""
+        done = self.move(_corrected, gradients)
+        self.assignadd(self.global_step, self.global_step_increase_tensor)
+        return ops.depend(done, ops.assign(self.halfway, ops.zeros_like(self.halfway)))
+
+    def go_back(self):
+        """Give up the step that was begun: the weights are those before it."""
+        done = True
+        for weight, start in zip(self.parameters, self.starts):
+            done = ops.depend(done, ops.assign(weight, start))
+        return ops.depend(done, ops.assign(self.halfway, ops.zeros_like(self.halfway)))
+
+    def move(self, rule, gradients):
+        """Apply one of the two rules to all parameters."""
+        gradients = self.scale_grad(self.decay_weight(gradients))
+        return self.hyper_map(ops.partial(rule, self.get_lr(), self.momentum), self.parameters, self.starts,
+                              self.firsts, self.moments, gradients)
+
+    def make_train_step(self, network: nn.Cell, loss_scale_manager=None, accumulate_steps: int = 1) -> nn.Cell:
+        """The step with both evaluations; see :func:`thor.train.make_train_step`.
+
+        Raises:
+            ValueError: accumulate_steps is not 1: the second evaluation needs the whole batch again.
+        """
+        if check_int("accumulate_steps", accumulate_steps, 1, "use 1") != 1:
+            raise ValueError(f"accumulate_steps={accumulate_steps}; must be 1 for Heun, whose second gradient needs "
+                             "the whole batch again; use a larger batch")
+        return HeunStep(network, self, LossScaling(loss_scale_manager, self)).set_train()
+
+
+class HeunStep(TrainStep):
+    """Gradients, predictor, gradients of the same batch, corrector; overflow in either skips the step."""
+
+    def construct(self, *inputs):
+        loss = self.network(*inputs)
+        sens = ops.ones_like(loss) * self.scaling.scale().astype(loss.dtype)
+        first = self.grad_reducer(self.grad(self.network, self.weights)(*inputs, sens))
+        if not self.scaling.skips_overflow:
+            self.optimizer.predict(first)
+            self.optimizer.correct(self.grad_reducer(self.grad(self.network, self.weights)(*inputs, sens)))
+            return loss
+        begun = all_finite(first)
+        if begun:
+            self.optimizer.predict(self.scaling.unscale(first))
+        second = self.grad_reducer(self.grad(self.network, self.weights)(*inputs, sens))
+        finite = ops.logical_and(begun, all_finite(second))
+        if finite:
+            self.optimizer.correct(self.scaling.unscale(second))
+        elif begun:
+            self.optimizer.go_back()
+        return ops.depend(loss, self.scaling.adjust(finite))

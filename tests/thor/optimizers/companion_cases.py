@@ -9,7 +9,7 @@ from mindspore import Tensor, nn, ops
 from thor.train import make_train_step
 
 STEPS, BATCH = 5, 6
-RATES = [0.1, 0.08, 0.06, 0.05, 0.04]
+RATES = [0.1, 0.08, 0.06, 0.05, 0.04, 0.03, 0.02, 0.01]
 DECAY = 0.05
 
 
@@ -32,8 +32,8 @@ class SquaredError(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network = network
 
-    def construct(self, x, y):
-        return 0.5 * ops.square(self.network(x) - y).sum() / BATCH
+    def construct(self, x, y, batch=BATCH):
+        return 0.5 * ops.square(self.network(x) - y).sum() / batch
 
 
 def arrays(count=STEPS):

@@ -12,19 +12,21 @@ from models.config import Config
 def main(words: Sequence[str] | None = None) -> int:
     """Evaluate as the command line says; the exit status."""
     quiet_mindspore()
-    made = parser("python -m models.evaluate", "Evaluate a checkpoint on the held-out images.")
+    made = parser("python -m models.evaluate", "Evaluate a checkpoint on the held-out data.")
     made.add_argument("--checkpoint", required=True, metavar="FILE", help="a checkpoint of models.train")
 
     def entry() -> None:
         known, config = parse(made, words)
         results = evaluate(config, known.checkpoint)
-        accuracies = {name: value for name, value in results.items() if name.endswith("accuracy")}
-        print(f"result: {accuracies} ckpt={known.checkpoint}")
+        from models.task import create_task
+
+        shown = {name: results[name] for name in create_task(config).result_metrics if name in results}
+        print(f"result: {shown} ckpt={known.checkpoint}")
     return run(entry)
 
 
 def evaluate(config: Config, path: str) -> dict[str, float]:
-    """Loss and accuracies of the checkpoint ``path`` on the held-out images.
+    """Loss and accuracies of the checkpoint ``path`` on the held-out data.
 
     Raises:
         ConfigError, LoadError: one line about what cannot be used.

@@ -30,11 +30,13 @@ def create_network(model_config: Any, data_config: Any) -> Any:
     """Build the network ``model_config.name`` asks for.
 
     Args:
-        model_config: has name, num_classes and in_channels, for ResNets also stem, base_width and zero_gamma.
+        model_config: has name, num_classes and in_channels, for ResNets also stem, base_width and zero_gamma, for
+            BERT instead bert.
         data_config: has image_size.
 
     Returns:
-        nn.Cell mapping images (N, in_channels, image_size, image_size) to logits (N, num_classes).
+        nn.Cell mapping images (N, in_channels, image_size, image_size) to logits (N, num_classes), or a
+        models.bert.network.BertForPretraining.
 
     Raises:
         ValueError: unknown name; the message names the nearest known one.
@@ -68,3 +70,10 @@ def _convnet(model_config: Any, data_config: Any) -> Any:
     from models.convnet import ConvNet
 
     return ConvNet(model_config.num_classes, model_config.in_channels, data_config.image_size)
+
+
+@register("bert")
+def _bert(model_config: Any, data_config: Any) -> Any:
+    from models.bert.network import BertForPretraining
+
+    return BertForPretraining(model_config.bert)

@@ -1,4 +1,4 @@
-"""From a configuration to everything a run needs: data, network, loss, optimizer, train step, Model."""
+"""From a configuration to everything a run needs: data, network with loss, optimizer, train step, Model."""
 from __future__ import annotations
 
 import dataclasses
@@ -6,16 +6,13 @@ import dataclasses
 import mindspore as ms
 from mindspore import Model, nn
 from mindspore.dataset import Dataset
-from mindspore.train import Loss, TopKCategoricalAccuracy
 
 from models import device
 from models.config import Config
 from models.config.errors import invalid
-from models.data import create_dataset
-from models.losses import create_loss
 from models.optimizers import create_loss_scale_manager, create_optimizer
 from models.registry import create_network
-from thor.convert import mixed_precision_network
+from models.task import create_task
 from thor.model import StepModel
 from thor.train import make_train_step
 
@@ -26,12 +23,12 @@ class Session:
 
     Attributes:
         config: the resolved configuration.
-        network: images to logits.
+        network: images, or sentence pairs, to logits.
         optimizer: over the trainable parameters of ``network``.
-        step: ``loss = step(images, labels)``; its parameters are the whole state of training.
+        step: ``loss = step(*batch)``; its parameters are the whole state of training.
         model: MindSpore's Model around ``step``, with evaluation.
         train_set: training batches.
-        eval_set: batches of held-out images.
+        eval_set: held-out batches.
         instruction_set: what was set or kept for oneDNN and why, "" if there is nothing to say.
     """
 
@@ -50,7 +47,7 @@ class Session:
         return epoch_length(self.config, self.train_set)
 
     def evaluate(self) -> dict[str, float]:
-        """Loss and accuracies on the held-out images."""
+        """Loss and accuracies on the held-out data."""
         return self.model.eval(self.eval_set, dataset_sink_mode=False)
 
 
@@ -62,14 +59,12 @@ def create_session(config: Config) -> Session:
         OSError, ValueError, RuntimeError: the dataset or the device cannot be used.
     """
     network, instruction_set = prepare_network(config)
-    train_set = create_dataset(config.data, train=True, seed=config.seed)
-    eval_set = create_dataset(config.data, train=False, seed=config.seed)
+    task = create_task(config)
+    train_set, eval_set = task.dataset(train=True), task.dataset(train=False)
     optimizer = create_optimizer(config, network, epoch_length(config, train_set))
-    loss = create_loss(config.loss)
-    mixed = mixed_precision_network(network, loss, optimizer, config.train.amp_level,
-                                    config.train.keep_batchnorm_fp32)
-    step = make_train_step(mixed, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
-    model = StepModel(step, **evaluation(config, network, loss))
+    step = make_train_step(task.training_network(network, optimizer), optimizer, create_loss_scale_manager(config),
+                           config.train.accumulate_steps)
+    model = StepModel(step, **task.evaluation(network))
     return Session(config, network, optimizer, step, model, train_set, eval_set, instruction_set)
 
 
@@ -80,11 +75,10 @@ def epoch_length(config: Config, train_set: Dataset) -> int:
 
 
 def create_evaluation(config: Config) -> tuple[nn.Cell, Model, Dataset]:
-    """Network, Model and held-out images for evaluation alone; errors as for ``create_session``."""
+    """Network, Model and held-out data for evaluation alone; errors as for ``create_session``."""
     network, _ = prepare_network(config)
-    loss = create_loss(config.loss)
-    eval_set = create_dataset(config.data, train=False, seed=config.seed)
-    return network, Model(network, **evaluation(config, network, loss)), eval_set
+    task = create_task(config)
+    return network, Model(network, **task.evaluation(network)), task.dataset(train=False)
 
 
 def prepare_network(config: Config) -> tuple[nn.Cell, str]:
@@ -100,12 +94,3 @@ def prepare_network(config: Config) -> tuple[nn.Cell, str]:
     ms.set_seed(config.seed)
     network = create_network(config.model, config.data)
     return network, device.limit_isa(config.device, network)
-
-
-def evaluation(config: Config, network: nn.Cell, loss: nn.Cell) -> dict:
-    """The arguments of Model that make it evaluate loss, top-1 and, from five classes on, top-5 accuracy."""
-    metrics = {"loss": Loss(), "top_1_accuracy": TopKCategoricalAccuracy(1)}
-    if config.model.num_classes >= 5:
-        metrics["top_5_accuracy"] = TopKCategoricalAccuracy(5)
-    network = nn.WithEvalCell(network, loss, add_cast_fp32=config.train.amp_level in ("O2", "O3", "auto"))
-    return {"eval_network": network, "eval_indexes": [0, 1, 2], "metrics": metrics}

@@ -38,7 +38,7 @@ def train(config: Config) -> dict[str, float]:
     results = fit(session, folder, done)
     results["seconds"] = time.perf_counter() - started
     folder.finish(results)
-    print(report(results, folder))
+    print(report(config, results, folder))
     return results
 
 
@@ -66,7 +66,7 @@ def announce(session: Session, folder: RunFolder, done: int) -> None:
 
 
 def fit(session: Session, folder: RunFolder, done: int) -> dict[str, float]:
-    """Run the epochs that are left after ``done`` batches; loss and accuracies on the held-out images."""
+    """Run the epochs that are left after ``done`` batches; loss and accuracies on the held-out data."""
     from models.callbacks import TrainingState, build_callbacks
     from models.data import dataset_error_line
 
@@ -87,17 +87,14 @@ def fit(session: Session, folder: RunFolder, done: int) -> dict[str, float]:
     return {name: float(value) for name, value in results.items()}
 
 
-def report(results: dict[str, float], folder: RunFolder) -> str:
+def report(config: Config, results: dict[str, float], folder: RunFolder) -> str:
     """The block of lines a run ends with."""
     from models.checkpoint import checkpoints
+    from models.task import create_task
 
     minutes, seconds = divmod(round(results["seconds"]), 60)
-    rows = [("test accuracy", f"{100 * results['top_1_accuracy']:.2f} %"),
-            ("test loss", f"{results['loss']:.4f}"),
-            ("wall-clock time", f"{minutes} min {seconds} s"),
+    rows = [*create_task(config).report(results), ("wall-clock time", f"{minutes} min {seconds} s"),
             ("run folder", str(folder.path))]
-    if "top_5_accuracy" in results:
-        rows.insert(1, ("top-5 accuracy", f"{100 * results['top_5_accuracy']:.2f} %"))
     rows += [(name, str(path)) for name, path in (("metrics", folder.path / "metrics.csv"),
                                                   ("curves", folder.path / "curves.png")) if path.exists()]
     rows += [("checkpoint", str(path)) for path in checkpoints(folder.checkpoints)[:1]]

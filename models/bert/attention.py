@@ -7,8 +7,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from models.bert.config import BertConfig
 from models.bert.layers import dense, dropout
+from models.config import BertConfig
 
 
 class SelfAttention(nn.Cell):

@@ -6,8 +6,8 @@ from typing import Iterator
 from mindspore import nn, ops
 
 from models.bert.attention import SelfAttention
-from models.bert.config import BertConfig
 from models.bert.layers import activation, dense, dropout, embedding, layer_norm
+from models.config import BertConfig
 
 
 class Embeddings(nn.Cell):

@@ -5,8 +5,8 @@ import mindspore as ms
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
-from models.bert.config import BertConfig
 from models.bert.layers import activation, dense, layer_norm
+from models.config import BertConfig
 
 
 class MaskedLanguageModelHead(nn.Cell):

@@ -6,7 +6,7 @@ from typing import Iterator
 from mindspore import nn
 from mindspore.common.initializer import TruncatedNormal
 
-from models.bert.config import BertConfig
+from models.config import BertConfig
 from models.dropout import Dropout
 
 

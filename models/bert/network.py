@@ -6,10 +6,10 @@ from itertools import count
 import mindspore as ms
 from mindspore import nn
 
-from models.bert.config import BertConfig
 from models.bert.encoder import Embeddings, EncoderLayer
 from models.bert.heads import MaskedLanguageModelHead, NextSentenceHead
 from models.bert.layers import dense
+from models.config import BertConfig
 
 MASKED_SCORE = -10000.0
 

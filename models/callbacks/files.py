@@ -9,6 +9,7 @@ from typing import Any, Iterator
 from mindspore.train import Callback
 
 from models.callbacks.state import TrainingState
+from models.task import create_task
 
 COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "eval_loss", "eval_accuracy", "seconds")
 ROWS_PER_EPOCH = 50
@@ -16,6 +17,8 @@ ROWS_PER_EPOCH = 50
 
 class MetricsFile(Callback):
     """About 50 rows an epoch, the last of an epoch with the evaluation.
+
+    The columns are COLUMNS and, before the last of them, eval_NAME for each of the task's other metrics.
 
     step counts training batches, loss is that batch's, seconds count time spent in training, interruptions
     left out. A resumed run drops the rows after its first batch and goes on below them, so that the file is
@@ -26,6 +29,10 @@ class MetricsFile(Callback):
         super().__init__()
         self.state = state
         self.path = path
+        task = create_task(state.session.config)
+        self._metrics = {"eval_loss": "loss", "eval_accuracy": task.accuracy,
+                         **{f"eval_{name}": name for name in task.other_metrics}}
+        self.columns = (*COLUMNS[:-1], *(f"eval_{name}" for name in task.other_metrics), COLUMNS[-1])
         self._every = max(1, state.per_epoch // ROWS_PER_EPOCH)
         self._written = 0
         self._before = self._started = 0.0
@@ -37,7 +44,7 @@ class MetricsFile(Callback):
         with open(self.path, newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
                 try:
-                    yield {name: float(row[name]) if row[name] else None for name in COLUMNS}
+                    yield {name: float(row[name]) if row[name] else None for name in self.columns}
                 except (KeyError, TypeError, ValueError):
                     return
 
@@ -48,8 +55,8 @@ class MetricsFile(Callback):
         part = self.path.with_suffix(".part")
         with open(part, "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows([_text(row[name]) for name in COLUMNS] for row in kept)
+            writer.writerow(self.columns)
+            writer.writerows([_text(row[name]) for name in self.columns] for row in kept)
         part.replace(self.path)
         self._started = time.perf_counter()
 
@@ -64,11 +71,11 @@ class MetricsFile(Callback):
 
     def _write(self) -> None:
         state = self.state
-        row = (state.epoch, state.batches, state.loss, state.learning_rate, state.damping,
-               state.evaluation.get("loss"), state.evaluation.get("top_1_accuracy"),
-               round(self._before + time.perf_counter() - self._started, 3))
+        row = {"epoch": state.epoch, "step": state.batches, "loss": state.loss, "learning_rate": state.learning_rate,
+               "damping": state.damping, "seconds": round(self._before + time.perf_counter() - self._started, 3),
+               **{column: state.evaluation.get(metric) for column, metric in self._metrics.items()}}
         with open(self.path, "a", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerow([_text(value) for value in row])
+            csv.writer(stream, lineterminator="\n").writerow([_text(row[name]) for name in self.columns])
         self._written = state.batches
 
 

@@ -4,13 +4,14 @@
 
 Files are YAML, may extend one another, and hold the sections of Config; every section checks itself.
 """
+from models.config.bert import BertConfig
 from models.config.errors import ConfigError, UsageError
 from models.config.load import config_tree, dump_config, load_config
 from models.config.optimization import DampingConfig, LearningRateConfig, LossScaleConfig, OptimizerConfig
 from models.config.schema import Config
-from models.config.sections import (DATASETS, DataConfig, DatasetFacts, DeviceConfig, LossConfig, ModelConfig,
+from models.config.sections import (DATASETS, TEXT, DataConfig, DatasetFacts, DeviceConfig, LossConfig, ModelConfig,
                                     ParallelConfig, TrainConfig)
 
-__all__ = ["Config", "ConfigError", "DATASETS", "DampingConfig", "DataConfig", "DatasetFacts", "DeviceConfig",
-           "LearningRateConfig", "LossConfig", "LossScaleConfig", "ModelConfig", "OptimizerConfig",
-           "ParallelConfig", "TrainConfig", "UsageError", "config_tree", "dump_config", "load_config"]
+__all__ = ["BertConfig", "Config", "ConfigError", "DATASETS", "DampingConfig", "DataConfig", "DatasetFacts",
+           "DeviceConfig", "LearningRateConfig", "LossConfig", "LossScaleConfig", "ModelConfig", "OptimizerConfig",
+           "ParallelConfig", "TEXT", "TrainConfig", "UsageError", "config_tree", "dump_config", "load_config"]

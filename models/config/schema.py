@@ -7,13 +7,13 @@ from models.config.checks import integer, setting
 from models.config.errors import invalid
 from models.config.optimization import LossScaleConfig, OptimizerConfig
 from models.config.section import Section, subsection
-from models.config.sections import (DataConfig, DeviceConfig, LossConfig, ModelConfig, ParallelConfig,
-                                    TrainConfig)
+from models.config.sections import (DATASETS, TEXT, DataConfig, DeviceConfig, LossConfig, ModelConfig,
+                                    ParallelConfig, TrainConfig)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Section):
-    """One training or evaluation run. Values left to the dataset are filled in: no null in ``model``.
+    """One training or evaluation run. Values left to an image dataset are filled in: no null in ``model``.
 
     Attributes:
         seed: of weights, data order and augmentation; int from 0 to 2**32 - 1.
@@ -30,6 +30,17 @@ class Config(Section):
     parallel: ParallelConfig = subsection(ParallelConfig)
 
     def check_together(self) -> None:
+        if self.model.reads_text != (self.data.name == TEXT):
+            wanted = TEXT if self.model.reads_text else "one of " + ", ".join(DATASETS)
+            raise invalid("data.name", self.data.name, f"{wanted} for {self.model.name}")
+        if not self.model.reads_text:
+            self._check_images()
+        warmup = self.optimizer.learning_rate.warmup_epochs
+        if warmup >= self.train.epochs:
+            raise invalid("optimizer.learning_rate.warmup_epochs", warmup, "less than train.epochs",
+                          f"train.epochs is {self.train.epochs}")
+
+    def _check_images(self) -> None:
         self._fill_in_model()
         facts, dataset = self.data.facts, self.data.name
         if self.model.num_classes < facts.num_classes:
@@ -41,10 +52,6 @@ class Config(Section):
         if self.model.name == "lenet5" and self.data.image_size not in (28, 32):
             raise invalid("data.image_size", self.data.image_size, "28 or 32 for lenet5",
                           "set data.image_size to 32")
-        warmup = self.optimizer.learning_rate.warmup_epochs
-        if warmup >= self.train.epochs:
-            raise invalid("optimizer.learning_rate.warmup_epochs", warmup, "less than train.epochs",
-                          f"train.epochs is {self.train.epochs}")
 
     def _fill_in_model(self) -> None:
         facts, model = self.data.facts, self.model

@@ -3,13 +3,15 @@ from __future__ import annotations
 
 import dataclasses
 
+from models.config.bert import BertConfig
 from models.config.checks import ascending, choice, flag, integer, number, optional, setting, text
 from models.config.errors import invalid
-from models.config.section import Section
+from models.config.section import Section, subsection
 
 ONEDNN_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
                "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16")
-MODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "lenet5", "convnet3")
+IMAGE_MODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "lenet5", "convnet3")
+TEXT_MODELS = ("bert",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,7 @@ DATASETS = {
     "cifar10": DatasetFacts(10, 3, 32),
     "imagenet": DatasetFacts(1000, 3, 224),
 }
+TEXT = "text"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,42 +53,52 @@ class DeviceConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Section):
-    """The network. stem, base_width and zero_gamma matter to ResNets only.
+    """The network. stem, base_width and zero_gamma matter to ResNets only; num_classes and in_channels to images.
 
     Attributes:
-        name: resnet18, resnet34, resnet50, resnet101, resnet152, lenet5 or convnet3.
+        name: resnet18, resnet34, resnet50, resnet101, resnet152, lenet5, convnet3 or bert.
         num_classes: width of the logits; null for the dataset's number of classes.
         in_channels: channels of the images; null for the dataset's.
         stem: imagenet (7x7 stride 2 and a pool, total stride 32), small (3x3 stride 1, total stride 8); null
             for imagenet from 64 pixels on, small below.
         base_width: channels of the first stage, 64 as published; later stages have 2, 4 and 8 times as many.
         zero_gamma: start every residual branch at zero.
+        bert: sizes and options of bert.
     """
 
-    name: str = setting("resnet18", choice(*MODELS))
+    name: str = setting("resnet18", choice(*IMAGE_MODELS, *TEXT_MODELS))
     num_classes: int | None = setting(None, optional(integer(1), "the dataset's number of classes"))
     in_channels: int | None = setting(None, optional(integer(1), "the dataset's channels"))
     stem: str | None = setting(None, optional(choice("imagenet", "small"), "what fits the image size"))
     base_width: int = setting(64, integer(1))
     zero_gamma: bool = setting(True, flag())
+    bert: BertConfig = subsection(BertConfig)
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the network is trained on text, not on images."""
+        return self.name in TEXT_MODELS
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Section):
-    """Images and labels.
+    """Images and labels, or masked sentence pairs. image_size and augment matter to images only.
 
     Attributes:
-        name: digits (ships with scikit-learn), mnist, fashion_mnist, cifar10 or imagenet.
-        path: folder of the dataset; not used by digits.
-        batch_size: training images a step and device.
+        name: digits (ships with scikit-learn), mnist, fashion_mnist, cifar10 or imagenet; text for MindRecord files
+            of models.bert.prepare or TFRecord files of BERT.
+        path: folder of the dataset; not used by digits. text: holds train/ and held_out/, or only training files.
+        eval_path: text: file or folder of held-out records; null for held_out/ in path.
+        batch_size: training images or sentence pairs a step and device.
         eval_batch_size: evaluation images a step; null for batch_size.
         image_size: height and width in pixels; null for the dataset's own (8, 28, 28, 32, 224).
         workers: threads that read and augment; more than the machine has cores are not started.
         augment: random crops and flips as usual for the dataset, in training only.
     """
 
-    name: str = setting("digits", choice(*DATASETS))
+    name: str = setting("digits", choice(*DATASETS, TEXT))
     path: str = setting("", text("the path of a folder"))
+    eval_path: str | None = setting(None, optional(text("the path of a file or folder"), "held_out/ in data.path"))
     batch_size: int = setting(64, integer(1))
     eval_batch_size: int | None = setting(None, optional(integer(1), "data.batch_size"))
     image_size: int | None = setting(None, optional(integer(1), "the dataset's own size"))
@@ -95,12 +108,12 @@ class DataConfig(Section):
     def check_together(self) -> None:
         if self.eval_batch_size is None:
             object.__setattr__(self, "eval_batch_size", self.batch_size)
-        if self.image_size is None:
+        if self.image_size is None and self.name != TEXT:
             object.__setattr__(self, "image_size", DATASETS[self.name].image_size)
 
     @property
     def facts(self) -> DatasetFacts:
-        """What is known of the dataset without opening it."""
+        """What is known of an image dataset without opening it."""
         return DATASETS[self.name]
 
 

@@ -44,7 +44,7 @@ def create_dataset(data_config: Any, train: bool, seed: int, num_shards: int | N
     if not train:
         return _pipeline(data_config, False, shards)
     _check_batch_fits(data_config, _source(data_config, True, shards).get_dataset_size())
-    return TrainingDataset(lambda: _pipeline(data_config, True, shards), seed)
+    return TrainingDataset(lambda: _pipeline(data_config, True, shards), seed, ["image", "label"])
 
 
 def _source(data_config: Any, train: bool, shards: dict) -> ds.Dataset:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import mindspore.dataset as ds
 import numpy as np
@@ -69,11 +69,17 @@ class EpochSource:
 
 
 class TrainingDataset(ds.GeneratorDataset):
-    """Shuffled, augmented training batches (image, label), a new order every epoch; see EpochSource."""
+    """Shuffled, augmented training batches, a new order every epoch; see EpochSource.
 
-    def __init__(self, build: Callable[[], ds.Dataset], seed: int) -> None:
+    Args:
+        build: makes the pipeline of one epoch.
+        seed: of order and augmentation.
+        columns: names of the columns of the pipeline.
+    """
+
+    def __init__(self, build: Callable[[], ds.Dataset], seed: int, columns: Sequence[str]) -> None:
         self._epochs = EpochSource(build, seed)
-        super().__init__(self._epochs, ["image", "label"], shuffle=False, num_parallel_workers=1,
+        super().__init__(self._epochs, list(columns), shuffle=False, num_parallel_workers=1,
                          python_multiprocessing=False)
 
     def start_at(self, step: int) -> None:

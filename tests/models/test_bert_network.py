@@ -220,19 +220,19 @@ def test_every_layer_is_registered_with_thor():
     assert sum("second order: squared gradient" in line for line in table) == 2 * (2 + 2 * SMALL.layers)
 
 
-@pytest.mark.parametrize("changes, error, message", [
-    ({"hidden_size": 15}, ValueError, "hidden_size=15; must be a multiple of heads=4"),
-    ({"hidden_size": 12, "relative_positions": True}, ValueError, "must be even"),
-    ({"layers": 0}, ValueError, "layers=0; must be an int >= 1"),
-    ({"vocab_size": 50.0}, ValueError, "vocab_size=50.0; must be an int >= 1"),
-    ({"activation": "relu"}, ValueError, "activation='relu'; must be one of gelu, fast_gelu"),
-    ({"dropout": 1.0}, ValueError, "dropout=1.0; must be >= 0 and < 1"),
-    ({"attention_dropout": "none"}, TypeError, "attention_dropout='none'; must be a number"),
-    ({"layer_norm_epsilon": 0}, ValueError, "layer_norm_epsilon=0; must be > 0"),
-    ({"relative_positions": 1}, TypeError, "relative_positions=1; must be a bool"),
+@pytest.mark.parametrize("changes, message", [
+    ({"hidden_size": 15}, "hidden_size=15; must be a multiple of heads=4"),
+    ({"hidden_size": 12, "relative_positions": True}, "hidden_size=12; must be an even multiple"),
+    ({"layers": 0}, "layers=0; must be an int >= 1"),
+    ({"vocab_size": 50.0}, "vocab_size=50.0; must be an int >= 1"),
+    ({"activation": "relu"}, "activation='relu'; must be one of gelu, fast_gelu"),
+    ({"dropout": 1.0}, "dropout=1.0; must be a number >= 0 and < 1; use 0 for no dropout"),
+    ({"attention_dropout": "none"}, "attention_dropout='none'; must be a number >= 0 and < 1"),
+    ({"layer_norm_epsilon": 0}, "layer_norm_epsilon=0; must be a number > 0"),
+    ({"relative_positions": 1}, "relative_positions=1; must be true or false"),
 ])
-def test_wrong_settings_are_refused(changes, error, message):
-    with pytest.raises(error, match=message):
+def test_wrong_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         dataclasses.replace(SMALL, **changes)
 
 

@@ -63,8 +63,8 @@ def test_missing_base_is_refused_with_its_line(tmp_path):
      "unknown key optimizer.frequncy; did you mean optimizer.frequency?"),
     ("frequency: 3\n", 1, "unknown key frequency; did you mean optimizer.frequency?"),
     ("optimiser: {}\n", 1, "unknown key optimiser; did you mean optimizer?"),
-    ("data:\n  zzz: 1\n", 2, "unknown key data.zzz; known here: data.name, data.path, data.batch_size, "
-     "data.eval_batch_size, data.image_size, data.workers, data.augment"),
+    ("data:\n  zzz: 1\n", 2, "unknown key data.zzz; known here: data.name, data.path, data.eval_path, "
+     "data.batch_size, data.eval_batch_size, data.image_size, data.workers, data.augment"),
     ("optimizer:\n  damping:\n    initial: small\n", 3,
      "optimizer.damping.initial='small'; must be a number > 0"),
     ("data: {name: mnist,\n  batch_size: 0}\n", 2, "data.batch_size=0; must be an int >= 1"),

@@ -1,4 +1,4 @@
-"""Optimizers by configuration: THOR from this project, all others MindSpore's own.
+"""Optimizers by configuration: THOR and its companions from this project, all others MindSpore's own.
 
 MindSpore's LAMB and LARS have no CPU kernels; on CPU the same formulas run from models.layerwise.
 """
@@ -14,6 +14,7 @@ from models import layerwise
 from models.config import Config, OptimizerConfig
 from models.config.errors import invalid
 from thor import THOR, schedules
+from thor.optimizers import DCASGD, Heun, Lookahead, RAdam, draw_delays
 
 
 def learning_rate_array(config: Config, batches_per_epoch: int) -> np.ndarray:
@@ -67,13 +68,23 @@ def create_optimizer(config: Config, network: nn.Cell, batches_per_epoch: int) -
 
     Args:
         config: the run.
-        network: images to logits.
+        network: without its loss.
         batches_per_epoch: as for ``learning_rate_array``.
     """
-    rate = learning_rate_array(config, batches_per_epoch)
-    if config.optimizer.name == "thor":
-        return _thor(config, network, rate, damping_array(config, batches_per_epoch))
-    return _BUILDERS[config.optimizer.name](config.optimizer, network, [float(value) for value in rate])
+    options, rate = config.optimizer, learning_rate_array(config, batches_per_epoch)
+    if options.second_order:
+        base = _thor(config, network, rate, damping_array(config, batches_per_epoch))
+    elif options.base == "dcasgd":
+        base = _dcasgd(options, network, [float(value) for value in rate], config.seed)
+    else:
+        base = _BUILDERS[options.base](options, network, [float(value) for value in rate])
+    return base if options.base == options.name else Lookahead(base, options.lookahead.steps, options.lookahead.alpha)
+
+
+def thor_within(optimizer: nn.Optimizer) -> THOR | None:
+    """The THOR that ``optimizer`` is or wraps, None if there is none."""
+    inner = optimizer.base if isinstance(optimizer, Lookahead) else optimizer
+    return inner if isinstance(inner, THOR) else None
 
 
 def create_loss_scale_manager(config: Config) -> LossScaleManager | None:
@@ -139,7 +150,24 @@ def _lars(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.O
                    lars_filter=lambda parameter: len(parameter.shape) > 1, **_epsilon(options, "epsilon"))
 
 
-_BUILDERS = {"momentum": _momentum, "sgd": _sgd, "adam": _adam, "adamw": _adamw, "lamb": _lamb, "lars": _lars}
+def _radam(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
+    return RAdam(_groups(options, network), rate, options.beta1, options.beta2, **_epsilon(options, "eps"),
+                 weight_decay=options.weight_decay)
+
+
+def _heun(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
+    return Heun(_groups(options, network), rate, options.momentum, options.weight_decay)
+
+
+def _dcasgd(options: OptimizerConfig, network: nn.Cell, rate: list[float], seed: int) -> nn.Optimizer:
+    delay, compensation = options.delay, options.compensation
+    delays = draw_delays(delay.distribution, len(rate), delay.mean, delay.longest, seed)
+    return DCASGD(_groups(options, network), rate, compensation.strength, compensation.adaptive, compensation.decay,
+                  delays, options.momentum, options.weight_decay)
+
+
+_BUILDERS = {"momentum": _momentum, "sgd": _sgd, "adam": _adam, "adamw": _adamw, "lamb": _lamb, "lars": _lars,
+             "radam": _radam, "heun": _heun}
 
 
 def _epsilon(options: OptimizerConfig, name: str) -> dict[str, float]:

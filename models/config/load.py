@@ -10,7 +10,7 @@ from models.config.checks import Check
 from models.config.errors import ConfigError, UsageError
 from models.config.schema import Config
 from models.config.section import Section
-from models.config.yaml_nodes import Node, parse_text, read_file, to_text
+from models.config.yaml_nodes import Node, node_of, parse_text, read_file, to_text
 
 _NO_CHECK = Check("", lambda value: value)
 
@@ -111,6 +111,8 @@ def _nested(name: str, node: Node, where: str) -> Node:
 def _build(kind: type[Section], node: Node, prefix: str) -> Section:
     sections = kind.subsections()
     known = [field.name for field in dataclasses.fields(kind)]
+    plain = {key: child.value for key, child in node.value.items() if not child.is_mapping}
+    node = merge(node_of(kind.presets(plain), node.where), node)
     values = {}
     for key, child in node.value.items():
         dotted = prefix + key

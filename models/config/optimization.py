@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from models.config.checks import ascending, choice, flag, integer, number, optional, setting
-from models.config.section import Section, subsection
+from typing import Any
 
-OPTIMIZERS = ("thor", "momentum", "sgd", "adam", "adamw", "lars", "lamb")
+from models.config.checks import ascending, choice, flag, integer, number, optional, setting
+from models.config.companions import (SECOND_ORDER, CompensationConfig, DelayConfig, LookaheadConfig, base_of,
+                                      optimizer_name, preset)
+from models.config.section import Section, subsection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +63,20 @@ class DampingConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig(Section):
-    """The optimizer: THOR of this project, all others MindSpore's own.
+    """The optimizer: THOR of this project, its companions in thor.optimizers, all others MindSpore's own.
+
+    Some names bring settings that hold where a file says nothing, see models.config.companions.PRESETS. What is
+    said of thor goes for kfac and spngd as well, what is said of radam for ranger.
 
     Attributes:
-        name: thor, momentum, sgd, adam, adamw, lars or lamb.
-        momentum: thor, momentum, sgd, lars: factor of the running sum of updates.
+        name: thor, kfac, spngd, momentum, sgd, adam, adamw, lars, lamb, radam, heun, dcasgd, ranger, or
+            lookahead(one of the others).
+        momentum: thor, momentum, sgd, lars, heun, dcasgd: factor of the running sum of updates.
         weight_decay: added to the gradient as weight_decay * weight (adamw, lamb: decoupled).
         decay_filter: which parameters decay: all, or no_bias_norm (no biases, no normalisation layers).
         nesterov: thor, momentum, sgd, adam: Nesterov's momentum.
-        beta1, beta2: adam, adamw, lamb: decay of the two moments.
-        epsilon: adam, adamw, lamb, lars: added to the divisor; null for MindSpore's default.
+        beta1, beta2: adam, adamw, lamb, radam: decay of the two moments.
+        epsilon: adam, adamw, lamb, lars, radam: added to the divisor; null for MindSpore's default.
         lars_coefficient: lars: trust coefficient.
         clip: thor: clip each parameter's update to L2 norm 1.
         frequency: thor: steps from one refresh of the curvature to the next; 1 refreshes every step.
@@ -80,9 +86,12 @@ class OptimizerConfig(Section):
         pi_correction: thor: share damping between A and G by their traces.
         fold_bias: thor: bias as one more input of A.
         batchnorm_blocks: thor: 2x2 blocks for gamma and beta of each BatchNorm channel.
+        lookahead: lookahead(...), ranger: the slow weights.
+        compensation: dcasgd: correction of delayed gradients.
+        delay: dcasgd: how old the weights of a gradient are.
     """
 
-    name: str = setting("thor", choice(*OPTIMIZERS))
+    name: str = setting("thor", optimizer_name())
     learning_rate: LearningRateConfig = subsection(LearningRateConfig)
     momentum: float = setting(0.9, number(minimum=0, below=1))
     weight_decay: float = setting(0.0, number(minimum=0))
@@ -101,6 +110,24 @@ class OptimizerConfig(Section):
     pi_correction: bool = setting(False, flag())
     fold_bias: bool = setting(False, flag())
     batchnorm_blocks: bool = setting(False, flag())
+    lookahead: LookaheadConfig = subsection(LookaheadConfig)
+    compensation: CompensationConfig = subsection(CompensationConfig)
+    delay: DelayConfig = subsection(DelayConfig)
+
+    @classmethod
+    def presets(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """What the optimizer's name sets where nothing else does."""
+        return preset(values.get("name"))
+
+    @property
+    def base(self) -> str:
+        """The optimizer whose steps are taken: what lookahead(...) and ranger wrap, else ``name``."""
+        return base_of(self.name)
+
+    @property
+    def second_order(self) -> bool:
+        """Whether those steps are THOR's, with whatever settings."""
+        return self.base in SECOND_ORDER
 
 
 @dataclasses.dataclass(frozen=True)

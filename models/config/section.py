@@ -23,6 +23,11 @@ class Section:
         """Rules that span settings; overridden by sections that have some."""
 
     @classmethod
+    def presets(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Settings, as in a file, that hold beneath the ``values`` a file has; overridden by sections that have some."""
+        return {}
+
+    @classmethod
     def subsections(cls) -> dict[str, type[Section]]:
         """Names and classes of the fields that are sections themselves."""
         return {field.name: field.default_factory for field in dataclasses.fields(cls)

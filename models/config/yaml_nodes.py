@@ -85,6 +85,11 @@ def parse_text(text: str, name: str, with_lines: bool = True) -> Node:
         loader.dispose()
 
 
+def node_of(value: Any, where: str) -> Node:
+    """Nested dicts of plain values as a node, all of it written at ``where``."""
+    return Node({key: node_of(child, where) for key, child in value.items()} if isinstance(value, dict) else value, where)
+
+
 def to_text(tree: dict) -> str:
     """``tree`` as YAML that ``parse_text`` reads back as equal values."""
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)

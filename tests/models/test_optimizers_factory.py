@@ -13,8 +13,9 @@ from mindspore.amp import DynamicLossScaleManager, FixedLossScaleManager
 from models import layerwise
 from models.config import load_config
 from models.optimizers import (create_loss_scale_manager, create_optimizer, damping_array,
-                               learning_rate_array)
+                               learning_rate_array, thor_within)
 from thor import THOR
+from thor.optimizers import DCASGD, Heun, Lookahead, RAdam
 from thor.train import make_train_step
 
 
@@ -85,7 +86,10 @@ class Net(nn.Cell):
 
 @pytest.mark.parametrize("name, kind", [("thor", THOR), ("momentum", nn.Momentum), ("sgd", nn.SGD),
                                         ("adam", nn.Adam), ("adamw", nn.AdamWeightDecay),
-                                        ("lars", layerwise.Lars), ("lamb", layerwise.Lamb)])
+                                        ("lars", layerwise.Lars), ("lamb", layerwise.Lamb), ("kfac", THOR),
+                                        ("spngd", THOR), ("radam", RAdam), ("heun", Heun), ("dcasgd", DCASGD),
+                                        ("ranger", Lookahead), ("lookahead(momentum)", Lookahead),
+                                        ("lookahead(thor)", Lookahead)])
 def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
     ms.set_seed(1)
     initial = 1.0 if name == "lars" else 0.02
@@ -96,6 +100,7 @@ def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
     net = Net()
     optimizer = create_optimizer(config, net, 6)
     assert type(optimizer) is kind
+    assert (thor_within(optimizer) is None) == (not config.optimizer.second_order)
     step = make_train_step(nn.WithLossCell(net, nn.CrossEntropyLoss()), optimizer,
                            create_loss_scale_manager(config))
     rng = np.random.default_rng(0)
@@ -106,7 +111,8 @@ def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
     assert int(optimizer.global_step.asnumpy()[0]) == 12
 
 
-@pytest.mark.parametrize("name", ["thor", "momentum", "sgd", "adam", "adamw", "lars", "lamb"])
+@pytest.mark.parametrize("name", ["thor", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "heun",
+                                  "dcasgd", "ranger", "lookahead(adam)"])
 def test_biases_and_normalisation_do_not_decay_under_no_bias_norm(name):
     config = configure(optimizer__name=name, optimizer__weight_decay=0.5,
                        optimizer__decay_filter="no_bias_norm",
@@ -115,7 +121,8 @@ def test_biases_and_normalisation_do_not_decay_under_no_bias_norm(name):
     net.norm.gamma.set_data(ms.Tensor(np.full(4, 2.0), ms.float32))
     optimizer = create_optimizer(config, net, 4)
     before = {p.name: p.asnumpy().copy() for p in net.trainable_params()}
-    optimizer(tuple(ms.ops.zeros_like(p) for p in optimizer.parameters))
+    for _ in range(2 if name == "heun" else 1):
+        optimizer(tuple(ms.ops.zeros_like(p) for p in optimizer.parameters))
     changed = {name for name in before
                if not np.array_equal(before[name], net.parameters_dict()[name].asnumpy())}
     assert changed == {"conv.weight", "fc.weight"}

@@ -1,0 +1,92 @@
+"""Names of optimizers, the settings a name brings along, and sections of the companions of THOR."""
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from models.config.checks import Check, choice, flag, integer, number, setting
+from models.config.section import Section
+
+OPTIMIZERS = ("thor", "kfac", "spngd", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "heun", "dcasgd",
+              "ranger")
+SECOND_ORDER = ("thor", "kfac", "spngd")
+DELAYS = ("constant", "uniform", "poisson", "workers")
+
+# What a name sets where file and command line say nothing; all else is OptimizerConfig's own.
+PRESETS: dict[str, dict[str, Any]] = {
+    "kfac": {"split_dim": None, "pi_correction": True, "running_average": 0.95, "frequency": 10},
+    "spngd": {"split_dim": None, "pi_correction": True, "batchnorm_blocks": True, "frequency": 10},
+    "ranger": {"beta1": 0.95, "epsilon": 1e-5, "lookahead": {"steps": 6, "alpha": 0.5}},
+    "heun": {"momentum": 0.0},
+    "dcasgd": {"momentum": 0.0},
+}
+_LOOKAHEAD = re.compile(r"lookahead\s*\(\s*(.*?)\s*\)\Z", re.IGNORECASE)
+
+
+def optimizer_name() -> Check:
+    """One of OPTIMIZERS, or ``lookahead(name)`` of one that has no slow weights itself."""
+    plain, inner = choice(*OPTIMIZERS), choice(*(name for name in OPTIMIZERS if name != "ranger"))
+
+    def parse(value: Any) -> str:
+        found = _LOOKAHEAD.match(str(value))
+        return f"lookahead({inner.parse(found[1])})" if found else plain.parse(value)
+    return Check(f"{plain.requirement}, or lookahead(one of them)", parse)
+
+
+def base_of(name: str) -> str:
+    """The optimizer whose steps are taken: what lookahead(...) and ranger wrap, else the name itself."""
+    found = _LOOKAHEAD.match(name)
+    return "radam" if name == "ranger" else found[1].lower() if found else name
+
+
+def preset(name: Any) -> dict[str, Any]:
+    """Settings that come with an optimizer's name as it stands in a file; {} for a name that is none."""
+    if not isinstance(name, str):
+        return {}
+    key = name.strip().lower()
+    return PRESETS.get(key, PRESETS.get(base_of(key), {}))
+
+
+@dataclasses.dataclass(frozen=True)
+class LookaheadConfig(Section):
+    """Slow weights around another optimizer.
+
+    Attributes:
+        steps: k, steps from one move of the slow weights to the next.
+        alpha: share of the way to the fast weights they move.
+    """
+
+    steps: int = setting(5, integer(1))
+    alpha: float = setting(0.5, number(above=0, maximum=1))
+
+
+@dataclasses.dataclass(frozen=True)
+class CompensationConfig(Section):
+    """Correction of delayed gradients, g + lambda g g (w_now - w_then).
+
+    Attributes:
+        strength: lambda; 0 is asynchronous SGD. Published: 0.04, adaptive 2.
+        adaptive: divide lambda by the root of a running mean of g g.
+        decay: weight of the old mean.
+    """
+
+    strength: float = setting(0.04, number(minimum=0))
+    adaptive: bool = setting(False, flag())
+    decay: float = setting(0.95, number(minimum=0, below=1))
+
+
+@dataclasses.dataclass(frozen=True)
+class DelayConfig(Section):
+    """How many updates old the weights are at which a simulated worker evaluates its gradient.
+
+    Attributes:
+        distribution: constant, uniform (0 to twice the mean), poisson, or workers (mean + 1 of them with
+            exponential computing times).
+        mean: of the delay; 0 is synchronous.
+        longest: longer delays are cut; so many copies of the weights are kept.
+    """
+
+    distribution: str = setting("constant", choice(*DELAYS))
+    mean: float = setting(0.0, number(minimum=0))
+    longest: int = setting(16, integer(0))

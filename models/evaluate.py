@@ -48,7 +48,7 @@ def evaluate(config: Config, path: str) -> dict[str, float]:
 
 
 def load_weights(network: Any, path: str) -> None:
-    """Give ``network`` the parameters of the same names in the checkpoint ``path``.
+    """Give ``network`` the parameters of the same names in the checkpoint ``path``, the slow ones of Lookahead.
 
     Raises:
         FileNotFoundError: no such file.
@@ -56,10 +56,12 @@ def load_weights(network: Any, path: str) -> None:
     """
     import mindspore as ms
 
+    from thor.optimizers.lookahead import evaluation_values
+
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint={path}; is not a file; give one of a run's checkpoints folder")
     try:
-        values = ms.load_checkpoint(path, crc_check=True)
+        values = evaluation_values(ms.load_checkpoint(path, crc_check=True))
     except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"checkpoint={path}; is truncated or no checkpoint; use another one") from error
     for parameter in network.get_parameters():

@@ -14,6 +14,7 @@ from models.optimizers import create_loss_scale_manager, create_optimizer
 from models.registry import create_network
 from models.task import create_task
 from thor.model import StepModel
+from thor.optimizers import evaluation_weights
 from thor.train import make_train_step
 
 
@@ -48,7 +49,8 @@ class Session:
 
     def evaluate(self) -> dict[str, float]:
         """Loss and accuracies on the held-out data."""
-        return self.model.eval(self.eval_set, dataset_sink_mode=False)
+        with evaluation_weights(self.optimizer):
+            return self.model.eval(self.eval_set, dataset_sink_mode=False)
 
 
 def create_session(config: Config) -> Session:

@@ -58,9 +58,11 @@ def announce(session: Session, folder: RunFolder, done: int) -> None:
     print(f"run folder {folder.path}")
     if folder.resumes:
         print(f"going on after batch {done} (--train.resume never starts anew)")
-    if session.config.optimizer.name == "thor":
+    if session.config.optimizer.second_order:
+        from models.optimizers import thor_within
+
         table = folder.path / "parameters.txt"
-        table.write_text(session.optimizer.registration_table() + "\n", encoding="utf-8")
+        table.write_text(thor_within(session.optimizer).registration_table() + "\n", encoding="utf-8")
         print(f"how THOR updates each parameter: {table}")
     sys.stdout.flush()
 

@@ -42,7 +42,7 @@ class TrainingState(Callback):
         self.loss = math.nan
         self.evaluation: dict[str, float] = {}
         self._learning_rates = learning_rate_array(config, self.per_epoch)
-        self._dampings = damping_array(config, self.per_epoch) if config.optimizer.name == "thor" else None
+        self._dampings = damping_array(config, self.per_epoch) if config.optimizer.second_order else None
         skips = config.loss_scale.policy == "dynamic" or config.loss_scale.value != 1
         self._tolerated = MOST_SKIPPED if skips else 0
         self._not_finite = 0

@@ -9,7 +9,8 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from thor.arguments import (check_bool, check_callable, check_int, check_learning_rate, check_number,
                             check_schedule, check_split_indices)
-from thor.curvature import PRECONDITIONERS, CurvatureSettings, Refresh
+from thor.curvature import PRECONDITIONERS, CurvatureSettings, MeasuredLayer, Refresh, UpdatePolicy
+from thor.curvature.report import LayerReport, report_layers
 from thor.layers import TapOptions
 from thor.momentum import MomentumUpdate
 from thor.registration import tap_network
@@ -47,11 +48,15 @@ class THOR(nn.Optimizer):
         split_indices: layer indices at which fused reductions of factors are cut (several devices).
         enable_clip_grad: clip every tensor's update to L2 norm 1 before momentum. Default: False.
         frequency: steps from one refresh of curvature to the next, >= 1. Default: 100.
+        update: when curvature is refreshed, and of which layers, instead of all every ``frequency`` steps; a
+            :class:`thor.curvature.UpdatePolicy` such as ``TracePolicy(frequency, w1=0.01)``. Default: None.
         split_dim: rows of a diagonal block, None for whole matrices (K-FAC). Default: 128.
         running_average: weight of the old factor in a running average, [0, 1). Default: 0.
         pi_correction: split the damping by the factors' traces (Martens & Grosse 2015). Default: False.
         fold_bias: precondition biases as a column of their weight. Default: False.
         batchnorm_blocks: precondition BatchNorm with 2x2 blocks per channel. Default: False.
+        record_curvature: measure every layer's trace, its change and condition for ``curvature_report``, whatever
+            the policy. Default: False.
 
     Inputs:
         gradients: gradients of ``parameters``, in order.
@@ -68,8 +73,11 @@ class THOR(nn.Optimizer):
     def __init__(self, net, learning_rate, damping, momentum, weight_decay=0.0, loss_scale=1.0, batch_size=32,
                  use_nesterov=False, decay_filter=lambda parameter: True, split_indices=None,
                  enable_clip_grad=False, frequency=100, *, split_dim=128, running_average=0.0,
-                 pi_correction=False, fold_bias=False, batchnorm_blocks=False):
-        options = TapOptions(split_dim, fold_bias, batchnorm_blocks)
+                 pi_correction=False, fold_bias=False, batchnorm_blocks=False, update=None, record_curvature=False):
+        frequency = check_int("frequency", frequency, 1, "use 1 to refresh curvature every step")
+        policy = check_policy(UpdatePolicy(frequency) if update is None else update)
+        traced = check_bool("record_curvature", record_curvature) or policy.gated
+        options = TapOptions(split_dim, fold_bias, batchnorm_blocks, traced, policy.gated)
         settings = CurvatureSettings(batch_size, running_average, pi_correction)
         learning_rate = check_learning_rate(learning_rate)
         damping = check_schedule("damping", damping, positive=True)
@@ -79,20 +87,19 @@ class THOR(nn.Optimizer):
         check_bool("use_nesterov", use_nesterov)
         check_callable("decay_filter", decay_filter)
         check_bool("enable_clip_grad", enable_clip_grad)
-        frequency = check_int("frequency", frequency, 1, "use 1 to refresh curvature every step")
         registration = tap_network(net, options)
         if not registration.parameters():
             raise ValueError(f"net={type(net).__name__} has no trainable parameter; must have at least one; "
                              "set requires_grad=True where it should learn")
         super().__init__(learning_rate, net.trainable_params(), weight_decay, loss_scale)
-        self.frequency = frequency
+        self.policy = policy
         self.damping = damping
         self.batch_size = batch_size
         self.backend = registration.backend
         self._index_gradients(registration)
         with_factors = [layer for layer in registration.layers if layer.factors]
         self.split_indices = check_split_indices(split_indices, len(with_factors))
-        self._create_curvature(registration, settings)
+        self._create_curvature(registration, settings, traced)
         self.weights = ms.ParameterTuple([self.parameters[i] for i in self.plain])
         decays = tuple(bool(decay_filter(parameter)) for parameter in self.weights)
         self.momentum_update = MomentumUpdate(self.weights, momentum, weight_decay, decays, enable_clip_grad,
@@ -116,7 +123,7 @@ class THOR(nn.Optimizer):
         self.preconditioned = len(of_layers)
         self.layer_measurements = tuple({role: place[id(f)] for role, f in layer.factors.items()} for layer in layers)
 
-    def _create_curvature(self, registration, settings):
+    def _create_curvature(self, registration, settings, traced):
         """Preconditioners of all layers, and the refresh of those that have factors."""
         layers = registration.layers
         preconditioners = [PRECONDITIONERS[layer.kind](layer, self.backend, settings.batch_size) for layer in layers]
@@ -127,14 +134,14 @@ class THOR(nn.Optimizer):
         measured = [i for i, layer in enumerate(layers) if layer.factors]
         self.has_factors = bool(measured)
         self.running_average = settings.running_average
-        self.diagonals = tuple((i, self.layer_measurements[i]["a"], self.layer_measurements[i]["calls"])
-                               for i in measured if layers[i].kind == "embedding")
+        self.diagonals = tuple((i, k, self.layer_measurements[i]["a"], self.layer_measurements[i]["statistics"])
+                               for k, i in enumerate(measured) if layers[i].kind == "embedding")
         if self.has_factors:
             place = {id(p): i for i, p in enumerate(self.parameters)}
-            block_factors = [preconditioners[i].block_factors for i in measured]
-            self.refresh_blocks = Refresh(self.backend, settings, block_factors,
-                                          [tuple(place[id(f.factor)] for f in own) for own in block_factors],
-                                          [self.layer_measurements[i]["calls"] for i in measured])
+            self.refresh_blocks = Refresh(
+                self.backend, settings,
+                [measured_layer(layers[i], preconditioners[i], place, settings.batch_size) for i in measured],
+                self.policy, registration.gates, traced)
         object.__setattr__(self, "reported", set())
 
     def construct(self, gradients):
@@ -170,22 +177,44 @@ class THOR(nn.Optimizer):
 
     def refresh_due(self):
         """Whether the present step refreshes curvature, as a Tensor of shape ``()``."""
-        return ops.equal(ops.floor_mod(self.global_step[0], self.frequency), 0)
+        return self.policy.due(self.global_step[0])
+
+    def refresh_due_at(self, step: int) -> bool:
+        """Whether ``step`` refreshes curvature, on the host."""
+        return self.policy.due_at(step)
 
     def refresh(self, measured):
-        """Replace the inverses of all layers by those of the factors measured in this step."""
+        """Replace the inverses of the layers the policy chooses by those of the factors measured in this step."""
         damping = self.damping(self.global_step).reshape(())
-        for i, a, calls in self.diagonals:
-            self.preconditioners[i].refresh_diagonal(measured[a], measured[calls], damping, self.running_average)
-        return self.refresh_blocks(measured, damping, self.measured_scale)
+        next_damping = damping
+        if self.policy.keep_below > 0:
+            next_damping = self.damping(self.policy.following(self.global_step[0]).reshape(1)).reshape(())
+        refreshed = self.refresh_blocks(measured, damping, next_damping, self.measured_scale)
+        for i, k, a, statistics in self.diagonals:
+            self.preconditioners[i].refresh_diagonal(measured[a], measured[statistics][0], refreshed[k], damping,
+                                                     self.running_average)
+        return refreshed
+
+    @property
+    def frequency(self) -> int:
+        """Steps from one refresh of curvature to the next, at the start of training."""
+        return self.policy.segments[0][1]
 
     def get_frequency(self) -> int:
-        """Steps from one refresh of curvature to the next."""
+        """Steps from one refresh of curvature to the next, at the start of training."""
         return self.frequency
 
     def set_frequency(self, frequency: int) -> None:
-        """Change ``frequency``; before the first step, because compiled graphs hold it as a constant."""
-        self.frequency = check_int("frequency", frequency, 1, "use 1 to refresh curvature every step")
+        """Refresh every ``frequency`` steps; before the first step, because compiled graphs hold it as a constant."""
+        self.policy.set_interval(check_int("frequency", frequency, 1, "use 1 to refresh curvature every step"))
+
+    def measure_always(self) -> None:
+        """Leave the choice of layers to what is known after gradients were averaged over devices or micro-batches.
+
+        Otherwise a layer whose trace has hardly changed is not even measured.
+        """
+        if self.has_factors:
+            self.refresh_blocks.choice.early = False
 
     def bind_loss_scale(self, scale) -> None:
         """Tell what the loss is multiplied with when the train cell, not the optimizer, unscales gradients.
@@ -193,6 +222,8 @@ class THOR(nn.Optimizer):
         Args:
             scale: float or scalar Parameter (dynamic loss scaling).
         """
+        if isinstance(scale, Parameter):
+            self.measure_always()
         self.measured_scale = scale if isinstance(scale, Parameter) else Tensor(float(scale), ms.float32)
 
     def registration_table(self) -> str:
@@ -209,8 +240,18 @@ class THOR(nn.Optimizer):
         """Layers that did not run through their taps in the last refresh; they keep the inverse they had."""
         if not self.has_factors:
             return []
-        layers = [layer for layer in self.registration.layers if layer.factors]
-        return [layer.name for layer, calls in zip(layers, self.refresh_blocks.seen_calls.asnumpy()) if calls == 0]
+        return [layer.name for layer, calls in zip(self._layers_with_factors, self.refresh_blocks.seen_calls.asnumpy())
+                if calls == 0]
+
+    @property
+    def _layers_with_factors(self) -> list:
+        return [layer for layer in self.registration.layers if layer.factors]
+
+    def curvature_report(self) -> list[LayerReport]:
+        """What the last refresh saw and did, layer by layer; traces and conditions with ``record_curvature`` only."""
+        if not self.has_factors:
+            return []
+        return report_layers(self.refresh_blocks.choice, [layer.name for layer in self._layers_with_factors])
 
     def report_refresh(self) -> None:
         """Warn once, the first time, about blocks that kept their last good inverse and layers not measured."""
@@ -240,6 +281,24 @@ class THOR(nn.Optimizer):
         for layer in self.registration.layers:
             for tap in layer.taps:
                 tap.recording = graph != STALE
+
+
+def measured_layer(layer, preconditioner, place: dict, batch_size: int) -> MeasuredLayer:
+    """A layer as its refresh sees it; ``place`` tells where each parameter, by id, stands among the gradients."""
+    groups, rows, columns = layer.matrix
+    fisher_rows = 2 * groups if layer.kind == "batchnorm" else groups * rows * groups * columns
+    block_factors = preconditioner.block_factors
+    return MeasuredLayer(block_factors, tuple(place[id(f.factor)] for f in block_factors),
+                         place[id(layer.factors["statistics"])], fisher_rows,
+                         1.0 / batch_size if layer.kind == "embedding" else 1.0, len(layer.taps))
+
+
+def check_policy(policy) -> UpdatePolicy:
+    """A :class:`thor.curvature.UpdatePolicy`."""
+    if not isinstance(policy, UpdatePolicy):
+        raise TypeError(f"update={policy!r}; must be a thor.curvature.UpdatePolicy or None; "
+                        "use e.g. TracePolicy(interval=100, w1=0.01)")
+    return policy
 
 
 def thor(net, learning_rate, damping, momentum, weight_decay=0.0, loss_scale=1.0, batch_size=32,

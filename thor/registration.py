@@ -7,6 +7,7 @@ from mindspore import Parameter, nn
 
 from thor.backends import Backend, create_backend
 from thor.layers import NotTapped, Tap, TapOptions, TappedLayer, find_factory, weight_of
+from thor.layers.gates import create_gates
 
 
 @dataclass
@@ -18,6 +19,7 @@ class Registration:
     options: TapOptions
     layers: list[TappedLayer]
     reasons: dict[int, str]
+    gates: Parameter | None
 
     def parameters(self) -> list[Parameter]:
         """The user's trainable parameters, without factor parameters, in network order."""
@@ -48,7 +50,7 @@ def describe(layer: TappedLayer) -> str:
     if layer.kind == "layernorm":
         return "second order: squared gradient"
     shapes = [f"{role.upper()} {'x'.join(map(str, factor.shape))}"
-              for role, factor in layer.factors.items() if role != "calls"]
+              for role, factor in layer.factors.items() if role != "statistics"]
     tied = f", {len(layer.taps)} uses" if len(layer.taps) > 1 else ""
     return f"second order: {', '.join(shapes)}{tied}"
 
@@ -81,9 +83,19 @@ def tap_network(network: nn.Cell, options: TapOptions = TapOptions(), backend: B
             untap(cells)
             reasons[id(weight_of(cells[0]))] = str(reason)
     explain(network, layers, reasons)
-    registration = Registration(network, backend, options, layers, reasons)
+    registration = Registration(network, backend, options, layers, reasons, bind_gates(layers) if options.gated else None)
     object.__setattr__(network, "thor_registration", registration)
     return registration
+
+
+def bind_gates(layers: list[TappedLayer]) -> Parameter:
+    """Create the gates of all layers that have factors and tell their taps of them."""
+    measured = [layer for layer in layers if layer.factors]
+    gates = create_gates(len(measured))
+    for row, layer in enumerate(measured):
+        for tap in layer.taps:
+            tap.recorder.bind(gates, row)
+    return gates
 
 
 def cells_by_weight(network: nn.Cell) -> dict[int, list[nn.Cell]]:

@@ -48,10 +48,11 @@ class OperatorCell(nn.Cell):
         self.held = case.operator.startswith("covariance")
         if self.held:
             self.covariance = getattr(backend, case.operator + "_operator")(*case.options)
+            self.told = Tensor([1.0], ms.float32)
 
     def construct(self, *tensors):
         if self.held:
-            return self.covariance(tensors[0])
+            return self.covariance(tensors[0], self.told)
         if self.operator == "patches":
             kernel, stride, padding, dilation = self.options
             return self.backend.patches(tensors[0], kernel, stride, padding, dilation)

@@ -170,7 +170,7 @@ class TwoGraphStep(nn.Cell):
         self.optimizer = optimizer
 
     def __call__(self, *inputs, **keywords):
-        if int(self.optimizer.global_step.asnumpy()[0]) % self.optimizer.frequency == 0:
+        if self.optimizer.refresh_due_at(int(self.optimizer.global_step.asnumpy()[0])):
             with self.optimizer.using_graph(SECOND_ORDER):
                 loss = self.second_order(*inputs, **keywords)
             self.optimizer.report_refresh()
@@ -217,6 +217,8 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
     second_order = TrainStep(network, optimizer, scaling, None, accumulator)
     if not isinstance(optimizer, THOR):
         return second_order.set_train()
+    if accumulator is not None or second_order.reducer_flag:
+        optimizer.measure_always()
     stale = StaleTrainStep(network, optimizer, scaling, accumulator)
     return TwoGraphStep(second_order, stale, optimizer).set_train()
 

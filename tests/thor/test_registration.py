@@ -139,7 +139,7 @@ def test_a_bare_layer_is_the_root(root, names):
     registration = tap_network(network)
     assert set(rows(registration)) == names
     assert [layer.weight.name for layer in registration.layers] == [next(iter(network.get_parameters())).name]
-    assert {p.name for p in network.trainable_params()} == names | {"factor_a", "factor_g", "factor_calls"}
+    assert {p.name for p in network.trainable_params()} == names | {"factor_a", "factor_g", "factor_statistics"}
 
 
 class Plain(nn.Dense):

@@ -1,30 +1,12 @@
 """The operator interface every device implements, with a reference in plain MindSpore operators."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-
-@dataclass(frozen=True)
-class ConvGeometry:
-    """How a two-dimensional convolution walks over an image; pairs are (height, width).
-
-    Args:
-        pad_mode: "same", "valid" or "pad", as in ``mindspore.nn.Conv2d``.
-        pad: zeros on every side, or ``(top, bottom, left, right)``; read with pad_mode "pad".
-    """
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    dilation: tuple[int, int] = (1, 1)
-    pad_mode: str = "valid"
-    pad: int | tuple[int, int, int, int] = 0
-
-    def padding(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Zeros added ``(top, bottom, left, right)`` to an image of ``size``."""
-        return conv_padding(size, self.pad_mode, self.pad, self.kernel, self.stride, self.dilation)
+from thor.backends.geometry import ConvGeometry, split_columns, split_features
+from thor.backends.operators import (CovarianceOfMapsOperator, CovarianceOfPatchesOperator, CovarianceOperator,
+                                     SkippingOperator, SquaresOfPatchesOperator, SquaresOperator)
 
 
 class Backend(nn.Cell):
@@ -37,6 +19,7 @@ class Backend(nn.Cell):
     """
 
     name = "reference"
+    skips_blocks = False  # whether selected_inverse skips single blocks, or only a batch of which none is selected
 
     def __init__(self):
         super().__init__(auto_prefix=False)
@@ -116,21 +99,46 @@ class Backend(nn.Cell):
         """
         raise NotImplementedError
 
-    def covariance_operator(self, groups: int, split_dim: int, scale: float = 1.0):
-        """``rows -> scale * blocks``, :meth:`covariance` as an operator a layer holds; made before compilation."""
-        return CovarianceOperator(self, groups, split_dim, scale)
+    def covariance_operator(self, groups: int, split_dim: int, scale: float = 1.0, place: int | None = None):
+        """``rows, told -> scale * blocks``, :meth:`covariance` as an operator a layer holds; made before compilation.
 
-    def covariance_of_maps_operator(self, groups: int, split_dim: int, scale: float = 1.0):
-        """``maps -> scale * blocks``, :meth:`covariance_of_maps` as an operator a layer holds."""
-        return CovarianceOfMapsOperator(self, groups, split_dim, scale)
+        Args:
+            place: the blocks are zero, and cost nothing, where ``told[place]`` is 0; None computes them always.
+        """
+        return self._skipping(CovarianceOperator(self, groups, split_dim, scale), place)
+
+    def covariance_of_maps_operator(self, groups: int, split_dim: int, scale: float = 1.0, place: int | None = None):
+        """``maps, told -> scale * blocks``, :meth:`covariance_of_maps` as an operator a layer holds."""
+        return self._skipping(CovarianceOfMapsOperator(self, groups, split_dim, scale), place)
 
     def covariance_of_patches_operator(self, geometry: ConvGeometry, groups: int, split_dim: int,
-                                       append_one: bool = False, scale: float = 1.0):
-        """``images -> scale * blocks``: the second moment of the im2col rows of ``images`` ``(n, channels, h, w)``.
+                                       append_one: bool = False, scale: float = 1.0, place: int | None = None):
+        """``images, told -> scale * blocks``: second moment of the im2col rows of ``images`` ``(n, channels, h, w)``.
 
         With ``append_one`` every group's rows get one more feature, the constant 1 that a folded bias sees.
         """
-        return CovarianceOfPatchesOperator(self, geometry, groups, split_dim, append_one, scale)
+        return self._skipping(CovarianceOfPatchesOperator(self, geometry, groups, split_dim, append_one, scale), place)
+
+    def _skipping(self, operator, place: int | None):
+        return operator if place is None else SkippingOperator(operator, place)
+
+    def squares_operator(self, geometry: ConvGeometry | None = None):
+        """``x -> (1,)``: the sum of squares of ``x``, or of its im2col rows where ``geometry`` is given."""
+        return SquaresOperator() if geometry is None else SquaresOfPatchesOperator(geometry)
+
+    def selected_inverse(self, blocks: Tensor, damping: Tensor, selected: Tensor) -> tuple:
+        """:meth:`damped_inverse` of some blocks; the others cost nothing where ``skips_blocks``.
+
+        Args:
+            selected: ``(n_blocks, 1, 1)``, 1.0 where the inverse is wanted.
+
+        Returns:
+            ``(inverse, accepted)``, both zero where the block is not selected.
+        """
+        if selected.sum() > 0:
+            inverse, accepted = self.damped_inverse(blocks, damping)
+            return inverse * selected, accepted * selected
+        return ops.zeros_like(blocks), ops.zeros_like(damping)
 
     def precondition(self, gradient: Tensor, inverse_g: Tensor, inverse_a: Tensor) -> Tensor:
         """Multiply a gradient by block-diagonal inverses from both sides: ``G^-1 g A^-1``.
@@ -172,89 +180,3 @@ class Backend(nn.Cell):
             product = product.reshape(groups, per_group, rows, size).transpose(0, 2, 1, 3)
             product = product.reshape(groups, rows, columns + padding)
         return product[:, :, :columns] if padding > 0 else product
-
-
-class CovarianceOperator(nn.Cell):
-    """``Backend.covariance`` times a constant, with its arguments bound."""
-
-    def __init__(self, backend: Backend, groups: int, split_dim: int, scale: float):
-        super().__init__(auto_prefix=False)
-        self.backend, self.groups, self.split_dim, self.scale = backend, groups, split_dim, scale
-
-    def construct(self, rows):
-        return self.backend.covariance(rows, self.groups, self.split_dim) * self.scale
-
-
-class CovarianceOfMapsOperator(CovarianceOperator):
-    """``Backend.covariance_of_maps`` times a constant, with its arguments bound."""
-
-    def construct(self, maps):
-        return self.backend.covariance_of_maps(maps, self.groups, self.split_dim) * self.scale
-
-
-class CovarianceOfPatchesOperator(CovarianceOperator):
-    """Unfold images, append a row of ones per group where a bias is folded, and take the second moment."""
-
-    def __init__(self, backend: Backend, geometry: ConvGeometry, groups: int, split_dim: int, append_one: bool,
-                 scale: float):
-        super().__init__(backend, groups, split_dim, scale)
-        self.kernel, self.stride, self.dilation = geometry.kernel, geometry.stride, geometry.dilation
-        self.pad_mode, self.pad, self.append_one = geometry.pad_mode, geometry.pad, append_one
-
-    def construct(self, images):
-        padding = conv_padding(images.shape[2:], self.pad_mode, self.pad, self.kernel, self.stride, self.dilation)
-        rows = self.backend.patches(images, self.kernel, self.stride, padding, self.dilation)
-        if self.append_one:
-            n, width, positions = rows.shape
-            rows = rows.reshape(n, self.groups, width // self.groups, positions)
-            rows = ops.concat((rows, ops.ones((n, self.groups, 1, positions), ms.float32)), axis=2)
-            rows = rows.reshape(n, width + self.groups, positions)
-        return self.backend.covariance_of_maps(rows, self.groups, self.split_dim) * self.scale
-
-
-def factor_shape(groups: int, dim: int, split_dim: int) -> tuple[int, int, int]:
-    """Shape ``(groups * n_blocks, size, size)`` of the factor of ``groups`` matrices of ``dim`` rows."""
-    size = min(dim, split_dim)
-    return groups * block_count(dim, size), size, size
-
-
-def conv_padding(size: tuple, pad_mode: str, pad, kernel: tuple, stride: tuple, dilation: tuple) -> tuple:
-    """Zeros added ``(top, bottom, left, right)`` by MindSpore's Conv2d to an image of ``size`` (height, width)."""
-    if pad_mode == "valid":
-        return 0, 0, 0, 0
-    if pad_mode == "pad":
-        return (pad, pad, pad, pad) if isinstance(pad, int) else tuple(pad)
-    padding = ()
-    for axis in (0, 1):
-        outputs = -(-size[axis] // stride[axis])
-        extent = dilation[axis] * (kernel[axis] - 1) + 1
-        total = max((outputs - 1) * stride[axis] + extent - size[axis], 0)
-        padding = padding + (total // 2, total - total // 2)
-    return padding
-
-
-def block_count(dim: int, split_dim: int) -> int:
-    """Diagonal blocks of a matrix of ``dim`` rows."""
-    return -(-dim // split_dim)
-
-
-def split_columns(rows: Tensor, groups: int, split_dim: int) -> Tensor:
-    """``(n_rows, groups * dim)`` to ``(n_rows, groups * n_blocks, size)``, zero-padded."""
-    n_rows, width = rows.shape
-    dim = width // groups
-    size = min(dim, split_dim)
-    n_blocks = block_count(dim, size)
-    if n_blocks * size != dim:
-        rows = ops.pad(rows.reshape(n_rows, groups, dim), (0, n_blocks * size - dim))
-    return rows.reshape(n_rows, groups * n_blocks, size)
-
-
-def split_features(maps: Tensor, groups: int, split_dim: int) -> Tensor:
-    """``(n, groups * dim, positions)`` to ``(n, groups * n_blocks, size, positions)``, zero-padded."""
-    n, width, positions = maps.shape
-    dim = width // groups
-    size = min(dim, split_dim)
-    n_blocks = block_count(dim, size)
-    if n_blocks * size != dim:
-        maps = ops.pad(maps.reshape(n, groups, dim, positions), (0, 0, 0, n_blocks * size - dim))
-    return maps.reshape(n, groups * n_blocks, size, positions)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thor.backends.base import ConvGeometry
+from thor.backends.geometry import ConvGeometry
 
 FLOAT32_EPS = 2.0 ** -23
 # Relative Frobenius error of one product: rounding grows with the root of the 1000 terms at most summed here;

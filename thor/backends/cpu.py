@@ -5,7 +5,8 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from thor.backends import host
-from thor.backends.base import Backend, ConvGeometry, factor_shape
+from thor.backends.base import Backend
+from thor.backends.geometry import ConvGeometry, factor_shape
 from thor.backends.parallel import scratch
 
 
@@ -13,10 +14,12 @@ class CpuBackend(Backend):
     """Every operator is one node of the graph, so that graphs compile fast, and one call of the host's BLAS."""
 
     name = "cpu"
+    skips_blocks = True
 
     def __init__(self):
         super().__init__()
         self.host_inverse = host_operator(_damped_inverse, lambda blocks, damping: (blocks, damping), 2)
+        self.host_selected = host_operator(_selected_inverse, lambda blocks, damping, selected: (blocks, damping), 2)
         self.host_precondition = host_operator(_precondition, lambda gradient, *_: gradient)
         self.host_rows = host_operator(_precondition_rows, lambda gradient, *_: gradient)
         self.host_columns = host_operator(_precondition_columns, lambda gradient, *_: gradient)
@@ -34,40 +37,64 @@ class CpuBackend(Backend):
     def precondition_columns(self, gradient: Tensor, inverse_a: Tensor) -> Tensor:
         return self.host_columns(gradient, inverse_a)
 
-    def covariance_operator(self, groups: int, split_dim: int, scale: float = 1.0):
+    def selected_inverse(self, blocks: Tensor, damping: Tensor, selected: Tensor) -> tuple:
+        result = self.host_selected(blocks, damping, selected)
+        return result[0], result[1]
+
+    def covariance_operator(self, groups: int, split_dim: int, scale: float = 1.0, place: int | None = None):
         def shape(rows):
             return factor_shape(groups, rows[1] // groups, split_dim)
 
-        def compute(rows):
-            return host.covariance(rows, zeroed(shape(rows.shape)), groups, scale)
+        def compute(rows, blocks):
+            host.covariance(rows, blocks, groups, scale)
 
-        return host_operator(compute, shape)
+        return covariance_node(compute, shape, place)
 
-    def covariance_of_maps_operator(self, groups: int, split_dim: int, scale: float = 1.0):
+    def covariance_of_maps_operator(self, groups: int, split_dim: int, scale: float = 1.0, place: int | None = None):
         def shape(maps):
             return factor_shape(groups, maps[1] // groups, split_dim)
 
-        def compute(maps):
-            return host.covariance_of_maps(maps, zeroed(shape(maps.shape)), groups, scale)
+        def compute(maps, blocks):
+            host.covariance_of_maps(maps, blocks, groups, scale)
 
-        return host_operator(compute, shape)
+        return covariance_node(compute, shape, place)
 
     def covariance_of_patches_operator(self, geometry: ConvGeometry, groups: int, split_dim: int,
-                                       append_one: bool = False, scale: float = 1.0):
+                                       append_one: bool = False, scale: float = 1.0, place: int | None = None):
         def shape(images):
             dim = images[1] // groups * geometry.kernel[0] * geometry.kernel[1] + append_one
             return factor_shape(groups, dim, split_dim)
 
-        def compute(images):
-            blocks = zeroed(shape(images.shape))
-            return host.covariance_of_patches(images, blocks, groups, geometry, append_one, scale)
+        def compute(images, blocks):
+            host.covariance_of_patches(images, blocks, groups, geometry, append_one, scale)
 
-        return host_operator(compute, shape)
+        return covariance_node(compute, shape, place)
+
+    def squares_operator(self, geometry: ConvGeometry | None = None):
+        def compute(x):
+            return np.float32([host.squares(x) if geometry is None else host.squares_of_patches(x, geometry)])
+
+        return host_operator(compute, lambda x: (1,))
+
+
+def covariance_node(compute, shape, place: int | None):
+    """A graph node ``(x, told)`` whose blocks ``compute`` fills; left zero where ``told[place]`` is 0."""
+    def measure(x, told):
+        blocks = zeroed(shape(x.shape))
+        if place is None or told[place] > 0:
+            compute(x, blocks)
+        return blocks
+
+    return host_operator(measure, lambda x, told: shape(x))
 
 
 # Custom counts a node's inputs in its function's signature: these have neither *arguments nor defaults.
 def _damped_inverse(blocks, damping):
     return host.damped_inverse(blocks, damping, scratch("out", blocks.shape))
+
+
+def _selected_inverse(blocks, damping, selected):
+    return host.damped_inverse(blocks, damping, scratch("out", blocks.shape), selected)
 
 
 def _precondition(gradient, inverse_g, inverse_a):

@@ -87,6 +87,31 @@ def mirror(block: np.ndarray) -> None:
     np.copyto(block, block.T.copy(), where=np.tri(block.shape[0], k=-1, dtype=bool))
 
 
+def squares(x: np.ndarray) -> float:
+    """Sum of squares of a contiguous array."""
+    flat = x.reshape(-1)
+    return float(flat @ flat)
+
+
+def squares_of_patches(images: np.ndarray, geometry) -> float:
+    """Sum of squares of the im2col rows of ``images`` ``(n, channels, height, width)``."""
+    top, bottom, left, right = geometry.padding(images.shape[2:])
+    vertical = coverage(images.shape[2], top, bottom, *(pair[0] for pair in
+                                                       (geometry.kernel, geometry.stride, geometry.dilation)))
+    horizontal = coverage(images.shape[3], left, right, *(pair[1] for pair in
+                                                         (geometry.kernel, geometry.stride, geometry.dilation)))
+    maps = images.reshape(-1, images.shape[2] * images.shape[3])
+    of_pixels = np.einsum("ij,ij->j", maps, maps)
+    return float(of_pixels @ np.outer(vertical, horizontal).reshape(-1))
+
+
+def coverage(size: int, before: int, after: int, kernel: int, stride: int, dilation: int) -> np.ndarray:
+    """In how many windows each of ``size`` positions is, ``(size,)``."""
+    outputs = (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+    places = (np.arange(outputs)[:, None] * stride + np.arange(kernel) * dilation - before).reshape(-1)
+    return np.bincount(places[(places >= 0) & (places < size)], minlength=size).astype(np.float32)
+
+
 def unfold_features(windows: np.ndarray, first: int, last: int, count: int) -> np.ndarray:
     """Rows ``first`` to ``last`` of the unfolded image, ``(last - first, count)``."""
     taps = windows.shape[1] * windows.shape[2]
@@ -142,9 +167,12 @@ def precondition_columns(gradient: np.ndarray, inverse_a: np.ndarray, out: np.nd
     return product
 
 
-def damped_inverse(blocks: np.ndarray, damping: np.ndarray,
-                   out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Invert damped symmetric blocks one by one with LAPACK's ``potrf`` and ``potri``, into ``out`` if given."""
+def damped_inverse(blocks: np.ndarray, damping: np.ndarray, out: np.ndarray | None = None,
+                   selected: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Invert damped symmetric blocks one by one with LAPACK's ``potrf`` and ``potri``, into ``out`` if given.
+
+    Where ``selected`` ``(n_blocks, 1, 1)`` is given and 0, the inverse is zero, not accepted, and not computed.
+    """
     inverse = np.empty_like(blocks) if out is None else out
     accepted = np.zeros_like(damping)
     size = blocks.shape[-1]
@@ -160,5 +188,9 @@ def damped_inverse(blocks: np.ndarray, damping: np.ndarray,
         else:
             block[:] = 0.0
 
-    for_each(compute, range(len(inverse)))
+    if selected is None:
+        for_each(compute, range(len(inverse)))
+    else:
+        inverse[selected[:, 0, 0] == 0] = 0.0
+        for_each(compute, np.flatnonzero(selected))
     return inverse, accepted

@@ -89,14 +89,18 @@ class EmbeddingPreconditioner(Preconditioner):
                                    name=f"inverse_a.{layer.name}", requires_grad=False)
         self.inverse_g = self.own_block_factor(layer, "g", layer.matrix[2])
 
-    def refresh_diagonal(self, measured, calls, damping, average: float):
-        """Refresh A from id counts ``(vocab_size,)`` measured over ``calls``; kept as it was where not finite."""
-        a = measured / calls[0] / self.batch_size
+    def refresh_diagonal(self, measured, calls, wanted, damping, average: float):
+        """Refresh A from id counts ``(vocab_size,)`` summed over ``calls`` ``()``, where ``wanted`` ``()`` is 1.0.
+
+        It is kept as it was where not finite.
+        """
+        a = measured / calls / self.batch_size
+        wanted = ops.logical_and(ops.isfinite(a), wanted > 0)
         if average > 0:
             weight = average * (self.factor_a.sum() > 0).astype(ms.float32)
             a = weight * self.factor_a + (1.0 - weight) * a
-            ops.assign(self.factor_a, ops.where(ops.isfinite(a), a, self.factor_a))
-        ops.assign(self.inverse_a, ops.where(ops.isfinite(a), 1.0 / (a + ops.sqrt(damping)), self.inverse_a))
+            ops.assign(self.factor_a, ops.where(wanted, a, self.factor_a))
+        ops.assign(self.inverse_a, ops.where(wanted, 1.0 / (a + ops.sqrt(damping)), self.inverse_a))
 
     def construct(self, gradients, damping):
         rows = gradients[0] * self.inverse_a.reshape(-1, 1)  # (vocab_size, embedding_size)

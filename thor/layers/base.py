@@ -13,7 +13,8 @@ import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
-from thor.backends.base import factor_shape
+from thor.backends.geometry import factor_shape
+from thor.layers.gates import MEASURED_A, MEASURED_G, STATISTICS, Gate
 
 # Measurements are scaled by a power of two, exact in float32, so that they weigh nothing in a global
 # gradient norm that a hand-written loop may clip with. It cancels in factor / calls.
@@ -30,17 +31,21 @@ class TapOptions:
         split_dim: rows of a diagonal block; ``None`` keeps whole matrices.
         fold_bias: append the bias as one more column of the weight (and a row of ones to A).
         batchnorm_blocks: precondition BatchNorm with 2x2 blocks of (gamma, beta) per channel.
+        traced: measure the traces of A and G, too.
+        gated: measure only what :mod:`thor.layers.gates` let through; needs ``traced``.
     """
 
     split_dim: int | None = 128
     fold_bias: bool = False
     batchnorm_blocks: bool = False
+    traced: bool = False
+    gated: bool = False
 
     def __post_init__(self):
         if self.split_dim is not None and (type(self.split_dim) is not int or self.split_dim < 1):
             raise ValueError(f"split_dim={self.split_dim!r}; must be an int >= 1 or None; "
                              "use 128 for the published setting, None for whole matrices")
-        for name in ("fold_bias", "batchnorm_blocks"):
+        for name in ("fold_bias", "batchnorm_blocks", "traced", "gated"):
             if type(getattr(self, name)) is not bool:
                 raise TypeError(f"{name}={getattr(self, name)!r}; must be a bool; use True or False")
 
@@ -48,6 +53,11 @@ class TapOptions:
     def block_size(self) -> int:
         """Rows of the largest block; more than any matrix has when whole matrices are kept."""
         return 2 ** 30 if self.split_dim is None else self.split_dim
+
+    @property
+    def gate_places(self) -> tuple[int | None, int | None]:
+        """Where a call's statistics say whether A and G are measured; None for always."""
+        return (MEASURED_A, MEASURED_G) if self.gated else (None, None)
 
     def block_shape(self, groups: int, dim: int) -> tuple[int, int, int]:
         """Shape ``(groups * n_blocks, size, size)`` of the factor of ``groups`` matrices of ``dim`` rows."""
@@ -91,23 +101,41 @@ class TappedLayer:
 class Measure(nn.Cell):
     """Identity on the operator's output whose backward pass measures factors."""
 
-    def __init__(self):
+    def __init__(self, options: TapOptions):
         super().__init__(auto_prefix=False)
         self.cast, self.reshape, self.zeros_like = ops.Cast(), ops.Reshape(), ops.ZerosLike()
+        self.traced = options.traced
+        self.gate = Gate(options.gated, options.traced)
 
-    def construct(self, x, y, factor_a, factor_g, calls):
+    def construct(self, x, y, factor_a, factor_g, statistics, gates):
         return y
 
-    def bprop(self, x, y, factor_a, factor_g, calls, out, dout):
-        calls = Tensor([MEASUREMENT_SCALE, MEASUREMENT_SCALE * self.positions(y)], ms.float32)
-        return (self.zeros_like(x), dout, self.input_factor(x), self.output_factor(self.cast(dout, ms.float32)), calls)
+    def bprop(self, x, y, factor_a, factor_g, statistics, gates, out, dout):
+        d = self.cast(dout, ms.float32)
+        trace_a = self.input_trace(x, d) if self.traced else None
+        trace_g = self.output_trace(d) if self.traced else None
+        told = self.gate(gates, self.positions(y), trace_a, trace_g)  # (6,)
+        return (self.zeros_like(x), dout, self.input_factor(x, told), self.output_factor(d, told),
+                told * MEASUREMENT_SCALE, self.zeros_like(gates))
 
-    def input_factor(self, x):
-        """A of one call times ``MEASUREMENT_SCALE``, shaped as ``factor_a``."""
+    def input_factor(self, x, told):
+        """A of one call times ``MEASUREMENT_SCALE``, shaped as ``factor_a``; 0 where ``told`` says not measured.
+
+        Args:
+            told: statistics of the call, ``(6,)``, see :mod:`thor.layers.gates`.
+        """
         raise NotImplementedError
 
-    def output_factor(self, d):
+    def output_factor(self, d, told):
         """G of one call, likewise, before ``batch_size^2 / loss_scale^2``."""
+        raise NotImplementedError
+
+    def input_trace(self, x, d):
+        """Trace of A of one call, ``(1,)``, without ``MEASUREMENT_SCALE``."""
+        raise NotImplementedError
+
+    def output_trace(self, d):
+        """Trace of G of one call, likewise."""
         raise NotImplementedError
 
     def positions(self, y):
@@ -122,6 +150,12 @@ class Recorder(nn.Cell):
         super().__init__(auto_prefix=False)
         self.measure = measure
         self.factors = ParameterTuple(factors.values())
+        self.gates = (Tensor(0.0, ms.float32),)
+
+    def bind(self, gates: Parameter, row: int) -> None:
+        """Measure only what the network's ``gates`` ``(n_layers, 4)`` let through; ``row`` is the layer's."""
+        self.gates = ParameterTuple((gates,))
+        self.measure.gate.row = row
 
     def add_flags_recursive(self, **flags):
         """Ignore mixed precision, whose casts would round factors to float16."""
@@ -129,10 +163,10 @@ class Recorder(nn.Cell):
         return super().add_flags_recursive(**kept) if kept else self
 
     def construct(self, x, y):
-        x, factors = ops.stop_gradient(x), self.factors
+        x, factors, gates = ops.stop_gradient(x), self.factors, self.gates[0]
         if len(factors) == 2:
-            return self.measure(x, y, factors[0], factors[1])
-        return self.measure(x, y, factors[0], factors[1], factors[2])  # unpacking with * compiles slowly
+            return self.measure(x, y, factors[0], factors[1], gates)
+        return self.measure(x, y, factors[0], factors[1], factors[2], gates)  # unpacking with * compiles slowly
 
 
 class Tap(nn.Cell):
@@ -158,12 +192,12 @@ class Tap(nn.Cell):
 def create_factors(weight: Parameter, **shapes: tuple) -> dict[str, Parameter]:
     """Factor parameters beside ``weight``, by role; zero, or the running average where one is kept.
 
-    Their gradients are the measurements. The role ``calls`` is always there: its measurement is ``(calls, positions summed over the calls)``.
+    Their gradients are the measurements. The role ``statistics`` is always there, see :mod:`thor.layers.gates`.
     """
     prefix, _, _ = weight.name.rpartition(".")
     prefix = prefix + "." if prefix else ""
     return {role: Parameter(initializer("zeros", shape, ms.float32), name=f"{prefix}factor_{role}")
-            for role, shape in {**shapes, "calls": (2,)}.items()}
+            for role, shape in {**shapes, "statistics": (STATISTICS,)}.items()}
 
 
 def install(cell: nn.Cell, attribute: str, tap: Tap) -> Tap:

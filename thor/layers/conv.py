@@ -4,7 +4,8 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import nn
 
-from thor.backends.base import Backend, ConvGeometry
+from thor.backends.base import Backend
+from thor.backends.geometry import ConvGeometry
 from thor.layers.base import (MEASUREMENT_SCALE, Measure, NotTapped, Tap, TapOptions, TappedLayer, create_factors,
                               install)
 
@@ -13,19 +14,27 @@ class ConvMeasure(Measure):
     """A = P'P / (N HW) over im2col rows P, and G = d'd / (N HW) (Grosse & Martens 2016), per group."""
 
     def __init__(self, backend: Backend, options: TapOptions, cell: nn.Conv2d, append_one: bool):
-        super().__init__()
+        super().__init__(options)
         geometry = ConvGeometry(_pair(cell.kernel_size), _pair(cell.stride), _pair(cell.dilation),
                                 cell.pad_mode, cell.padding)
-        split_dim = options.block_size
+        split_dim, (place_a, place_g) = options.block_size, options.gate_places
         self.covariance_a = backend.covariance_of_patches_operator(geometry, cell.group, split_dim, append_one,
-                                                                     MEASUREMENT_SCALE)
-        self.covariance_g = backend.covariance_of_maps_operator(cell.group, split_dim, MEASUREMENT_SCALE)
+                                                                   MEASUREMENT_SCALE, place_a)
+        self.covariance_g = backend.covariance_of_maps_operator(cell.group, split_dim, MEASUREMENT_SCALE, place_g)
+        self.squares_of_patches, self.squares = backend.squares_operator(geometry), backend.squares_operator()
+        self.ones = float(cell.group * append_one)
 
-    def input_factor(self, x):
-        return self.covariance_a(self.cast(x, ms.float32))
+    def input_factor(self, x, told):
+        return self.covariance_a(self.cast(x, ms.float32), told)
 
-    def output_factor(self, d):
-        return self.covariance_g(self.reshape(d, (d.shape[0], d.shape[1], -1)))
+    def output_factor(self, d, told):
+        return self.covariance_g(self.reshape(d, (d.shape[0], d.shape[1], -1)), told)
+
+    def input_trace(self, x, d):
+        return self.squares_of_patches(self.cast(x, ms.float32)) / (d.shape[0] * d.shape[2] * d.shape[3]) + self.ones
+
+    def output_trace(self, d):
+        return self.squares(d) / (d.shape[0] * d.shape[2] * d.shape[3])
 
     def positions(self, y):
         return float(y.shape[2] * y.shape[3])

@@ -13,18 +13,27 @@ class DenseMeasure(Measure):
     """A = x'x / N and G = d'd / N over the N rows a Dense layer multiplies (batch x sequence for 3-D input)."""
 
     def __init__(self, backend: Backend, options: TapOptions, append_one: bool):
-        super().__init__()
-        self.covariance = backend.covariance_operator(1, options.block_size, MEASUREMENT_SCALE)
+        super().__init__(options)
+        self.covariance_a, self.covariance_g = (
+            backend.covariance_operator(1, options.block_size, MEASUREMENT_SCALE, place)
+            for place in options.gate_places)
+        self.squares = backend.squares_operator()
         self.append_one = append_one
 
-    def input_factor(self, x):
+    def input_factor(self, x, told):
         rows = self.cast(x, ms.float32)  # (n_rows, in_channels)
         if self.append_one:
             rows = ops.concat((rows, ops.ones((rows.shape[0], 1), ms.float32)), axis=1)
-        return self.covariance(rows)
+        return self.covariance_a(rows, told)
 
-    def output_factor(self, d):
-        return self.covariance(d)
+    def output_factor(self, d, told):
+        return self.covariance_g(d, told)
+
+    def input_trace(self, x, d):
+        return self.squares(self.cast(x, ms.float32)) / x.shape[0] + float(self.append_one)
+
+    def output_trace(self, d):
+        return self.squares(d) / d.shape[0]
 
 
 def tap_dense(cell: nn.Cell, backend: Backend, options: TapOptions, shared: TappedLayer | None = None) -> TappedLayer:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
 from thor.backends.base import Backend
 from thor.layers.base import (MEASUREMENT_SCALE, Measure, NotTapped, Tap, TapOptions, TappedLayer, create_factors,
@@ -13,21 +13,28 @@ class EmbeddingMeasure(Measure):
     """A = id counts (a vector; divided by the batch size later) and G = d'd / rows."""
 
     def __init__(self, backend: Backend, options: TapOptions, vocab_size: int):
-        super().__init__()
-        self.covariance = backend.covariance_operator(1, options.block_size, MEASUREMENT_SCALE)
+        super().__init__(options)
+        self.covariance = backend.covariance_operator(1, options.block_size, MEASUREMENT_SCALE, options.gate_places[1])
+        self.squares = backend.squares_operator()
         self.vocab_size = vocab_size
 
-    def input_factor(self, x):
+    def input_factor(self, x, told):
         return count_ids(self.reshape(x, (-1,)), self.vocab_size) * MEASUREMENT_SCALE
 
-    def output_factor(self, d):
-        return self.covariance(self.reshape(d, (-1, d.shape[-1])))
+    def output_factor(self, d, told):
+        return self.covariance(self.reshape(d, (-1, d.shape[-1])), told)
+
+    def input_trace(self, x, d):
+        return Tensor([float(d.size // d.shape[-1])], ms.float32)  # ids looked up
+
+    def output_trace(self, d):
+        return self.squares(d) * (d.shape[-1] / d.size)
 
 
 class OneHotMeasure(EmbeddingMeasure):
     """The same factors from one-hot rows."""
 
-    def input_factor(self, x):
+    def input_factor(self, x, told):
         return self.cast(x, ms.float32).sum(axis=0) * MEASUREMENT_SCALE  # (vocab_size,)
 
 

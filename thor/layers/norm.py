@@ -6,6 +6,7 @@ from mindspore import nn, ops
 
 from thor.backends.base import Backend
 from thor.layers.base import (MEASUREMENT_SCALE, NotTapped, Tap, TapOptions, TappedLayer, create_factors, install)
+from thor.layers.gates import Gate
 
 
 def tap_layer_norm(cell: nn.LayerNorm, backend: Backend, options: TapOptions,
@@ -21,22 +22,25 @@ class BatchNormMeasure(nn.Cell):
     Source: Amari et al. 2019 (unit-wise Fisher); Osawa et al. 2020 (SP-NGD), section on BatchNorm.
     """
 
-    def __init__(self, epsilon: float):
+    def __init__(self, options: TapOptions, epsilon: float):
         super().__init__(auto_prefix=False)
-        self.epsilon = epsilon
+        self.epsilon, self.traced = epsilon, options.traced
+        self.gate = Gate(options.gated, options.traced)
 
-    def construct(self, x, y, factor_g, calls):
+    def construct(self, x, y, factor_g, statistics, gates):
         return y
 
-    def bprop(self, x, y, factor_g, calls, out, dout):
+    def bprop(self, x, y, factor_g, statistics, gates, out, dout):
         images, d = _maps(x.astype(ms.float32)), _maps(dout.astype(ms.float32))  # (n, channels, positions)
         centred = images - images.mean(axis=(0, 2), keep_dims=True)
         normalised = centred / ops.sqrt((centred * centred).mean(axis=(0, 2), keep_dims=True) + self.epsilon)
         of_gamma, of_beta = (d * normalised).sum(axis=2), d.sum(axis=2)  # (n, channels)
         cross = (of_gamma * of_beta).mean(axis=0)
-        blocks = ops.stack(((of_gamma * of_gamma).mean(axis=0), cross, cross, (of_beta * of_beta).mean(axis=0)), 1)
-        return (ops.zeros_like(x), dout, blocks.reshape(-1, 2, 2) * MEASUREMENT_SCALE,
-                ops.ones((2,), ms.float32) * MEASUREMENT_SCALE)
+        variances = (of_gamma * of_gamma).mean(axis=0), (of_beta * of_beta).mean(axis=0)
+        blocks = ops.stack((variances[0], cross, cross, variances[1]), 1).reshape(-1, 2, 2)
+        trace = (variances[0] + variances[1]).sum().reshape(1) if self.traced else None
+        told = self.gate(gates, 1.0, ops.ones((1,), ms.float32), trace)
+        return (ops.zeros_like(x), dout, blocks * MEASUREMENT_SCALE, told * MEASUREMENT_SCALE, ops.zeros_like(gates))
 
 
 class BatchNormTap(Tap):
@@ -58,7 +62,7 @@ def tap_batch_norm(cell: nn.Cell, backend: Backend, options: TapOptions,
     channels = cell.num_features
     layer = shared or TappedLayer("batchnorm", cell.gamma, cell.beta,
                                   create_factors(cell.gamma, g=(channels, 2, 2)), (channels, 1, 2))
-    tap = BatchNormTap(cell.bn_train, BatchNormMeasure(cell.eps), layer.factors)
+    tap = BatchNormTap(cell.bn_train, BatchNormMeasure(options, cell.eps), layer.factors)
     layer.taps.append(install(cell, "bn_train", tap))
     return layer
 

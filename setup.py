@@ -15,7 +15,7 @@ setup(
     python_requires=">=3.10,<3.12",
     install_requires=["mindspore>=2.7,<2.11", "numpy<2", "pyyaml", "scipy", "threadpoolctl"],
     extras_require={
-        "zoo": ["scikit-learn", "matplotlib", "tqdm"],
+        "zoo": ["scikit-learn", "matplotlib", "tokenizers", "tqdm"],
         "test": ["pytest"],
     },
 )

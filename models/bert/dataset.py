@@ -1,6 +1,7 @@
 """Batches of masked sentence pairs from MindRecord files, or from BERT's TFRecord files as they are."""
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from models.data.errors import require_folder
 # In the order of the inputs of models.bert.loss.BertPretrainingLoss.
 COLUMNS = {"input_ids": np.int32, "segment_ids": np.int32, "input_mask": np.int32, "masked_lm_positions": np.int32,
            "masked_lm_ids": np.int32, "masked_lm_weights": np.float32, "next_sentence_labels": np.int32}
-MINDRECORD = ".mindrecord"
+MINDRECORD, CORPUS, VOCABULARY = ".mindrecord", "corpus.json", "vocab.txt"
 NO_RECORDS = (".db", ".txt", ".json", ".md")
 SHUFFLED = 10000  # records of the shuffling window; files of models.bert.prepare are shuffled already
 REMEDY = "make the data with python -m models.bert.prepare"
@@ -92,6 +93,7 @@ def record_files(data_config: Any, train: bool) -> list[Path]:
         if file.is_file() and not file.name.startswith(".") and file.suffix not in NO_RECORDS)
     if not found:
         raise FileNotFoundError(f"{place}: holds no MindRecord or TFRecord files; {REMEDY}")
+    _check_sizes(place.parent)
     if len({file.suffix == MINDRECORD for file in found}) > 1:
         raise ValueError(f"{place}: holds MindRecord and other files; keep one kind of records there")
     return found
@@ -107,8 +109,19 @@ def _source(files: list[Path], data_config: Any, shards: dict) -> ds.Dataset:
     return ds.TFRecordDataset(names, None, list(COLUMNS), num_parallel_workers=1, shuffle=False, **shards, **equal)
 
 
+def _check_sizes(root: Path) -> None:
+    """Compare the files with what models.bert.prepare wrote down of them, if it did."""
+    note = root / CORPUS
+    sizes = json.loads(note.read_text(encoding="utf-8"))["bytes"] if note.is_file() else {}
+    for name, size in sizes.items():
+        found = (root / name).stat().st_size if (root / name).exists() else 0
+        if found != size:
+            raise ValueError(f"{root / name}: has {found} bytes, {size} were written; it is truncated or changed; "
+                             f"delete {root} and {REMEDY}")
+
+
 def _check_vocabulary(file: Path, bert_config: BertConfig) -> None:
-    path = file.parent.parent / "vocab.txt"
+    path = file.parent.parent / VOCABULARY
     if path.is_file():
         with open(path, "rb") as stream:
             words = sum(1 for _ in stream)

@@ -118,8 +118,10 @@ def prepare(inputs: Sequence[str], output: Path, options: Preparation, workers: 
     vocabulary = vocabulary or _train_vocabulary(output, work, parts, options)
     _write_vocabulary(output / VOCABULARY, vocabulary)
     counts = _write_shards(work, output, parts, _recipe(options, vocabulary), workers)
-    facts_found = {"records": counts, "documents": documents, "vocab_size": len(vocabulary.words)}
-    _write_json(output / CORPUS, {**settings, **facts_found})
+    sizes = {str(file.relative_to(output)): file.stat().st_size for split in (TRAIN, HELD_OUT)
+             for file in sorted((output / split).iterdir())}
+    _write_json(output / CORPUS, {**settings, "vocab_size": len(vocabulary.words), "documents": documents,
+                                  "records": counts, "bytes": sizes})
     shutil.rmtree(work)
     return counts
 

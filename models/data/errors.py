@@ -20,11 +20,16 @@ def require_folder(path: str, remedy: str) -> Path:
 def dataset_error_line(error: BaseException) -> str:
     """What went wrong in a running MindSpore data pipeline, as one line; "" if ``error`` is not from one.
 
-    MindSpore reports an unreadable image as a RuntimeError of many lines while training runs.
+    MindSpore reports an unreadable image or record as a RuntimeError of many lines while training runs.
     """
-    match = re.search(r"Dataset Pipeline Error Message:.*?\[ERROR\]\s*(.+?)\s*\n-{5,}", str(error), re.DOTALL)
-    if not match:
+    message = str(error)
+    if "Dataset Pipeline Error Message:" not in message:
         return ""
-    line = " ".join(match.group(1).split())
-    file = re.search(r"corresponding data file is: (.+?\.\w+)\. ", line)
-    return f"{file.group(1)}: cannot be read as an image; delete or replace it" if file else line
+    file = re.search(r"corresponding data file is: (.+?\.\w+)\. ", message)
+    if file:
+        return f"{file.group(1)}: cannot be read; delete or replace it"
+    raised = re.findall(r"^(?:ValueError|OSError|TypeError): (.+)$", message, re.MULTILINE)
+    if raised:
+        return raised[-1]
+    match = re.search(r"Dataset Pipeline Error Message:.*?\[ERROR\]\s*(.+?)\s*\n-{5,}", message, re.DOTALL)
+    return " ".join(match.group(1).split()) if match else ""

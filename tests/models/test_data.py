@@ -257,7 +257,7 @@ def test_a_truncated_image_is_named_in_one_line(tmp_path, monkeypatch, train, na
     cut(tmp_path / name, 100)
     with pytest.raises(RuntimeError) as caught:
         collect(plain(config, train))
-    line = f"{tmp_path / name}: cannot be read as an image; delete or replace it"
+    line = f"{tmp_path / name}: cannot be read; delete or replace it"
     assert dataset_error_line(caught.value) == line
 
 

@@ -43,12 +43,13 @@ class Pairing:
         """
         document, place = documents[index], 0
         while place < len(document):
-            end = self._end(document, place, self._target(random))
+            target = self._target(random)
+            end = self._end(document, place, target)
             split = end if end - place == 1 else int(random.integers(place + 1, end))
             first = np.concatenate(document[place:split])
             others = len(documents) > 1
             if others and (split == end or random.random() < 0.5):
-                second = self._random_span(documents, index, max(self.most - len(first), 1), random)
+                second = self._random_span(documents, index, max(target - len(first), 1), random)
                 place, random_next = split, True
             elif split < end:
                 second, place, random_next = np.concatenate(document[split:end]), end, False

@@ -1,6 +1,7 @@
 """WordPiece vocabularies: training, reading, tokenizing."""
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 PAD, UNKNOWN, FIRST, SEPARATOR, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"
+ALPHABET = 1000
 
 
 @dataclass
@@ -77,11 +79,24 @@ def train_vocabulary(parts: Sequence[Path], size: int, lowercase: bool, most_byt
 
     made = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
     made.normalizer, made.pre_tokenizer = _text_rules(lowercase)
-    trainer = trainers.WordPieceTrainer(vocab_size=size, min_frequency=2, limit_alphabet=1000, show_progress=False,
-                                        special_tokens=list(SPECIAL), continuing_subword_prefix=CONTINUES)
+    letters = _alphabet(parts, made.normalizer, most_bytes)
+    # The trainer numbers letters inside words as its hash map happens to hold them, and breaks ties by number.
+    # What it takes for special tokens it numbers in order.
+    fixed = [*SPECIAL, *letters, *(CONTINUES + letter for letter in letters)]
+    trainer = trainers.WordPieceTrainer(vocab_size=size, min_frequency=2, limit_alphabet=ALPHABET, show_progress=False,
+                                        special_tokens=fixed, continuing_subword_prefix=CONTINUES)
     made.train_from_iterator(_lines(parts, most_bytes), trainer)
     ids = made.get_vocab()
     return Vocabulary(sorted(ids, key=ids.__getitem__), lowercase)
+
+
+def _alphabet(parts: Sequence[Path], normalizer, most_bytes: int) -> list[str]:
+    """The most frequent letters, in order of their code."""
+    counts: Counter[str] = Counter()
+    for line in _lines(parts, most_bytes):
+        counts.update(normalizer.normalize_str(line))
+    frequent = sorted(counts, key=lambda letter: (-counts[letter], letter))[:ALPHABET]
+    return sorted(letter for letter in frequent if not letter.isspace())
 
 
 def _text_rules(lowercase: bool):

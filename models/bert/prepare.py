@@ -30,7 +30,7 @@ from models.bert.corpus.partition import HELD_OUT, TRAIN, Parts, part_path, part
 from models.bert.corpus.shards import Recipe, write_shard
 from models.bert.corpus.vocabulary import Vocabulary, read_vocabulary, train_vocabulary
 from models.config.checks import flag, integer, number, optional, setting, text
-from models.config.errors import ConfigError
+from models.config.errors import ConfigError, invalid
 from models.config.section import Section
 
 CORPUS, VOCABULARY, WORK = "corpus.json", "vocab.txt", ".work"
@@ -102,6 +102,8 @@ def prepare(inputs: Sequence[str], output: Path, options: Preparation, workers: 
     Raises:
         CorpusError: the text, the vocabulary or the folder cannot be used.
     """
+    if workers < 1:
+        raise invalid("workers", workers, "an int >= 1")
     files = find_files(inputs) if inputs else source_files()
     settings = _settings(files, bool(inputs), options)
     if (output / CORPUS).exists():
@@ -112,7 +114,8 @@ def prepare(inputs: Sequence[str], output: Path, options: Preparation, workers: 
     parts = _parts(size, options)
     documents = _once(work / "documents.json", lambda: _partition(files, bool(inputs), work, parts, options, workers))
     if documents[TRAIN] < 2 or documents[HELD_OUT] < 1:
-        shutil.rmtree(work)
+        for folder in (work, output / TRAIN, output / HELD_OUT):
+            shutil.rmtree(folder)
         raise CorpusError(f"the input has {documents[TRAIN]} training and {documents[HELD_OUT]} held-out documents; "
                           "must have 2 and 1 at least; give more documents (a blank line ends one) or another held_out")
     vocabulary = vocabulary or _train_vocabulary(output, work, parts, options)

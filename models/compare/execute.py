@@ -1,0 +1,106 @@
+"""Runs, each in a process of its own, one after another; a bar over all of them, a line for each."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Sequence
+
+from tqdm import tqdm
+
+from models.command_line import LoadError
+from models.compare.runs import OUTCOME, Outcome, Run, metrics_of
+from models.config import dump_config
+
+LOG, SETTINGS = "log.txt", "config.yaml"
+DIVERGED = "training has diverged"
+POLL_SECONDS = 0.5
+
+
+def run_all(runs: Sequence[Run], target: float) -> list[Outcome]:
+    """Outcomes of ``runs`` in order; those that have ended are read, those interrupted go on.
+
+    Raises:
+        LoadError: a run could not be made; the message says why or where its log is.
+    """
+    outcomes = []
+    # progress counts runs: how long they are is not known before their data is read
+    with tqdm(total=len(runs), unit="run", dynamic_ncols=True, disable=None, leave=False) as bar:
+        for number, run in enumerate(runs, 1):
+            outcome = run.outcome()
+            if outcome is None:
+                bar.set_description_str(run.describe())
+                outcome = _make(run, bar)
+                tqdm.write(f"{number}/{len(runs)} {run.describe()}: {summary(outcome, target)}", file=sys.stdout)
+                sys.stdout.flush()
+            outcomes.append(outcome)
+            bar.update()
+    return outcomes
+
+
+def summary(outcome: Outcome, target: float) -> str:
+    """How a run ended, in a few words."""
+    if outcome.accuracy is None:
+        return "diverged"
+    steps = outcome.steps_to(target)
+    reached = "not reached" if steps is None else f"after {steps} steps"
+    return f"accuracy {100 * outcome.accuracy:.2f} %, target {reached}"
+
+
+def _make(run: Run, bar: tqdm) -> Outcome:
+    folder = run.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SETTINGS).write_text(dump_config(run.config), encoding="utf-8")
+    command = [sys.executable, "-m", "models.train", "--config", str(folder / SETTINGS),
+               "--train.run_dir", str(folder), "--train.resume", "auto"]
+    with open(folder / LOG, "a", encoding="utf-8") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=_environment())
+        try:
+            status, memory = _wait(process, folder, bar)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    ended = _how_it_ended(status, folder)
+    sizes = [path.stat().st_size for path in sorted(folder.glob("*/*/checkpoints/step-*.ckpt"))[-1:]]
+    facts = {"ended": ended, "peak_memory": memory, "state_bytes": sum(sizes), "label": run.label,
+             "setting": run.setting, "seed": run.seed}
+    part = folder / f"{OUTCOME}.part"
+    part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    part.replace(folder / OUTCOME)
+    return run.outcome()
+
+
+def _environment() -> dict[str, str]:
+    """That of this process, in which a run also finds the package where this one was found."""
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+
+
+def _wait(process: subprocess.Popen, folder: Path, bar: tqdm) -> tuple[int, int]:
+    """Exit status and peak memory in bytes, telling meanwhile how far the run is."""
+    while True:
+        done, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if done:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return process.returncode, usage.ru_maxrss * 1024  # kibibytes on Linux
+        rows = [] if bar.disable else metrics_of(folder)
+        if rows:
+            bar.set_postfix_str(f"epoch {rows[-1]['epoch']:.1f} loss {rows[-1]['loss']:.3f}")
+        time.sleep(POLL_SECONDS)
+
+
+def _how_it_ended(status: int, folder: Path) -> str:
+    if status == 0:
+        return "finished"
+    lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    if status == 1 and errors and DIVERGED in errors[-1]:
+        return "diverged"
+    if status == 130:
+        raise KeyboardInterrupt
+    reason = errors[-1].removeprefix("error: ") if errors else f"ended with status {status}"
+    raise LoadError(f"{reason} (log: {folder / LOG})")

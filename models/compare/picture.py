@@ -22,13 +22,13 @@ def draw(results: Sequence[Result], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2, sharex="col", sharey="row")
     for number, result in enumerate(results):
-        color = colormaps["tab20"](number % 20)
+        color, style = colormaps["tab10"](number % 10), ("-", "--", ":")[number // 10 % 3]
         for row, curves in ((0, [losses(outcome) for outcome in result.outcomes]),
                             (1, [accuracies(outcome) for outcome in result.outcomes])):
             steps, mean, low, high = band(curves)
             for axis, scale in zip(axes[row], (1.0, result.step_seconds or np.nan)):
                 width = 2.2 if result.label == "thor" else 1.2
-                axis.plot(steps * scale, mean, color=color, label=result.label, linewidth=width)
+                axis.plot(steps * scale, mean, color=color, label=result.label, linewidth=width, linestyle=style)
                 axis.fill_between(steps * scale, low, high, color=color, alpha=0.15, linewidth=0)
     _label(axes, results)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,8 @@
       asgd:
         settings: {optimizer.name: dcasgd, optimizer.compensation.strength: 0}
         ranges: {optimizer.learning_rate.initial: {low: 0.01, high: 0.2}}
+
+Its key ``extends`` names another such file, as in every config.
 """
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from typing import Any, Sequence
 
 from models.compare.search import SEARCHES, Span, Values, draw, grid_size
 from models.config import Config, ConfigError, load_config
-from models.config.yaml_nodes import Node, read_file
+from models.config.load import read_tree
+from models.config.yaml_nodes import Node
 
 KEYS = {"config", "settings", "target", "search", "search_seed", "choose", "budget", "seeds", "optimizers"}
 CHOICES = ("accuracy", "steps")
@@ -103,7 +106,7 @@ def read_comparison(path: Path, only: Sequence[str] = (), budget: int | None = N
     Raises:
         ConfigError: one line with file and line.
     """
-    root = read_file(path)
+    root = read_tree(path)
     _refuse_unknown(root, KEYS)
     settings = _plain(root.value["settings"]) if "settings" in root.value else {}
     if not isinstance(settings, dict):

@@ -28,7 +28,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         ConfigError: one line, with file and line, or the flag, of what is wrong. UsageError for a
             command line that is not of this form.
     """
-    tree = _read(Path(path), ()) if path is not None else Node({}, "defaults")
+    tree = read_tree(Path(path)) if path is not None else Node({}, "defaults")
     for flag, name, value in _flags(overrides):
         node = Node(value, flag) if _is_verbatim(name) else parse_text(value, flag, with_lines=False)
         tree = merge(tree, _nested(name, node, flag))
@@ -55,7 +55,12 @@ def merge(base: Node, top: Node) -> Node:
     return Node(merged, top.where)
 
 
-def _read(path: Path, below: tuple[Path, ...]) -> Node:
+def read_tree(path: Path, below: tuple[Path, ...] = ()) -> Node:
+    """The mapping in a YAML file over those of the files it extends; ``below`` are the files that extend it.
+
+    Raises:
+        ConfigError: a file cannot be read or leads back to itself.
+    """
     node = read_file(path)
     parent = node.value.get("extends")
     if parent is None:
@@ -72,7 +77,7 @@ def _read(path: Path, below: tuple[Path, ...]) -> Node:
         raise ConfigError(f"extends={parent.value!r}; must be a file relative to {path.parent}",
                           "extends", parent.where)
     own = {key: child for key, child in node.value.items() if key != "extends"}
-    return merge(_read(base_path, chain), Node(own, node.where))
+    return merge(read_tree(base_path, chain), Node(own, node.where))
 
 
 def _flags(words: Sequence[str]) -> list[tuple[str, str, str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 import mindspore as ms
 import mindspore.dataset as ds
 
+MANY = 2 ** 20  # not -1: MindSpore cannot begin in the middle of endless epochs
+
 
 def cut_on_host(dataset_sink_mode: bool, sink_size: int) -> bool:
     """Whether the data has to be cut into epochs of ``sink_size`` here, because the device cannot."""
@@ -33,7 +35,7 @@ class SinkSource:
 
 def endless(dataset):
     """Batches of one pass after another, reshuffled by the dataset itself."""
-    iterator = dataset.create_tuple_iterator(num_epochs=-1, output_numpy=True)
+    iterator = dataset.create_tuple_iterator(num_epochs=MANY, output_numpy=True)
     while True:
         yield from iterator
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
+import mindspore as ms
 from mindspore import nn
 from mindspore.dataset import Dataset
 
@@ -28,8 +29,12 @@ class Pretraining:
 
     def training_network(self, network: nn.Cell, optimizer: nn.Optimizer) -> nn.Cell:
         options = self.config.train
-        return mixed_precision_network(BertPretrainingLoss(network), None, optimizer, options.amp_level,
-                                       options.keep_batchnorm_fp32)
+        mixed = mixed_precision_network(network, None, optimizer, options.amp_level, options.keep_batchnorm_fp32)
+        if options.amp_level in ("O2", "O3"):
+            for _, cell in network.cells_and_names():
+                if isinstance(cell, nn.LayerNorm):
+                    cell.to_float(ms.float32)  # its epsilon and its variance are too small for float16
+        return BertPretrainingLoss(mixed)
 
     def evaluation(self, network: nn.Cell) -> dict[str, Any]:
         return {"eval_network": PretrainingScores(network), "metrics": pretraining_metrics()}

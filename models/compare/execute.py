@@ -16,6 +16,7 @@ from models.compare.runs import OUTCOME, Outcome, Run, metrics_of
 from models.config import dump_config
 
 LOG, SETTINGS = "log.txt", "config.yaml"
+PROGRAM = [sys.executable, "-m", "models.train"]
 DIVERGED = "training has diverged"
 POLL_SECONDS = 0.5
 
@@ -54,10 +55,9 @@ def _make(run: Run, bar: tqdm) -> Outcome:
     folder = run.folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SETTINGS).write_text(dump_config(run.config), encoding="utf-8")
-    command = [sys.executable, "-m", "models.train", "--config", str(folder / SETTINGS),
-               "--train.run_dir", str(folder), "--train.resume", "auto"]
+    words = ["--config", str(folder / SETTINGS), "--train.run_dir", str(folder), "--train.resume", "auto"]
     with open(folder / LOG, "a", encoding="utf-8") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=_environment())
+        process = subprocess.Popen([*PROGRAM, *words], stdout=log, stderr=subprocess.STDOUT, env=_environment())
         try:
             status, memory = _wait(process, folder, bar)
         except BaseException:

@@ -115,7 +115,7 @@ def read_comparison(path: Path, only: Sequence[str] = (), budget: int | None = N
         path, path.parent / _value(root, "config", str, None), settings,
         float(_value(root, "target", (int, float), None)), _choice(root, "search", SEARCHES),
         _value(root, "search_seed", int, 1), _choice(root, "choose", CHOICES),
-        budget or _value(root, "budget", int, 3), seeds or _value(root, "seeds", int, 3), _entries(root, only))
+        budget or _value(root, "budget", int, 3), seeds or _value(root, "seeds", int, 3), _entries(root, path, only))
     _check_numbers(found, root)
     return found
 
@@ -137,17 +137,17 @@ def _check_numbers(found: Comparison, root: Node) -> None:
                               f"{entry.label}; add values or lower the budget", where=str(found.path))
 
 
-def _entries(root: Node, only: Sequence[str]) -> tuple[Entry, ...]:
+def _entries(root: Node, path: Path, only: Sequence[str]) -> tuple[Entry, ...]:
     node = root.value.get("optimizers")
     if node is None or not node.is_mapping or not node.value:
         raise ConfigError("optimizers must name at least one optimizer with its ranges", "optimizers",
                           root.where if node is None else node.where)
-    known = {label: child for label, child in node.value.items()}
+    known = node.value
     for label in only:
         if label not in known:
             near = difflib.get_close_matches(label, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
-            raise ConfigError(f"optimizer {label} is not in {node.where.rpartition(':')[0]}; {hint}")
+            raise ConfigError(f"optimizer {label} is not in {path}; {hint}")
     return tuple(_entry(label, known[label]) for label in (only or known))
 
 

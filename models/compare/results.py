@@ -124,13 +124,13 @@ def verdict(results: Sequence[Result]) -> str:
     mean = float(np.mean(thor.accuracies))
     above = [result.label for result in others if result.accuracies and np.mean(result.accuracies) > mean]
     lines = [_sentence("in final accuracy", above)]
+    if not thor.steps:
+        return "\n".join([*lines, f"thor did not reach the target; {_names([r.label for r in others if r.steps])} did"])
     for what, name in (("in steps to the target", "steps_to_target"), ("in seconds to the target", "seconds_to_target")):
-        own = thor.numbers()[name]
-        found = [(result.label, result.numbers()[name]) for result in others]
-        lines.append(f"thor did not reach the target, {_names([label for label, value in found if value is not None])} "
-                     "did" if own is None else
-                     _sentence(what, [label for label, value in found if value is not None and value < own]))
-    return "\n".join(lines if thor.steps else lines[:2])
+        own, found = thor.numbers()[name], [(result.label, result.numbers()[name]) for result in others]
+        if own is not None:
+            lines.append(_sentence(what, [label for label, value in found if value is not None and value < own]))
+    return "\n".join(lines)
 
 
 def _sentence(what: str, better: list[str]) -> str:

@@ -125,7 +125,8 @@ def verdict(results: Sequence[Result]) -> str:
     above = [result.label for result in others if result.accuracies and np.mean(result.accuracies) > mean]
     lines = [_sentence("in final accuracy", above)]
     if not thor.steps:
-        return "\n".join([*lines, f"thor did not reach the target; {_names([r.label for r in others if r.steps])} did"])
+        reached = [result.label for result in others if result.steps]
+        return "\n".join([*lines, f"thor did not reach the target; {_names(reached)} did"])
     for what, name in (("in steps to the target", "steps_to_target"), ("in seconds to the target", "seconds_to_target")):
         own, found = thor.numbers()[name], [(result.label, result.numbers()[name]) for result in others]
         if own is not None:

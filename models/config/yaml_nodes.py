@@ -87,7 +87,9 @@ def parse_text(text: str, name: str, with_lines: bool = True) -> Node:
 
 def node_of(value: Any, where: str) -> Node:
     """Nested dicts of plain values as a node, all of it written at ``where``."""
-    return Node({key: node_of(child, where) for key, child in value.items()} if isinstance(value, dict) else value, where)
+    if not isinstance(value, dict):
+        return Node(value, where)
+    return Node({key: node_of(child, where) for key, child in value.items()}, where)
 
 
 def to_text(tree: dict) -> str:

@@ -16,7 +16,7 @@ _followed = ops.MultitypeFuncGraph("followed")
 
 @_followed.register("Tensor", "Tensor", "Tensor")
 def _follow(rest, slow, fast):
-    """``slow += alpha (fast - slow); fast = slow`` with ``rest = 1 - alpha``: exact for alpha 1 and for equal weights."""
+    """``slow += alpha (fast - slow); fast = slow``, written so that it is exact for alpha 1 and for equal weights."""
     moved = fast - rest * (fast - slow)
     return ops.depend(True, (ops.assign(slow, moved), ops.assign(fast, moved)))
 

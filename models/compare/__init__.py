@@ -4,6 +4,7 @@
     search    settings from ranges
     runs      one training run: its configuration, its folder, what came of it
     execute   runs in processes of their own, one after another, with progress
+    timing    seconds a step in turn, in one process
     results   best settings, tables, CSV
     picture   loss and accuracy against steps and seconds
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Sequence
 
 from models.command_line import run as run_entry
-from models.compare.execute import run_all
+from models.compare.execute import run_all, time_in_turn
 from models.compare.picture import draw
 from models.compare.plan import Comparison, Entry, read_comparison
 from models.compare.results import Result, best_number, report, verdict, write_results, write_runs
@@ -57,8 +57,8 @@ def compare(comparison: Comparison, overrides: Sequence[str], output: Path) -> l
         print(f"best settings with seeds 2 to {comparison.seeds}")
     more = run_all(seeded, comparison.target)
     every = list(zip([*searched, *seeded], [*outcomes, *more]))
-    results = [_result(comparison, best[entry.label], every) for entry in comparison.entries]
-    output.mkdir(parents=True, exist_ok=True)
+    turns = _turns(list(best.values()), output)
+    results = [_result(comparison, best[entry.label], every, turns) for entry in comparison.entries]
     write_results(output / "table.csv", results)
     write_runs(output / "runs.csv", *zip(*every), comparison.target)
     (output / "table.md").write_text(report(results, markdown=True) + "\n", encoding="utf-8")
@@ -87,8 +87,8 @@ def closing(comparison: Comparison, output: Path) -> str:
     """How to read the table, and where it is."""
     chosen = {"accuracy": "highest final accuracy", "steps": "fewest steps to the target"}[comparison.choose]
     return (f"target {100 * comparison.target:g} %; {comparison.budget} settings each, chosen for the {chosen} with "
-            f"seed 1; {comparison.seeds} seeds; seconds are steps x seconds a step, without compilation and "
-            f"evaluation\n{output}: table.csv, table.md, runs.csv, curves.png")
+            f"seed 1; {comparison.seeds} seeds; seconds are steps x seconds a step, measured in turn, without "
+            f"compilation and evaluation\n{output}: table.csv, table.md, runs.csv, curves.png")
 
 
 def _best_run(comparison: Comparison, entry: Entry, runs: Sequence[Run], outcomes: Sequence[Outcome]) -> Run:
@@ -101,12 +101,22 @@ def _with_seed(comparison: Comparison, entry: Entry, best: Run, seed: int, overr
     return Run(best.label, best.number, best.setting, seed, config, best.parent)
 
 
-def _result(comparison: Comparison, best: Run, every: Sequence[tuple[Run, Outcome]]) -> Result:
+def _turns(best: Sequence[Run], output: Path) -> dict[str, list[float]]:
+    """Seconds a step in turn, of those whose steps cost the same all through training and did not diverge."""
+    timed = [run for run in best if run.has_steady_steps and run.outcome().accuracy is not None]
+    if not timed:
+        return {}
+    print(f"seconds a step of {len(timed)} optimizers in turn", flush=True)
+    return time_in_turn(timed, output)
+
+
+def _result(comparison: Comparison, best: Run, every: Sequence[tuple[Run, Outcome]],
+            turns: dict[str, list[float]]) -> Result:
     own = [(run, outcome) for run, outcome in every if run.label == best.label]
     tried = [outcome for run, outcome in own if run.seed == 1]
     outcomes = tuple(outcome for run, outcome in own if run.number == best.number)
     return Result(best.label, best.setting, len(tried), sum(outcome.accuracy is None for outcome in tried), outcomes,
-                  comparison.target)
+                  comparison.target, tuple(turns.get(best.label, ())))
 
 
 def _positive(text: str) -> int:

@@ -15,8 +15,9 @@ from models.command_line import LoadError
 from models.compare.runs import OUTCOME, Outcome, Run, metrics_of
 from models.config import dump_config
 
-LOG, SETTINGS = "log.txt", "config.yaml"
+LOG, SETTINGS, TIMES = "log.txt", "config.yaml", "step_seconds.json"
 PROGRAM = [sys.executable, "-m", "models.train"]
+TIMING = [sys.executable, "-m", "models.compare.timing"]
 DIVERGED = "training has diverged"
 POLL_SECONDS = 0.5
 
@@ -72,6 +73,27 @@ def _make(run: Run, bar: tqdm) -> Outcome:
     part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     part.replace(folder / OUTCOME)
     return run.outcome()
+
+
+def time_in_turn(best: Sequence[Run], output: Path) -> dict[str, list[float]]:
+    """Seconds a step of the best settings in turn, see models.compare.timing; measured once for the same runs.
+
+    Raises:
+        LoadError: the measurement ended early; the message says why or where its log is.
+    """
+    path, part = output / TIMES, output / f"{TIMES}.part"
+    wanted = {run.label: run.folder.name for run in best}
+    if path.exists() and (found := json.loads(path.read_text(encoding="utf-8")))["runs"] == wanted:
+        return found["seconds"]
+    pairs = [f"{run.label}={run.folder / SETTINGS}" for run in best]
+    with open(output / LOG, "w", encoding="utf-8") as log:
+        status = subprocess.call([*TIMING, "--output", str(part), *pairs], stdout=log, stderr=subprocess.STDOUT,
+                                 env=_environment())
+    _how_it_ended(status, output)
+    seconds = json.loads(part.read_text(encoding="utf-8"))
+    part.write_text(json.dumps({"runs": wanted, "seconds": seconds}, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+    return seconds
 
 
 def _environment() -> dict[str, str]:

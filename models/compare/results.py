@@ -26,6 +26,7 @@ class Result:
         tried: settings that were.
         diverged: of those.
         outcomes: by seed, in order.
+        turns: seconds a step, one value a round, measured in turn with the others; () where that was not.
         target: accuracy whose steps and seconds are told.
     """
 
@@ -35,6 +36,7 @@ class Result:
     diverged: int
     outcomes: tuple[Outcome, ...]
     target: float
+    turns: tuple[float, ...] = ()
 
     @property
     def accuracies(self) -> list[float]:
@@ -49,8 +51,8 @@ class Result:
 
     @property
     def step_seconds(self) -> float | None:
-        """Median over the seeds."""
-        found = [outcome.step_seconds for outcome in self.outcomes if outcome.step_seconds is not None]
+        """Median of those measured in turn, else of the seeds' runs."""
+        found = self.turns or [outcome.step_seconds for outcome in self.outcomes if outcome.step_seconds is not None]
         return float(np.median(found)) if found else None
 
     def numbers(self) -> dict[str, Any]:
@@ -63,7 +65,9 @@ class Result:
                 "accuracy_low": min(accuracies, default=None), "accuracy_high": max(accuracies, default=None),
                 "target": self.target, "seeds_at_target": len(steps), "steps_to_target": median,
                 "seconds_to_target": median * step_s if steps and step_s is not None else None,
-                "seconds_per_step": step_s,
+                "seconds_per_step": step_s, "in_turn": bool(self.turns),
+                "seconds_per_step_quartiles": json.dumps([round(float(value), 6) for value in
+                                                          np.quantile(self.turns or [step_s or 0], (0.25, 0.75))]),
                 "peak_memory_mib": max(outcome.peak_memory for outcome in self.outcomes) / MEBIBYTE,
                 "state_mib": max(outcome.state_bytes for outcome in self.outcomes) / MEBIBYTE}
 

@@ -44,6 +44,12 @@ class Run:
         digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12]
         return self.parent / self.label.replace("(", "_").replace(")", "") / digest
 
+    @property
+    def has_steady_steps(self) -> bool:
+        """Whether one interval between refreshes costs what any other does: not where a policy changes them."""
+        curvature = getattr(self.config, "curvature", None)
+        return curvature is None or not self.config.optimizer.second_order or curvature.update.policy == "fixed"
+
     def outcome(self) -> "Outcome | None":
         """What came of it, None if it has not ended."""
         try:

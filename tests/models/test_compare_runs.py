@@ -35,6 +35,7 @@ def calls(tmp_path, monkeypatch):
     (tmp_path / "base.yaml").write_text("model: {name: convnet3}\n")
     (tmp_path / "few.yaml").write_text(FILE)
     monkeypatch.setattr(execute, "PROGRAM", [sys.executable, str(HELPER)])
+    monkeypatch.setattr(execute, "TIMING", [sys.executable, str(HELPER.with_name("fake_timing.py"))])
     monkeypatch.setattr(execute, "POLL_SECONDS", 0.01)
     monkeypatch.setenv("FAKE_TRAIN_CALLS", str(tmp_path / "calls.txt"))
     return lambda: (tmp_path / "calls.txt").read_text().splitlines() if (tmp_path / "calls.txt").exists() else []
@@ -55,8 +56,9 @@ def test_first_settings_of_all_then_the_second_then_seeds_of_the_best(calls, cap
     assert float(thor["accuracy_mean"]) == pytest.approx(0.92) and float(adam["accuracy_mean"]) == pytest.approx(1.01)
     assert (thor["seeds_at_target"], thor["steps_to_target"], thor["seconds_to_target"]) == ("0", "", "")
     assert (adam["seeds_at_target"], float(adam["steps_to_target"])) == ("2", 20)
-    assert float(adam["seconds_per_step"]) == pytest.approx(0.01)
-    assert float(adam["seconds_to_target"]) == pytest.approx(0.2)
+    assert (float(thor["seconds_per_step"]), float(adam["seconds_per_step"])) == (1.0, 2.0)
+    assert (float(adam["seconds_to_target"]), adam["in_turn"]) == (40, "True")
+    assert json.loads(adam["seconds_per_step_quartiles"]) == [1.5, 2.5]
     assert float(adam["state_mib"]) == 1 and float(adam["peak_memory_mib"]) > 5
     assert [row["seed"] for row in rows_of("runs/compare/few/runs.csv")] == ["1"] * 4 + ["2"] * 2
     out = capsys.readouterr().out
@@ -74,6 +76,17 @@ def test_what_has_ended_is_not_run_again_and_more_budget_goes_on(calls):
     assert calls()[2:] == ["thor 1", "adam 1"]
     assert main(["--config", "few.yaml", "--seeds", "1", "--train.epochs", "3"]) == 0
     assert len(calls()) == 8
+
+
+def test_times_in_turn_are_taken_once_for_the_same_best_settings(calls):
+    for words, count in (([], 1), ([], 1), (["--optimizers", "adam"], 2), (["--optimizers", "adam"], 2)):
+        assert main(["--config", "few.yaml", "--seeds", "1", *words]) == 0
+        assert Path("timed.txt").read_text().splitlines()[count - 1:] == ["adam" if words else "thor adam"]
+
+
+def test_where_nothing_was_timed_in_turn_the_runs_say_it():
+    result = Result("adam", {}, 1, 0, (Outcome("finished", 0, 0, [row(i, per_epoch=100) for i in range(1, 41)]),), 0.9)
+    assert result.step_seconds == pytest.approx(0.1) and result.numbers()["in_turn"] is False
 
 
 def test_an_interrupted_run_goes_on_and_the_others_stay(calls, monkeypatch, capsys):

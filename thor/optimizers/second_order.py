@@ -1,6 +1,7 @@
 """K-FAC and SP-NGD: settings of THOR, which has their curvature with other defaults."""
 from __future__ import annotations
 
+from thor.curvature import FrobeniusPolicy
 from thor.optimizer import THOR
 
 
@@ -28,12 +29,13 @@ def kfac(net, learning_rate, damping, momentum=0.9, weight_decay=0.0, loss_scale
                 running_average=running_average, pi_correction=pi_correction, split_dim=split_dim, **options)
 
 
-def spngd(net, learning_rate, damping, momentum=0.9, weight_decay=0.0, loss_scale=1.0, batch_size=32, frequency=10, *,
-          batchnorm_blocks=True, pi_correction=True, split_dim=None, **options) -> THOR:
+def spngd(net, learning_rate, damping, momentum=0.9, weight_decay=0.0, loss_scale=1.0, batch_size=32, frequency=1, *,
+          alpha=0.1, batchnorm_blocks=True, pi_correction=True, split_dim=None, **options) -> THOR:
     r"""SP-NGD (Osawa et al. 2020, https://arxiv.org/abs/2002.06015).
 
-    The update of :func:`kfac` with factors of the present batch that stay in use until they are refreshed
-    (stale factors), and for BatchNorm a block per channel,
+    The update of :func:`kfac` with factors of the present batch, each of which stays in use for an interval of its
+    own that grows while it stays what it was (stale factors, :class:`thor.curvature.FrobeniusPolicy`), and for
+    BatchNorm a block per channel,
 
     .. math::
         F = \overline{\begin{pmatrix} g_\gamma \\ g_\beta \end{pmatrix}
@@ -42,8 +44,10 @@ def spngd(net, learning_rate, damping, momentum=0.9, weight_decay=0.0, loss_scal
         \begin{pmatrix} g_\gamma \\ g_\beta \end{pmatrix}
 
     Args:
-        frequency: steps from one refresh to the next. Default: 10.
+        frequency: steps from one look at the factors to the next. Default: 1.
+        alpha: relative distance under which two factors are alike, > 0. Default: 0.1.
         options: the others of THOR; all arguments are explained there.
     """
     return THOR(net, learning_rate, damping, momentum, weight_decay, loss_scale, batch_size, frequency=frequency,
-                batchnorm_blocks=batchnorm_blocks, pi_correction=pi_correction, split_dim=split_dim, **options)
+                batchnorm_blocks=batchnorm_blocks, pi_correction=pi_correction, split_dim=split_dim,
+                update=FrobeniusPolicy(frequency, alpha), **options)

@@ -7,6 +7,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from thor import THOR
+from thor.curvature import FrobeniusPolicy
 from thor.optimizers import kfac, spngd
 from thor.train import make_train_step
 
@@ -65,6 +66,30 @@ def test_they_are_thor_with_whole_factors_and_split_damping(build, expected, mon
     monkeypatch.setattr("thor.optimizers.second_order.THOR", lambda *given, **named: seen.update(named, given=given))
     network = nn.Dense(2, 2)
     build(network, 0.1, 0.2, 0.8, 0.01, 4.0, 16, 7, fold_bias=True)
+    update = seen.pop("update", None)
+    assert (type(update) is FrobeniusPolicy and update.due_at(14) and not update.due_at(3)) == (build is spngd)
     assert seen.pop("given") == (network, 0.1, 0.2, 0.8, 0.01, 4.0, 16)
     assert seen == {"frequency": 7, "pi_correction": True, "split_dim": None, "fold_bias": True,
                     **{name: value for name, value in expected.items() if value}}
+
+
+def test_spngd_refreshes_less_often_while_factors_stay_alike():
+    """The same batch over and over with a rate of 0: intervals 1, 1, 2, 3, 5 steps, as the paper's rule says."""
+    x, y, weight = linear_gaussian()
+    network = nn.Dense(INPUTS, OUTPUTS, has_bias=False)
+    network.weight.set_data(Tensor(weight.astype(np.float32)))
+    optimizer = spngd(network, 0.0, 0.1, momentum=0.0, batch_size=ROWS)
+    step = make_train_step(HalfSquares(network), optimizer)
+    refreshed = []
+    for number in range(14):
+        for parameter in inverses(optimizer):
+            parameter.set_data(Tensor(np.zeros(parameter.shape, np.float32)))
+        step(Tensor(x, ms.float32), Tensor(y, ms.float32))
+        written = [np.any(parameter.asnumpy() != 0) for parameter in inverses(optimizer)]
+        assert len(written) == 2 and all(written) == any(written)
+        refreshed += [number] if written[0] else []
+    assert refreshed == [0, 1, 2, 4, 7, 12]
+
+
+def inverses(optimizer):
+    return [parameter for parameter in optimizer.get_parameters() if parameter.name.startswith("inverse_")]

@@ -16,7 +16,7 @@ DELAYS = ("constant", "uniform", "poisson", "workers")
 # What a name sets where file and command line say nothing; all else is OptimizerConfig's own.
 PRESETS: dict[str, dict[str, Any]] = {
     "kfac": {"split_dim": None, "pi_correction": True, "running_average": 0.95, "frequency": 10},
-    "spngd": {"split_dim": None, "pi_correction": True, "batchnorm_blocks": True, "frequency": 10},
+    "spngd": {"split_dim": None, "pi_correction": True, "batchnorm_blocks": True, "frequency": 1},
     "ranger": {"beta1": 0.95, "epsilon": 1e-5, "lookahead": {"steps": 6, "alpha": 0.5}},
     "heun": {"momentum": 0.0},
     "dcasgd": {"momentum": 0.0},

@@ -87,13 +87,13 @@ def state_of(step):
     return {p.name: p.asnumpy().copy() for _, p in step.parameters_and_names()}
 
 
-def assert_follows(build, expected, manager=None):
+def assert_follows(build, expected, manager=None, atol=1e-6):
     """Weights after each of the steps equal ``expected``, and so does the number of steps."""
     network, optimizer, step = create(build, manager)
     for number, (batch, wanted) in enumerate(zip(arrays(), expected, strict=True), 1):
         train(step, [batch])
         for name, got in weights_of(network).items():
-            np.testing.assert_allclose(got, wanted[name], rtol=5e-6, atol=1e-6, err_msg=f"{name}, step {number}")
+            np.testing.assert_allclose(got, wanted[name], rtol=5e-6, atol=atol, err_msg=f"{name}, step {number}")
         assert int(optimizer.global_step.asnumpy()[0]) == number
 
 

@@ -14,6 +14,7 @@ from models import layerwise
 from models.config import Config, OptimizerConfig
 from models.config.errors import invalid
 from thor import THOR, schedules
+from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
 from thor.optimizers import DCASGD, Heun, Lookahead, RAdam, draw_delays
 
 
@@ -73,7 +74,8 @@ def create_optimizer(config: Config, network: nn.Cell, batches_per_epoch: int) -
     """
     options, rate = config.optimizer, learning_rate_array(config, batches_per_epoch)
     if options.second_order:
-        base = _thor(config, network, rate, damping_array(config, batches_per_epoch))
+        base = _thor(config, network, rate, damping_array(config, batches_per_epoch),
+                     update_policy(config, batches_per_epoch))
     elif options.base == "dcasgd":
         base = _dcasgd(options, network, [float(value) for value in rate], config.seed)
     else:
@@ -102,14 +104,30 @@ def decays(optimizer: OptimizerConfig) -> Callable[[Parameter], bool]:
     return lambda parameter: True
 
 
-def _thor(config: Config, network: nn.Cell, rate: np.ndarray, damping: np.ndarray) -> nn.Optimizer:
+def update_policy(config: Config, batches_per_epoch: int) -> UpdatePolicy:
+    """When curvature is refreshed, and of which layers; arguments as for ``learning_rate_array``."""
+    update = config.curvature.update
+    interval = config.optimizer.frequency
+    if update.intervals is not None and update.policy != "fixed":
+        unit = batches_per_epoch / config.train.accumulate_steps if update.unit == "epoch" else 1
+        interval = tuple((round(start * unit), steps) for start, steps in update.intervals)
+    if update.policy == "trace":
+        return TracePolicy(interval, update.w1, update.w2)
+    if update.policy == "frobenius":
+        return FrobeniusPolicy(interval, update.alpha)
+    return UpdatePolicy(interval)
+
+
+def _thor(config: Config, network: nn.Cell, rate: np.ndarray, damping: np.ndarray,
+          update: UpdatePolicy) -> nn.Optimizer:
     options = config.optimizer
     return THOR(network, rate, damping, options.momentum, options.weight_decay,
                 batch_size=config.data.batch_size, use_nesterov=options.nesterov,
                 decay_filter=decays(options), split_indices=options.split_indices,
-                enable_clip_grad=options.clip, frequency=options.frequency, split_dim=options.split_dim,
+                enable_clip_grad=options.clip, split_dim=options.split_dim,
                 running_average=options.running_average, pi_correction=options.pi_correction,
-                fold_bias=options.fold_bias, batchnorm_blocks=options.batchnorm_blocks)
+                fold_bias=options.fold_bias, batchnorm_blocks=options.batchnorm_blocks, update=update,
+                record_curvature=config.curvature.record)
 
 
 def _momentum(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:

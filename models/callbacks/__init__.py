@@ -1,10 +1,11 @@
-"""What happens around training steps: progress, evaluation, metrics.csv, curves.png, checkpoints."""
+"""What happens around training steps: progress, evaluation, metrics.csv, curvature.csv, pictures, checkpoints."""
 from __future__ import annotations
 
 from typing import Any
 
 from mindspore.train import Callback
 
+from models.callbacks.curvature import CurvatureFile, CurvaturePicture
 from models.callbacks.evaluation import Evaluation
 from models.callbacks.files import CurvesPicture, MetricsFile
 from models.callbacks.progress import ProgressBar
@@ -22,10 +23,14 @@ def build_callbacks(session: Any, folder: Any) -> list[Callback]:
 
     Args:
         session: models.session.Session.
-        folder: has path, for metrics.csv and curves.png, and checkpoints; models.run_folder.RunFolder.
+        folder: has path, for tables and pictures, and checkpoints; models.run_folder.RunFolder.
     """
     state = TrainingState(session)
     metrics = MetricsFile(state, folder.path / "metrics.csv")
     curves = CurvesPicture(metrics, folder.path / "curves.png")
-    return [state, Evaluation(state), metrics, ProgressBar(state), curves,
+    record = []
+    if session.config.curvature.record:
+        curvature = CurvatureFile(state, folder.path / "curvature.csv")
+        record = [curvature, CurvaturePicture(curvature, folder.path / "curvature.png")]
+    return [state, Evaluation(state), *record, metrics, ProgressBar(state), curves,
             CheckpointCallback(session, folder.checkpoints)]

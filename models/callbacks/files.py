@@ -11,7 +11,8 @@ from mindspore.train import Callback
 from models.callbacks.state import TrainingState
 from models.task import create_task
 
-COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "eval_loss", "eval_accuracy", "seconds")
+COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "refreshed_layers", "eval_loss", "eval_accuracy",
+           "seconds")
 ROWS_PER_EPOCH = 50
 
 
@@ -72,7 +73,8 @@ class MetricsFile(Callback):
     def _write(self) -> None:
         state = self.state
         row = {"epoch": state.epoch, "step": state.batches, "loss": state.loss, "learning_rate": state.learning_rate,
-               "damping": state.damping, "seconds": round(self._before + time.perf_counter() - self._started, 3),
+               "damping": state.damping, "refreshed_layers": state.refreshed and state.refreshed[0],
+               "seconds": round(self._before + time.perf_counter() - self._started, 3),
                **{column: state.evaluation.get(metric) for column, metric in self._metrics.items()}}
         with open(self.path, "a", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerow([_text(row[name]) for name in self.columns])

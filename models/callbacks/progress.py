@@ -43,4 +43,6 @@ def _numbers(state: TrainingState) -> dict[str, str]:
     numbers = {"loss": f"{state.loss:.4f}", "lr": f"{state.learning_rate:.3g}"}
     if state.damping is not None:
         numbers["damping"] = f"{state.damping:.3g}"
+    if state.refreshed is not None:
+        numbers["refreshed"] = "{} of {} layers".format(*state.refreshed)
     return numbers

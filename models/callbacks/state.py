@@ -25,6 +25,7 @@ class TrainingState(Callback):
         start: batches seen when this process began.
         total: batches of the whole run.
         loss: of the latest batch.
+        refreshed: layers refreshed, and layers with curvature, at the latest refresh; None before it.
         evaluation: metrics of the latest evaluation if it belongs to the present batch, else {}.
 
     Raises:
@@ -40,6 +41,7 @@ class TrainingState(Callback):
         self.total = config.train.epochs * self.per_epoch
         self.batches = self.start = 0
         self.loss = math.nan
+        self.refreshed: tuple[int, int] | None = None
         self.evaluation: dict[str, float] = {}
         self._learning_rates = learning_rate_array(config, self.per_epoch)
         self._dampings = damping_array(config, self.per_epoch) if config.optimizer.second_order else None

@@ -5,6 +5,7 @@
 Files are YAML, may extend one another, and hold the sections of Config; every section checks itself.
 """
 from models.config.bert import BertConfig
+from models.config.curvature import CurvatureConfig, UpdateConfig
 from models.config.errors import ConfigError, UsageError
 from models.config.load import config_tree, dump_config, load_config
 from models.config.optimization import DampingConfig, LearningRateConfig, LossScaleConfig, OptimizerConfig
@@ -12,6 +13,6 @@ from models.config.schema import Config
 from models.config.sections import (DATASETS, TEXT, DataConfig, DatasetFacts, DeviceConfig, LossConfig, ModelConfig,
                                     ParallelConfig, TrainConfig)
 
-__all__ = ["BertConfig", "Config", "ConfigError", "DATASETS", "DampingConfig", "DataConfig", "DatasetFacts",
+__all__ = ["BertConfig", "Config", "ConfigError", "CurvatureConfig", "DATASETS", "DampingConfig", "DataConfig", "DatasetFacts",
            "DeviceConfig", "LearningRateConfig", "LossConfig", "LossScaleConfig", "ModelConfig", "OptimizerConfig",
-           "ParallelConfig", "TEXT", "TrainConfig", "UsageError", "config_tree", "dump_config", "load_config"]
+           "ParallelConfig", "TEXT", "TrainConfig", "UpdateConfig", "UsageError", "config_tree", "dump_config", "load_config"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import dataclasses
 
 from models.config.checks import integer, setting
+from models.config.curvature import CurvatureConfig
 from models.config.errors import invalid
 from models.config.optimization import LossScaleConfig, OptimizerConfig
 from models.config.section import Section, subsection
@@ -25,6 +26,7 @@ class Config(Section):
     data: DataConfig = subsection(DataConfig)
     loss: LossConfig = subsection(LossConfig)
     optimizer: OptimizerConfig = subsection(OptimizerConfig)
+    curvature: CurvatureConfig = subsection(CurvatureConfig)
     loss_scale: LossScaleConfig = subsection(LossScaleConfig)
     train: TrainConfig = subsection(TrainConfig)
     parallel: ParallelConfig = subsection(ParallelConfig)

@@ -6,6 +6,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from thor.curvature.policies import UpdatePolicy
+from thor.layers.gates import NO_BAND
 
 KEPT, REFRESHED, STOPPED = 0, 1, 2
 
@@ -89,8 +90,8 @@ class LayerChoice(nn.Cell):
             return None
         latest = ops.select(ops.logical_and(done, ops.isfinite(traces)), traces, self.traces + 0.0)
         ops.assign(self.traces, latest)
-        ops.assign(self.seen_traces, traces)
-        ops.assign(self.seen_changes, change)
+        ops.assign(self.seen_traces, finite_or_negative(traces))
+        ops.assign(self.seen_changes, finite_or_negative(change))
         return latest
 
     def record_condition(self, of_factors, refreshed):
@@ -106,8 +107,7 @@ class LayerChoice(nn.Cell):
             scale: the layer's trace divided by the product of its measured traces, ``(n_layers,)``.
             damping: that of the next refresh.
         """
-        infinite = ops.full_like(scale, np.inf)
-        low, high = infinite, -infinite
+        low, high = ops.full_like(scale, NO_BAND), ops.full_like(scale, -NO_BAND)
         if self.early:
             margin = self.policy.keep_below * ops.abs(traces + damping * self.fisher_rows)
             usable = ops.logical_and(ops.logical_and(self.has_band, traces > 0), ops.isfinite(scale))
@@ -115,6 +115,11 @@ class LayerChoice(nn.Cell):
             high = ops.select(usable, (traces + margin) / scale, high)
         open_a, open_g = self.both(open_next.astype(ms.float32))
         return ops.assign(self.gates, ops.stack((open_a, open_g, low, high), 1))
+
+
+def finite_or_negative(values):
+    """``values`` with -1 where they are not finite."""
+    return ops.select(ops.isfinite(values), values, -ops.ones_like(values))
 
 
 def trace_change(now, before, ridge):

@@ -15,8 +15,8 @@ class LayerReport:
     Attributes:
         status: kept, refreshed or stopped (not to be looked at in the next refresh step).
         refreshes: how often it was refreshed so far.
-        trace: tr(HW A x G) as measured; None where traces are not.
-        change: Delta of the damped trace against the layer's last refresh, see ``TracePolicy``.
+        trace: tr(HW A x G) as measured; None where it is not, or not finite.
+        change: Delta of the damped trace against the layer's last refresh, see ``TracePolicy``; None at its first.
         condition: lower bound of the worst condition number of its damped blocks at its last refresh.
     """
 
@@ -30,6 +30,7 @@ class LayerReport:
 
 def report_layers(choice: LayerChoice, names: list[str]) -> list[LayerReport]:
     """The last refresh, a row for each layer of ``names``."""
+    columns = [parameter.asnumpy().tolist() for parameter in (choice.status, choice.refreshes)]
     seen = (choice.seen_traces, choice.seen_changes, choice.conditions) if choice.traced else ()
-    columns = [parameter.asnumpy().tolist() for parameter in (choice.status, choice.refreshes, *seen)]
+    columns += [[None if value < 0 else value for value in parameter.asnumpy().tolist()] for parameter in seen]
     return [LayerReport(name, STATUS[status], *numbers) for name, status, *numbers in zip(names, *columns)]

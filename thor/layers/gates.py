@@ -16,7 +16,8 @@ from mindspore import Parameter, Tensor, nn, ops
 
 STATISTICS = 6
 MEASURED_A, MEASURED_G = 2, 3  # places among the statistics
-OPEN = (1.0, 1.0, np.inf, -np.inf)
+NO_BAND = float(np.finfo(np.float32).max)  # not infinite: gates are parameters, and parameters ought to be finite
+OPEN = (1.0, 1.0, NO_BAND, -NO_BAND)
 
 
 def create_gates(n_layers: int) -> Parameter:

@@ -1,0 +1,129 @@
+"""Find the split dimension for a network, its data and this device.
+
+``python -m thor.tune_split --config CONFIG [--batches 4] [--picture split.png] [--section.key value ...]`` measures
+whole factors on a few real batches, times inverses, prints both curves of THOR (AAAI 2021, section 3.3) and the
+value to put in the configuration. It reads the configuration of the model zoo, which must be installed beside it.
+"""
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any, Sequence
+
+import numpy as np
+
+from thor.curvature.split_choice import SplitChoice, choose_split
+
+ELEMENTS_AT_ONCE = 2 ** 22  # of the batch of blocks whose inverse is timed
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Command line; the exit status."""
+    from models.command_line import parse, parser, quiet_mindspore, run
+
+    quiet_mindspore()
+    made = parser("python -m thor.tune_split", "Find the split dimension for a network, its data and this device.")
+    made.add_argument("--batches", type=int, default=4, help="batches the factors are averaged over (default 4)")
+    made.add_argument("--picture", metavar="PNG", default="split_dim.png", help="where both curves are drawn")
+
+    def tune() -> None:
+        options, config = parse(made, words)
+        if options.batches < 1:
+            made.error(f"--batches={options.batches}; must be an int >= 1")
+        choice = tune_config(config, options.batches)
+        draw(choice, Path(options.picture))
+        print(report(choice))
+        print(f"picture {options.picture}")
+    return run(tune)
+
+
+def tune_config(config: Any, batches: int) -> SplitChoice:
+    """The procedure for a configuration of the zoo."""
+    import dataclasses
+
+    from models.command_line import loading
+
+    with loading():
+        from models.session import create_session
+
+        whole = dataclasses.replace(config.optimizer, name="thor", split_dim=None, split_indices=None)
+        session = create_session(dataclasses.replace(config, optimizer=whole))
+    data = session.train_set.create_tuple_iterator(num_epochs=1)
+    factors = measure_factors(session.step, (batch for batch, _ in zip(data, range(batches))))
+    return choose_split(factors, lambda size: seconds_of_inverse(session.optimizer.backend, size))
+
+
+def measure_factors(step: Any, batches: Any) -> list[np.ndarray]:
+    """Whole factors ``(rows, rows)`` of every layer, averaged over batches, at the weights as they are.
+
+    Args:
+        step: what ``thor.train.make_train_step`` made for a THOR with ``split_dim=None``.
+    """
+    from mindspore import ops
+
+    from thor.optimizer import SECOND_ORDER
+
+    optimizer, network = step.optimizer, step.second_order.network
+    layers = [layer for layer in optimizer.registration.layers if layer.kind in ("kronecker", "embedding")]
+    wanted = [layer.factors[role] for layer in layers for role in ("a", "g") if layer.factors[role].ndim == 3]
+    gradient = ops.grad(network, None, wanted)
+    sums: list[Any] = [0.0] * len(wanted)
+    with optimizer.using_graph(SECOND_ORDER):
+        for batch in batches:
+            sums = [total + measured.asnumpy().astype(np.float64)
+                    for total, measured in zip(sums, gradient(*batch))]
+    return [matrix for total in sums for matrix in total if np.isfinite(matrix).all()]
+
+
+def seconds_of_inverse(backend: Any, size: int, repeats: int = 5) -> float:
+    """Seconds to invert one damped block of ``size`` rows, as one of a batch."""
+    from mindspore import Tensor
+
+    count = max(1, min(1024, ELEMENTS_AT_ONCE // size ** 2))
+    rows = np.random.default_rng(0).standard_normal((size, 2 * size)).astype(np.float32)
+    blocks = Tensor(np.broadcast_to(rows @ rows.T / (2 * size), (count, size, size)).copy())
+    damping = Tensor(np.full((count, 1, 1), 0.1, np.float32))
+
+    def call() -> float:
+        began = time.perf_counter()
+        backend.damped_inverse(blocks, damping)[1].asnumpy()
+        return (time.perf_counter() - began) / count
+
+    call()
+    return statistics.median(call() for _ in range(repeats))
+
+
+def report(choice: SplitChoice) -> str:
+    """The table and the value to use."""
+    lines = [f"{'split_dim':>9}  {'factors losing < 1 %':>20}  {'speed p_1 / p_n':>15}"]
+    for n, share, speed in zip(choice.candidates, choice.share, choice.speed):
+        lines.append(f"{n:>9}  {100 * share:>18.1f} %  {speed:>15.4f}{'  <' if n == choice.split_dim else ''}")
+    crossing = "nowhere" if choice.crossing is None else f"at {choice.crossing:.0f}"
+    lines.append(f"the curves cross {crossing}; use optimizer.split_dim: {choice.split_dim}")
+    return "\n".join(lines)
+
+
+def draw(choice: SplitChoice, path: Path) -> None:
+    """Both curves and their crossing as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot(choice.candidates, choice.share, marker=".", label="share of factors losing less than 1 %")
+    axes.plot(choice.candidates, choice.speed, marker=".", label="normalised speed of the inverse, p_1 / p_n")
+    if choice.crossing is not None:
+        axes.axvline(choice.crossing, color="grey", linestyle=":", label=f"crossing at {choice.crossing:.0f}")
+    axes.axvline(choice.split_dim, color="black", linewidth=0.8, label=f"split_dim {choice.split_dim}")
+    axes.set_xscale("symlog", base=2, linthresh=1)
+    axes.set(xlabel="block size n", ylim=(0, 1.05))
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, format="png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,6 +11,7 @@ from mindspore import Parameter, get_context, nn
 from mindspore.amp import DynamicLossScaleManager, FixedLossScaleManager, LossScaleManager
 
 from models import layerwise
+from models.clipping import GlobalNormClip
 from models.config import Config, OptimizerConfig
 from models.config.errors import invalid
 from thor import THOR, schedules
@@ -80,7 +81,10 @@ def create_optimizer(config: Config, network: nn.Cell, batches_per_epoch: int) -
         base = _dcasgd(options, network, [float(value) for value in rate], config.seed)
     else:
         base = _BUILDERS[options.base](options, network, [float(value) for value in rate])
-    return base if options.base == options.name else Lookahead(base, options.lookahead.steps, options.lookahead.alpha)
+    if options.base != options.name:
+        return Lookahead(base, options.lookahead.steps, options.lookahead.alpha)
+    clips = options.clip_norm is not None and not options.second_order
+    return GlobalNormClip(base, options.clip_norm) if clips else base
 
 
 def thor_within(optimizer: nn.Optimizer) -> THOR | None:

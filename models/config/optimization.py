@@ -79,6 +79,8 @@ class OptimizerConfig(Section):
         epsilon: adam, adamw, lamb, lars, radam: added to the divisor; null for MindSpore's default.
         lars_coefficient: lars: trust coefficient.
         clip: thor: clip each parameter's update to L2 norm 1.
+        clip_norm: all but thor and lookahead(...): scale gradients down to this L2 norm over all parameters; null for
+            no limit.
         frequency: thor: steps from one refresh of the curvature to the next; 1 refreshes every step.
         split_dim: thor: largest block of a factor; null for whole factors (K-FAC).
         split_indices: thor: indices of the layers after which fused factor reductions are cut; null for one.
@@ -103,6 +105,7 @@ class OptimizerConfig(Section):
     lars_coefficient: float = setting(0.001, number(above=0))
     damping: DampingConfig = subsection(DampingConfig)
     clip: bool = setting(False, flag())
+    clip_norm: float | None = setting(None, optional(number(above=0), "no limit"))
     frequency: int = setting(100, integer(1), "use 1 to refresh curvature every step")
     split_dim: int | None = setting(128, optional(integer(1), "whole factors"))
     split_indices: tuple[int, ...] | None = setting(None, optional(ascending(), "one reduction"))

@@ -1,6 +1,7 @@
 """Stale and refresh steps of THOR against momentum's step: one process, the same network, data and update.
 
 ``python -m benchmarks.step_time --model resnet50 --image-size 64 --batch-size 32 --json step_time.json``
+``python -m benchmarks.step_time --model resnet50 --refresh-layers 10``
 """
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import sys
 import time
 from typing import Any, Sequence
 
-from benchmarks import common, workload
+from benchmarks import common, partial, workload
 from benchmarks.floor import floor_seconds, network_floor
 
 
@@ -17,9 +18,15 @@ def main(words: Sequence[str] | None = None) -> int:
     made = common.parser("step_time", "Stale and refresh steps of THOR against momentum's step.")
     workload.add_work(made)
     common.add_timing(made, warmup=7, repeats=11)
+    made.add_argument("--refresh-layers", type=common.at_least(1), metavar="N",
+                      help="instead: what a refresh of N layers costs beside one of all")
     options = made.parse_args(words)
 
     work = workload.chosen_work(options)
+    if options.refresh_layers:
+        return common.run_measurement(
+            lambda: partial.measure(work, options.refresh_layers, options.warmup, options.repeats), partial.report,
+            options.json)
     return common.run_measurement(lambda: measure(work, options.warmup, options.repeats), report, options.json)
 
 

@@ -125,13 +125,13 @@ def create_momentum_step(network: Any, work: Work) -> Any:
     return make_train_step(work.kind.create_loss(network), optimizer)
 
 
-def create_thor_step(network: Any, work: Work) -> Any:
+def create_thor_step(network: Any, work: Work, update: Any = None) -> Any:
     """The second-order train step with the same first-order update behind the preconditioner."""
     from thor import THOR
     from thor.train import make_train_step
 
     optimizer = THOR(network, LEARNING_RATE, DAMPING, MOMENTUM, WEIGHT_DECAY, batch_size=work.batch_size,
-                     frequency=work.frequency, split_dim=work.split_dim)
+                     frequency=work.frequency, split_dim=work.split_dim, update=update)
     return make_train_step(work.kind.create_loss(network), optimizer)
 
 

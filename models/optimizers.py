@@ -83,7 +83,7 @@ def create_optimizer(config: Config, network: nn.Cell, batches_per_epoch: int) -
         base = _BUILDERS[options.base](options, network, [float(value) for value in rate])
     if options.base != options.name:
         return Lookahead(base, options.lookahead.steps, options.lookahead.alpha)
-    clips = options.clip_norm is not None and not options.second_order
+    clips = options.clip_norm is not None and not options.second_order and not hasattr(base, "make_train_step")
     return GlobalNormClip(base, options.clip_norm) if clips else base
 
 

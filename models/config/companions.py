@@ -13,13 +13,14 @@ OPTIMIZERS = ("thor", "kfac", "spngd", "momentum", "sgd", "adam", "adamw", "lars
 SECOND_ORDER = ("thor", "kfac", "spngd")
 DELAYS = ("constant", "uniform", "poisson", "workers")
 
-# What a name sets where file and command line say nothing; all else is OptimizerConfig's own.
+# What a name sets, by section, where file and command line say nothing; all else is the sections' own.
 PRESETS: dict[str, dict[str, Any]] = {
-    "kfac": {"split_dim": None, "pi_correction": True, "running_average": 0.95, "frequency": 10},
-    "spngd": {"split_dim": None, "pi_correction": True, "batchnorm_blocks": True, "frequency": 1},
-    "ranger": {"beta1": 0.95, "epsilon": 1e-5, "lookahead": {"steps": 6, "alpha": 0.5}},
-    "heun": {"momentum": 0.0},
-    "dcasgd": {"momentum": 0.0},
+    "kfac": {"optimizer": {"split_dim": None, "pi_correction": True, "running_average": 0.95, "frequency": 10}},
+    "spngd": {"optimizer": {"split_dim": None, "pi_correction": True, "batchnorm_blocks": True, "frequency": 1},
+              "curvature": {"update": {"policy": "frobenius", "alpha": 0.1}}},
+    "ranger": {"optimizer": {"beta1": 0.95, "epsilon": 1e-5, "lookahead": {"steps": 6, "alpha": 0.5}}},
+    "heun": {"optimizer": {"momentum": 0.0}},
+    "dcasgd": {"optimizer": {"momentum": 0.0}},
 }
 _LOOKAHEAD = re.compile(r"lookahead\s*\(\s*(.*?)\s*\)\Z", re.IGNORECASE)
 
@@ -41,7 +42,7 @@ def base_of(name: str) -> str:
 
 
 def preset(name: Any) -> dict[str, Any]:
-    """Settings that come with an optimizer's name as it stands in a file; {} for a name that is none."""
+    """Settings, by section, that come with an optimizer's name as it stands in a file; {} for what is no name."""
     if not isinstance(name, str):
         return {}
     key = name.strip().lower()

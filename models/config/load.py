@@ -116,8 +116,7 @@ def _nested(name: str, node: Node, where: str) -> Node:
 def _build(kind: type[Section], node: Node, prefix: str) -> Section:
     sections = kind.subsections()
     known = [field.name for field in dataclasses.fields(kind)]
-    plain = {key: child.value for key, child in node.value.items() if not child.is_mapping}
-    node = merge(node_of(kind.presets(plain), node.where), node)
+    node = merge(node_of(kind.presets(_values(node)), node.where), node)
     values = {}
     for key, child in node.value.items():
         dotted = prefix + key
@@ -137,6 +136,10 @@ def _build(kind: type[Section], node: Node, prefix: str) -> Section:
         return kind(**values)
     except ConfigError as error:
         raise ConfigError(prefix + error.message, prefix + error.key, _where(node, error.key)) from None
+
+
+def _values(node: Node) -> Any:
+    return {key: _values(child) for key, child in node.value.items()} if node.is_mapping else node.value
 
 
 def _where(node: Node, key: str) -> str:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from typing import Any
-
 from models.config.checks import ascending, choice, flag, integer, number, optional, setting
 from models.config.companions import (SECOND_ORDER, CompensationConfig, DelayConfig, LookaheadConfig, base_of,
-                                      optimizer_name, preset)
+                                      optimizer_name)
 from models.config.section import Section, subsection
 
 
@@ -79,7 +77,7 @@ class OptimizerConfig(Section):
         epsilon: adam, adamw, lamb, lars, radam: added to the divisor; null for MindSpore's default.
         lars_coefficient: lars: trust coefficient.
         clip: thor: clip each parameter's update to L2 norm 1.
-        clip_norm: all but thor and lookahead(...): scale gradients down to this L2 norm over all parameters; null for
+        clip_norm: all but thor, heun, dcasgd and lookahead(...): scale gradients down to this L2 norm over all parameters; null for
             no limit.
         frequency: thor: steps from one refresh of the curvature to the next; 1 refreshes every step.
         split_dim: thor: largest block of a factor; null for whole factors (K-FAC).
@@ -116,11 +114,6 @@ class OptimizerConfig(Section):
     lookahead: LookaheadConfig = subsection(LookaheadConfig)
     compensation: CompensationConfig = subsection(CompensationConfig)
     delay: DelayConfig = subsection(DelayConfig)
-
-    @classmethod
-    def presets(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """What the optimizer's name sets where nothing else does."""
-        return preset(values.get("name"))
 
     @property
     def base(self) -> str:

@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from models.config.checks import integer, setting
+from models.config.companions import preset
 from models.config.curvature import CurvatureConfig
 from models.config.errors import invalid
 from models.config.optimization import LossScaleConfig, OptimizerConfig
@@ -30,6 +32,12 @@ class Config(Section):
     loss_scale: LossScaleConfig = subsection(LossScaleConfig)
     train: TrainConfig = subsection(TrainConfig)
     parallel: ParallelConfig = subsection(ParallelConfig)
+
+    @classmethod
+    def presets(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """What the optimizer's name sets where nothing else does."""
+        optimizer = values.get("optimizer")
+        return preset(optimizer.get("name")) if isinstance(optimizer, dict) else {}
 
     def check_together(self) -> None:
         if self.model.reads_text != (self.data.name == TEXT):

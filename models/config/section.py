@@ -24,7 +24,7 @@ class Section:
 
     @classmethod
     def presets(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Settings that hold beneath the ``values`` of a file; overridden by sections that have some."""
+        """Settings that hold beneath the ``values`` of a file, both nested; overridden by sections that have some."""
         return {}
 
     @classmethod

@@ -31,6 +31,8 @@ def test_a_name_sets_what_the_file_does_not_say():
     assert options.frequency == 10
     options = configure("name=spngd").optimizer
     assert (options.split_dim, options.batchnorm_blocks, options.running_average) == (None, True, 0.0)
+    assert configure("name=spngd").curvature.update.policy == "frobenius"
+    assert configure("name=kfac").curvature.update.policy == "fixed"
     options = configure("name=ranger").optimizer
     assert (options.beta1, options.epsilon, options.lookahead.steps, options.lookahead.alpha) == (0.95, 1e-5, 6, 0.5)
     assert configure("name=dcasgd").optimizer.momentum == configure("name=heun").optimizer.momentum == 0
@@ -43,6 +45,8 @@ def test_what_the_file_says_wins(tmp_path):
     assert (options.split_dim, options.pi_correction, options.lookahead.alpha) == (64, True, 0.8)
     options = configure("name=ranger", "lookahead.steps=3").optimizer
     assert (options.lookahead.steps, options.lookahead.alpha) == (3, 0.5)
+    config = load_config(None, ["--optimizer.name=SPNGD", "--curvature.update={policy: fixed}"])
+    assert (config.curvature.update.policy, config.optimizer.split_dim) == ("fixed", None)
     (tmp_path / "base.yaml").write_text("optimizer: {name: thor, frequency: 7}")
     (tmp_path / "own.yaml").write_text("extends: base.yaml\noptimizer: {name: KFAC}")
     options = load_config(tmp_path / "own.yaml").optimizer
@@ -58,15 +62,18 @@ def test_resolved_settings_survive_a_dump(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["kfac", "spngd"])
 def test_the_names_set_what_the_functions_have_as_defaults(name):
-    defaults = {key: parameter.default for key, parameter in
-                inspect.signature(getattr(optimizers, name)).parameters.items() if key in PRESETS[name]}
-    assert defaults == PRESETS[name]
+    sections = PRESETS[name]
+    settings = {**sections["optimizer"], **sections.get("curvature", {}).get("update", {})}
+    assert settings.pop("policy", "fixed") == {"kfac": "fixed", "spngd": "frobenius"}[name]
+    parameters = inspect.signature(getattr(optimizers, name)).parameters
+    assert {key: parameters[key].default for key in settings} == settings
 
 
 def test_ranger_of_the_config_is_that_of_the_function():
     signature = inspect.signature(optimizers.ranger).parameters
-    assert PRESETS["ranger"] == {"beta1": signature["beta1"].default, "epsilon": signature["eps"].default,
-                                 "lookahead": {"steps": signature["k"].default, "alpha": signature["alpha"].default}}
+    assert PRESETS["ranger"]["optimizer"] == {"beta1": signature["beta1"].default, "epsilon": signature["eps"].default,
+                                              "lookahead": {"steps": signature["k"].default,
+                                                            "alpha": signature["alpha"].default}}
 
 
 @pytest.mark.parametrize("name, base, second_order", [
@@ -98,3 +105,8 @@ def test_dcasgd_settings_reach_the_optimizer():
     expected = draw_delays("workers", 30, 3, 5, seed=1)  # ten epochs, by default, of three batches
     np.testing.assert_array_equal(optimizer.history.delays.asnumpy(), expected)
     assert not created("name=dcasgd", "compensation.strength=0").compensates
+
+
+@pytest.mark.parametrize("name, kind", [("heun", optimizers.Heun), ("dcasgd", optimizers.DCASGD)])
+def test_steps_of_their_own_are_not_hidden_behind_a_clip(name, kind):
+    assert type(created(f"name={name}", "clip_norm=1.0")) is kind

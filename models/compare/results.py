@@ -131,10 +131,12 @@ def verdict(results: Sequence[Result]) -> str:
     if not thor.steps:
         reached = [result.label for result in others if result.steps]
         return "\n".join([*lines, f"thor did not reach the target; {_names(reached)} did"])
-    for what, name in (("in steps to the target", "steps_to_target"), ("in seconds to the target", "seconds_to_target")):
-        own, found = thor.numbers()[name], [(result.label, result.numbers()[name]) for result in others]
+    for what in ("steps", "seconds"):
+        numbers = {result.label: result.numbers()[f"{what}_to_target"] for result in results}
+        own = numbers.pop("thor")
         if own is not None:
-            lines.append(_sentence(what, [label for label, value in found if value is not None and value < own]))
+            ahead = [label for label, value in numbers.items() if value is not None and value < own]
+            lines.append(_sentence(f"in {what} to the target", ahead))
     return "\n".join(lines)
 
 

@@ -47,8 +47,7 @@ class Run:
     @property
     def has_steady_steps(self) -> bool:
         """Whether one interval between refreshes costs what any other does: not where a policy changes them."""
-        curvature = getattr(self.config, "curvature", None)
-        return curvature is None or not self.config.optimizer.second_order or curvature.update.policy == "fixed"
+        return not self.config.optimizer.second_order or self.config.curvature.update.policy == "fixed"
 
     def outcome(self) -> "Outcome | None":
         """What came of it, None if it has not ended."""

@@ -77,8 +77,8 @@ class OptimizerConfig(Section):
         epsilon: adam, adamw, lamb, lars, radam: added to the divisor; null for MindSpore's default.
         lars_coefficient: lars: trust coefficient.
         clip: thor: clip each parameter's update to L2 norm 1.
-        clip_norm: all but thor, heun, dcasgd and lookahead(...): scale gradients down to this L2 norm over all parameters; null for
-            no limit.
+        clip_norm: all but thor, heun, dcasgd and lookahead(...): scale gradients down to this L2 norm over all
+            parameters; null for no limit.
         frequency: thor: steps from one refresh of the curvature to the next; 1 refreshes every step.
         split_dim: thor: largest block of a factor; null for whole factors (K-FAC).
         split_indices: thor: indices of the layers after which fused factor reductions are cut; null for one.

@@ -19,7 +19,7 @@ LOG, SETTINGS, TIMES = "log.txt", "config.yaml", "step_seconds.json"
 PROGRAM = [sys.executable, "-m", "models.train"]
 TIMING = [sys.executable, "-m", "models.compare.timing"]
 DIVERGED = "training has diverged"
-POLL_SECONDS = 0.5
+POLL_SECONDS, STALL_SECONDS, ATTEMPTS = 0.5, 180.0, 3
 
 
 def run_all(runs: Sequence[Run], target: float) -> list[Outcome]:
@@ -56,15 +56,13 @@ def _make(run: Run, bar: tqdm) -> Outcome:
     folder = run.folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SETTINGS).write_text(dump_config(run.config), encoding="utf-8")
-    words = ["--config", str(folder / SETTINGS), "--train.run_dir", str(folder), "--train.resume", "auto"]
-    with open(folder / LOG, "a", encoding="utf-8") as log:
-        process = subprocess.Popen([*PROGRAM, *words], stdout=log, stderr=subprocess.STDOUT, env=_environment())
-        try:
-            status, memory = _wait(process, folder, bar)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+    for _ in range(ATTEMPTS):
+        status, memory = _train(folder, bar)
+        if status is not None:
+            break
+        tqdm.write(f"{run.describe()}: stood still; its process is ended and the run goes on", file=sys.stdout)
+    else:
+        raise LoadError(f"stood still {ATTEMPTS} times (log: {folder / LOG})")
     ended = _how_it_ended(status, folder)
     sizes = [path.stat().st_size for path in sorted(folder.glob("*/*/checkpoints/step-*.ckpt"))[-1:]]
     facts = {"ended": ended, "peak_memory": memory, "state_bytes": sum(sizes), "label": run.label,
@@ -73,6 +71,19 @@ def _make(run: Run, bar: tqdm) -> Outcome:
     part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     part.replace(folder / OUTCOME)
     return run.outcome()
+
+
+def _train(folder: Path, bar: tqdm) -> tuple[int | None, int]:
+    """Exit status, None if it stood still, and peak memory in bytes of one process that trains."""
+    words = ["--config", str(folder / SETTINGS), "--train.run_dir", str(folder), "--train.resume", "auto"]
+    with open(folder / LOG, "a", encoding="utf-8") as log:
+        process = subprocess.Popen([*PROGRAM, *words], stdout=log, stderr=subprocess.STDOUT, env=_environment())
+        try:
+            return _wait(process, folder, bar)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
 
 
 def time_in_turn(best: Sequence[Run], output: Path) -> dict[str, list[float]]:
@@ -102,8 +113,9 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
 
 
-def _wait(process: subprocess.Popen, folder: Path, bar: tqdm) -> tuple[int, int]:
-    """Exit status and peak memory in bytes, telling meanwhile how far the run is."""
+def _wait(process: subprocess.Popen, folder: Path, bar: tqdm) -> tuple[int | None, int]:
+    """As ``_train``, telling meanwhile how far the run is."""
+    watch = Watch(process.pid)
     while True:
         done, status, usage = os.wait4(process.pid, os.WNOHANG)
         if done:
@@ -112,7 +124,30 @@ def _wait(process: subprocess.Popen, folder: Path, bar: tqdm) -> tuple[int, int]
         rows = [] if bar.disable else metrics_of(folder)
         if rows:
             bar.set_postfix_str(f"epoch {rows[-1]['epoch']:.1f} loss {rows[-1]['loss']:.3f}")
+        if watch.stands_still():
+            process.kill()
+            process.wait()
+            return None, 0
         time.sleep(POLL_SECONDS)
+
+
+class Watch:
+    """Notices a process that uses no processor time: MindSpore's data pipelines now and then wait for ever."""
+
+    def __init__(self, pid: int) -> None:
+        self.path = Path(f"/proc/{pid}/stat")
+        self.used, self.since = 0.0, time.monotonic()
+
+    def stands_still(self) -> bool:
+        """Whether it had less than a second of a processor for STALL_SECONDS, and nobody has suspended it."""
+        try:
+            fields = self.path.read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:
+            return False
+        used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        if used >= self.used + 1 or fields[0] in "Tt":
+            self.used, self.since = used, time.monotonic()
+        return time.monotonic() - self.since > STALL_SECONDS
 
 
 def _how_it_ended(status: int, folder: Path) -> str:

@@ -3,7 +3,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +101,40 @@ def test_an_interrupted_run_goes_on_and_the_others_stay(calls, monkeypatch, caps
     monkeypatch.delenv("FAKE_TRAIN_ADAM")
     assert main(["--config", "few.yaml", "--seeds", "1"]) == 0
     assert calls()[2:] == ["adam 1", "thor 1", "adam 1"]
+
+
+def test_a_process_that_stands_still_is_ended_and_its_run_goes_on(calls, monkeypatch, capsys):
+    monkeypatch.setenv("FAKE_TRAIN_ADAM", "stalled")
+    watches = []
+
+    class FirstStandsStill:
+        def __init__(self, pid):
+            watches.append(self)
+
+        def stands_still(self):
+            return self is watches[0] and any(Path("runs").rglob("again"))
+
+    monkeypatch.setattr(execute, "Watch", FirstStandsStill)
+    assert main(["--config", "few.yaml", "--optimizers", "adam", "--budget", "1", "--seeds", "1"]) == 0
+    assert calls() == ["adam 1"] * 2
+    assert "adam, learning_rate 0.05, seed 1: stood still; its process is ended" in capsys.readouterr().out
+
+
+def test_a_process_that_works_or_is_suspended_does_not_stand_still(monkeypatch):
+    monkeypatch.setattr(execute, "STALL_SECONDS", 0.2)
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        watch = execute.Watch(process.pid)
+        watch.used = -1.0
+        assert not watch.stands_still()
+        os.kill(process.pid, signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        time.sleep(0.3)
+        assert not watch.stands_still()
+    finally:
+        process.kill()
+        process.wait()
+    assert not execute.Watch(process.pid).stands_still()
 
 
 def test_a_run_that_cannot_be_made_ends_the_comparison_with_its_own_error(calls, monkeypatch, capsys):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from models.config import load_config
@@ -34,6 +35,9 @@ def main(words: list[str]) -> int:
     if how == "refused":
         print("error: data.path=x; is not a folder")
         return 1
+    if how == "stalled" and not (folder / "again").exists():
+        (folder / "again").touch()
+        time.sleep(60)
     if how == "killed":
         os.kill(os.getpid(), 9)
     (folder / "checkpoints" / "step-000040.ckpt").write_bytes(bytes(2 ** 20))

@@ -13,11 +13,10 @@ import json
 import os
 import shutil
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
@@ -29,6 +28,7 @@ from models.bert.corpus.pairs import Pairing
 from models.bert.corpus.partition import HELD_OUT, TRAIN, Parts, part_path, partition
 from models.bert.corpus.shards import Recipe, write_shard
 from models.bert.corpus.vocabulary import Vocabulary, read_vocabulary, train_vocabulary
+from models.bert.corpus.workers import process_pool
 from models.config.checks import flag, integer, number, optional, setting, text
 from models.config.errors import ConfigError, invalid
 from models.config.section import Section
@@ -208,7 +208,7 @@ def _write_shards(work: Path, output: Path, parts: Parts, recipe: Recipe, worker
 
     counts = {TRAIN: 0, HELD_OUT: 0}
     write = partial(write_shard, work, output, recipe)
-    with ProcessPoolExecutor(min(workers, len(parts.names())), get_context("spawn")) as pool:
+    with process_pool(min(workers, len(parts.names()))) as pool:
         tasks = {pool.submit(write, *name): name[0] for name in parts.names()}
         for task in tqdm(as_completed(tasks), "shards", len(tasks), unit="shard", dynamic_ncols=True, disable=None):
             counts[tasks[task]] += task.result()

@@ -2,7 +2,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +47,7 @@ class InThisProcess:
 
 @pytest.fixture
 def one_process(monkeypatch):
-    monkeypatch.setattr(preparing, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(preparing, "process_pool", InThisProcess)
 
 
 def contents(data):
@@ -153,3 +157,20 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
     assert main(["--input", str(tmp_path / "corpus.txt"), "--output", str(tmp_path / "data")]) == 1
     assert "must be a new or empty folder; it holds other files" in capsys.readouterr().err
     assert [file.name for file in (tmp_path / "data").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("kind, status", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_workers_end_with_the_preparation(tmp_path, kind, status):
+    write_corpus(tmp_path / "corpus.txt", 4000)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "models.bert.prepare", "--input", "corpus.txt", "--output", "data", "--workers", "2",
+               "--dup_factor", "500"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while not list(tmp_path.glob("data/.work/*.part/*.mindrecord")) and time.time() < deadline:
+        time.sleep(0.1)
+    process.send_signal(kind)
+    assert process.wait(30) == status
+    said = process.stderr.read()  # ends when the workers, who share it, have ended
+    assert status != 130 or said == "interrupted; the same command goes on where it was\n"
+    assert not (tmp_path / "data" / "corpus.json").exists()

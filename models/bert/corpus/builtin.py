@@ -7,13 +7,12 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Iterator
 
 from models.bert.corpus.documents import Piece, sentences
+from models.bert.corpus.workers import process_pool
 
 PACKAGES = ("numpy", "scipy", "mindspore", "sklearn", "matplotlib")
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
@@ -58,7 +57,7 @@ def builtin_documents(files: list[Path], workers: int) -> Iterator[Piece]:
     seen: set[str] = set()
     for name in sorted(topics):
         yield Piece(_new_sentences(prose(topics[name]), seen))
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         for file, paragraphs in zip(files, pool.map(file_prose, files, chunksize=16)):
             yield Piece(_new_sentences(paragraphs, seen), bytes=file.stat().st_size)
 

@@ -135,7 +135,7 @@ def test_a_truncated_mindrecord_is_named(prepared, tmp_path):
 
 
 def test_other_files_are_refused(prepared, tmp_path):
-    with pytest.raises(FileNotFoundError, match="^data.path is empty; make the data with python -m models.bert.prepare"):
+    with pytest.raises(FileNotFoundError, match="^data.path is empty; make the data with python -m models.bert"):
         batches("", True)
     with pytest.raises(FileNotFoundError, match="holds no MindRecord or TFRecord files"):
         batches(tmp_path, True)

@@ -163,8 +163,8 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
 def test_workers_end_with_the_preparation(tmp_path, kind, status):
     write_corpus(tmp_path / "corpus.txt", 4000)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-m", "models.bert.prepare", "--input", "corpus.txt", "--output", "data", "--workers", "2",
-               "--dup_factor", "500"]
+    command = [sys.executable, "-m", "models.bert.prepare", "--input", "corpus.txt", "--output", "data",
+               "--workers", "2", "--dup_factor", "500"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     deadline = time.time() + 120
     while not list(tmp_path.glob("data/.work/*.part/*.mindrecord")) and time.time() < deadline:

@@ -142,6 +142,8 @@ class THOR(nn.Optimizer):
                 self.backend, settings,
                 [measured_layer(layers[i], preconditioners[i], place, settings.batch_size) for i in measured],
                 self.policy, registration.gates, traced)
+            for i, spans in zip(measured, self.refresh_blocks.inverses):
+                preconditioners[i].bind(spans)
         object.__setattr__(self, "reported", set())
 
     def construct(self, gradients):
@@ -242,6 +244,19 @@ class THOR(nn.Optimizer):
             return []
         return [layer.name for layer, calls in zip(self._layers_with_factors, self.refresh_blocks.seen_calls.asnumpy())
                 if calls == 0]
+
+    def inverses(self) -> dict[str, dict]:
+        """The damped inverses by layer name and role: "a" and "g", or "unit"; arrays ``(n_blocks, size, size)``.
+
+        A is divided by the layer's output positions; the diagonal A of an embedding is not among them.
+        """
+        if not self.has_factors:
+            return {}
+        found = {}
+        for layer, spans in zip(self._layers_with_factors, self.refresh_blocks.inverses):
+            roles = ("unit",) if layer.kind == "batchnorm" else ("g",) if layer.kind == "embedding" else ("a", "g")
+            found[layer.name] = {role: span.asnumpy() for role, span in zip(roles, spans)}
+        return found
 
     @property
     def _layers_with_factors(self) -> list:

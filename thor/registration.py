@@ -83,7 +83,8 @@ def tap_network(network: nn.Cell, options: TapOptions = TapOptions(), backend: B
             untap(cells)
             reasons[id(weight_of(cells[0]))] = str(reason)
     explain(network, layers, reasons)
-    registration = Registration(network, backend, options, layers, reasons, bind_gates(layers) if options.gated else None)
+    gates = bind_gates(layers) if options.gated else None
+    registration = Registration(network, backend, options, layers, reasons, gates)
     object.__setattr__(network, "thor_registration", registration)
     return registration
 

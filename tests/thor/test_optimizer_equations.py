@@ -137,7 +137,7 @@ def test_state_is_made_of_parameters():
     optimizer = THOR(network, 0.1, 0.1, 0.9)
     names = [p.name for p in optimizer.get_parameters()]
     assert len(names) == len(set(names))
-    assert {"global_step", "momentum", "moments.0.weight", "moments.0.bias", "inverse_a.0", "inverse_g.0",
+    assert {"global_step", "momentum", "moments.0.weight", "moments.0.bias", "inverses_2", "inverses_3",
             "0.factor_a", "0.factor_g", "rejected_blocks"} <= set(names)
     assert not [name for name in names if name.startswith("moments") and "factor" in name]
 
@@ -145,8 +145,8 @@ def test_state_is_made_of_parameters():
 def test_stale_updates_use_the_old_inverses():
     network = nn.Dense(2, 2, has_bias=False)
     optimizer = THOR(network, 1.0, 0.1, 0.0, frequency=1)
-    inverse = next(p for p in optimizer.get_parameters() if p.name == "inverse_a.weight")
-    inverse.set_data(Tensor(np.float32([[[2, 0], [0, 3]]])))
+    inverses = next(p for p in optimizer.get_parameters() if p.name == "inverses_2")
+    inverses.set_data(Tensor(np.float32([[[2, 0], [0, 3]], [[1, 0], [0, 1]]])))  # A, G
     before = network.weight.asnumpy().copy()
     optimizer.stale_update((ops.ones((2, 2), ms.float32),))
     np.testing.assert_allclose(before - network.weight.asnumpy(), [[2, 3], [2, 3]], rtol=1e-6)

@@ -17,7 +17,8 @@ def block_factor(block: int, rows: int) -> np.ndarray:
     return factor
 
 
-@pytest.mark.parametrize("split, expected", [(1, 1 - 1 / 32), (8, 1 - 8 / 32), (16, 0.5), (32, 0.0), (64, 0.0), (99, 0.0)])
+@pytest.mark.parametrize("split, expected", [(1, 1 - 1 / 32), (8, 1 - 8 / 32), (16, 0.5), (32, 0.0), (64, 0.0),
+                                             (99, 0.0)])
 def test_loss_is_the_part_of_the_largest_eigenvalue_outside_the_blocks(split, expected):
     assert spectral_loss(block_factor(32, 96), split) == pytest.approx(expected, abs=1e-12)
 

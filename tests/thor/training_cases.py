@@ -79,7 +79,7 @@ def state_of(cell):
 
 
 def inverses_of(optimizer):
-    return [p.asnumpy().copy() for p in optimizer.get_parameters() if p.name.startswith("inverse_")]
+    return [p.asnumpy().copy() for p in optimizer.get_parameters() if p.name.startswith(("inverse_", "inverses_"))]
 
 
 def assert_same_weights(network, expected, rtol=1e-5, atol=2e-6):

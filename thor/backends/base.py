@@ -4,9 +4,10 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from thor.backends.geometry import ConvGeometry, split_columns, split_features
+from thor.backends.geometry import ConvGeometry, diagonals, split_columns, split_features
 from thor.backends.operators import (CovarianceOfMapsOperator, CovarianceOfPatchesOperator, CovarianceOperator,
-                                     SkippingOperator, SquaresOfPatchesOperator, SquaresOperator)
+                                     PreconditionColumnsOperator, PreconditionOperator, SkippingOperator,
+                                     SquaresOfPatchesOperator, SquaresOperator)
 
 
 class Backend(nn.Cell):
@@ -19,7 +20,7 @@ class Backend(nn.Cell):
     """
 
     name = "reference"
-    skips_blocks = False  # whether selected_inverse skips single blocks, or only a batch of which none is selected
+    skips_blocks = False  # whether updated_inverse saves the work of blocks that are not selected
 
     def __init__(self):
         super().__init__(auto_prefix=False)
@@ -126,19 +127,39 @@ class Backend(nn.Cell):
         """``x -> (1,)``: the sum of squares of ``x``, or of its im2col rows where ``geometry`` is given."""
         return SquaresOperator() if geometry is None else SquaresOfPatchesOperator(geometry)
 
-    def selected_inverse(self, blocks: Tensor, damping: Tensor, selected: Tensor) -> tuple:
-        """:meth:`damped_inverse` of some blocks; the others cost nothing where ``skips_blocks``.
+    def updated_inverse(self, blocks: Tensor, scale: Tensor, damping: Tensor, divisor: Tensor, selected: Tensor,
+                        old: Tensor) -> tuple:
+        """New inverses of the selected blocks, in one pass: ``(scale blocks + damping I)^-1 / divisor``.
 
         Args:
-            selected: ``(n_blocks, 1, 1)``, 1.0 where the inverse is wanted.
+            blocks: ``(n_blocks, size, size)``; likewise ``old``, the inverses there are.
+            scale, damping, divisor, selected: ``(n_blocks, 1, 1)``; ``selected`` is 1.0 where a new inverse is wanted.
 
         Returns:
-            ``(inverse, accepted)``, both zero where the block is not selected.
+            ``(inverse, accepted, condition)``: the new inverses where selected and good, elsewhere ``old``; 1.0 for
+            selected and good; and a lower bound of the damped block's condition number, the product of the largest
+            diagonal elements of block and inverse, 0 where there is no new inverse. The last two ``(n_blocks, 1, 1)``.
         """
-        if selected.sum() > 0:
-            inverse, accepted = self.damped_inverse(blocks, damping)
-            return inverse * selected, accepted * selected
-        return ops.zeros_like(blocks), ops.zeros_like(damping)
+        factors = blocks * scale
+        inverse, accepted = self.damped_inverse(factors, damping)
+        accepted = accepted * selected
+        condition = (diagonals(factors).max(axis=1) + damping.reshape(-1)) * diagonals(inverse).max(axis=1)
+        good = accepted > 0
+        condition = ops.where(good, condition.reshape(-1, 1, 1), ops.zeros_like(accepted))
+        return ops.where(good, inverse / divisor, old), accepted, condition
+
+    def precondition_operator(self, span_g: tuple[int, int], span_a: tuple[int, int]):
+        """``gradient, inverses_g, inverses_a -> G^-1 g A^-1``, :meth:`precondition` with a part of larger batches.
+
+        Args:
+            span_g, span_a: ``(first, count)`` of the layer's blocks in ``inverses_g`` and ``inverses_a``, each
+                ``(n_blocks, size, size)``.
+        """
+        return PreconditionOperator(self, span_g, span_a)
+
+    def precondition_columns_operator(self, span: tuple[int, int]):
+        """``gradient, inverses -> g A^-1`` in the same way."""
+        return PreconditionColumnsOperator(self, span)
 
     def precondition(self, gradient: Tensor, inverse_g: Tensor, inverse_a: Tensor) -> Tensor:
         """Multiply a gradient by block-diagonal inverses from both sides: ``G^-1 g A^-1``.

@@ -19,7 +19,7 @@ class CpuBackend(Backend):
     def __init__(self):
         super().__init__()
         self.host_inverse = host_operator(_damped_inverse, lambda blocks, damping: (blocks, damping), 2)
-        self.host_selected = host_operator(_selected_inverse, lambda blocks, damping, selected: (blocks, damping), 2)
+        self.host_update = host_operator(_updated_inverse, lambda blocks, scale, *_: (blocks, scale, scale), 3)
         self.host_precondition = host_operator(_precondition, lambda gradient, *_: gradient)
         self.host_rows = host_operator(_precondition_rows, lambda gradient, *_: gradient)
         self.host_columns = host_operator(_precondition_columns, lambda gradient, *_: gradient)
@@ -37,9 +37,27 @@ class CpuBackend(Backend):
     def precondition_columns(self, gradient: Tensor, inverse_a: Tensor) -> Tensor:
         return self.host_columns(gradient, inverse_a)
 
-    def selected_inverse(self, blocks: Tensor, damping: Tensor, selected: Tensor) -> tuple:
-        result = self.host_selected(blocks, damping, selected)
-        return result[0], result[1]
+    def updated_inverse(self, blocks: Tensor, scale: Tensor, damping: Tensor, divisor: Tensor, selected: Tensor,
+                        old: Tensor) -> tuple:
+        result = self.host_update(blocks, scale, damping, divisor, selected, old)
+        return result[0], result[1], result[2]
+
+    def precondition_operator(self, span_g: tuple[int, int], span_a: tuple[int, int]):
+        (first_g, count_g), (first_a, count_a) = span_g, span_a
+
+        def compute(gradient, inverses_g, inverses_a):
+            return host.precondition(gradient, inverses_g[first_g:first_g + count_g],
+                                     inverses_a[first_a:first_a + count_a], scratch("out", gradient.shape))
+
+        return host_operator(compute, lambda gradient, *_: gradient)
+
+    def precondition_columns_operator(self, span: tuple[int, int]):
+        first, count = span
+
+        def compute(gradient, inverses):
+            return host.precondition_columns(gradient, inverses[first:first + count], scratch("out", gradient.shape))
+
+        return host_operator(compute, lambda gradient, *_: gradient)
 
     def covariance_operator(self, groups: int, split_dim: int, scale: float = 1.0, place: int | None = None):
         def shape(rows):
@@ -93,8 +111,8 @@ def _damped_inverse(blocks, damping):
     return host.damped_inverse(blocks, damping, scratch("out", blocks.shape))
 
 
-def _selected_inverse(blocks, damping, selected):
-    return host.damped_inverse(blocks, damping, scratch("out", blocks.shape), selected)
+def _updated_inverse(blocks, scale, damping, divisor, selected, old):
+    return host.updated_inverse(blocks, scale, damping, divisor, selected, old, scratch("out", blocks.shape))
 
 
 def _precondition(gradient, inverse_g, inverse_a):

@@ -72,3 +72,8 @@ def split_features(maps: Tensor, groups: int, split_dim: int) -> Tensor:
     if n_blocks * size != dim:
         maps = ops.pad(maps.reshape(n, groups, dim, positions), (0, 0, 0, n_blocks * size - dim))
     return maps.reshape(n, groups * n_blocks, size, positions)
+
+
+def diagonals(blocks: Tensor) -> Tensor:
+    """``(n_blocks, size)`` of blocks ``(n_blocks, size, size)``."""
+    return blocks.reshape(blocks.shape[0], -1)[:, ::blocks.shape[-1] + 1]

@@ -167,30 +167,55 @@ def precondition_columns(gradient: np.ndarray, inverse_a: np.ndarray, out: np.nd
     return product
 
 
-def damped_inverse(blocks: np.ndarray, damping: np.ndarray, out: np.ndarray | None = None,
-                   selected: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Invert damped symmetric blocks one by one with LAPACK's ``potrf`` and ``potri``, into ``out`` if given.
-
-    Where ``selected`` ``(n_blocks, 1, 1)`` is given and 0, the inverse is zero, not accepted, and not computed.
-    """
+def damped_inverse(blocks: np.ndarray, damping: np.ndarray,
+                   out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Invert damped symmetric blocks one by one with LAPACK's ``potrf`` and ``potri``, into ``out`` if given."""
     inverse = np.empty_like(blocks) if out is None else out
     accepted = np.zeros_like(damping)
-    size = blocks.shape[-1]
-    diagonals = inverse.reshape(-1, size * size)[:, ::size + 1]  # (n_blocks, size), a view
 
     def compute(index):
         block = inverse[index]
         np.copyto(block, blocks[index])
-        diagonals[index] += damping[index, 0, 0]
-        if np.isfinite(block).all() and blas.invert(block) and np.isfinite(diagonals[index]).all():
-            mirror(block)
+        if invert_damped(block, damping[index, 0, 0]) > 0:
             accepted[index] = 1.0
         else:
             block[:] = 0.0
 
-    if selected is None:
-        for_each(compute, range(len(inverse)))
-    else:
-        inverse[selected[:, 0, 0] == 0] = 0.0
-        for_each(compute, np.flatnonzero(selected))
+    for_each(compute, range(len(inverse)))
     return inverse, accepted
+
+
+def updated_inverse(blocks: np.ndarray, scale: np.ndarray, damping: np.ndarray, divisor: np.ndarray,
+                    selected: np.ndarray, old: np.ndarray, out: np.ndarray | None = None) -> tuple:
+    """See :meth:`thor.backends.base.Backend.updated_inverse`; a block that is not selected costs a copy."""
+    inverse = np.empty_like(blocks) if out is None else out
+    condition = np.zeros_like(damping)
+
+    def compute(index):
+        block = inverse[index]
+        if selected[index, 0, 0] > 0:
+            np.multiply(blocks[index], scale[index, 0, 0], out=block)
+            condition[index] = invert_damped(block, damping[index, 0, 0])
+        if condition[index, 0, 0] > 0:
+            block /= divisor[index, 0, 0]
+        else:
+            np.copyto(block, old[index])
+
+    for_each(compute, range(len(inverse)))
+    return inverse, (condition > 0).astype(np.float32), condition
+
+
+def invert_damped(block: np.ndarray, damping: float) -> float:
+    """Replace ``block`` ``(size, size)`` by the inverse of ``block + damping I``.
+
+    Returns:
+        A lower bound of the condition number; 0 where the damped block is not finite or not positive definite, and
+        then ``block`` is left in any state.
+    """
+    diagonal = block.reshape(-1)[::block.shape[0] + 1]
+    diagonal += damping
+    largest = float(diagonal.max())
+    if not (np.isfinite(block).all() and blas.invert(block) and np.isfinite(diagonal).all()):
+        return 0.0
+    mirror(block)
+    return largest * float(diagonal.max())

@@ -6,12 +6,14 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from thor.backends.base import Backend
-from thor.curvature.preconditioners import BlockFactor
+from thor.backends.geometry import diagonals
+from thor.backends.operators import part
+from thor.curvature.preconditioners import BlockFactor, InverseSpan
 from thor.curvature.settings import CurvatureSettings
 
 
 class BlockBatch(nn.Cell):
-    """The blocks of one size: gathered, scaled to factors, inverted and given back.
+    """The blocks of one size: gathered, scaled to factors, and their inverses.
 
     Args:
         members: factors with blocks of this size.
@@ -27,72 +29,73 @@ class BlockBatch(nn.Cell):
         super().__init__(auto_prefix=False)
         self.average = settings.running_average
         self.factors = ms.ParameterTuple([m.factor for m in members])
-        self.inverses = ms.ParameterTuple([m.inverse for m in members])
         self.measurements = tuple(measurements)
         counts = [m.factor.shape[0] for m in members]
-        starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+        firsts = np.concatenate(([0], np.cumsum(counts)[:-1])).tolist()
         size = members[0].factor.shape[-1]
-        self.slices = tuple(((int(start), 0, 0), (count, size, size)) for start, count in zip(starts, counts))
+        self.spans = tuple(zip(firsts, counts))
         self.of_layer = Tensor(np.repeat(layers, counts), ms.int32)  # (n_blocks,)
         self.of_factor = Tensor(np.repeat(places, counts), ms.int32)  # (n_blocks,)
         roles = np.repeat([m.role for m in members], counts)
         self.is_a = Tensor((roles == "a").reshape(-1, 1, 1))
         self.is_unit = Tensor((roles == "unit").reshape(-1, 1, 1))
-        self.inverse = create_inverse(backend, selective, self.slices)
+        identity = np.tile(np.eye(size, dtype=np.float32), (sum(counts), 1, 1))
+        self.inverses = Parameter(Tensor(identity), name=f"inverses_{size}", requires_grad=False)
+        self.update = create_update(backend, selective, self.spans)
         self.compares = compares
         if compares:
-            self.last = Parameter(Tensor(np.zeros((sum(counts), size, size), np.float32)),
-                                  name=f"last_factors_{size}", requires_grad=False)
-            self.earlier = self.last.clone()
-            self.earlier.name = f"earlier_factors_{size}"
-        self.concat, self.gather, self.diagonal_stride = ops.Concat(), ops.Gather(), size + 1
+            self.last = Parameter(Tensor(np.zeros_like(identity)), name=f"last_factors_{size}", requires_grad=False)
+            self.earlier = Parameter(Tensor(np.zeros_like(identity)), name=f"earlier_factors_{size}",
+                                     requires_grad=False)
+        self.concat, self.gather = ops.Concat(), ops.Gather()
+
+    def span_of(self, member: int) -> InverseSpan:
+        """Where the inverse of a member is."""
+        return InverseSpan(self.inverses, *self.spans[member])
 
     def per_block(self, values, index):
         """``values`` (n,) picked for every block, ``(n_blocks, 1, 1)``."""
         return self.gather(values, index, 0).reshape(-1, 1, 1)
 
     def measure(self, gradients, measured, gradient_scale):
-        """Factors ``(n_blocks, size, size)`` of this step; not finite where nothing was measured.
+        """Blocks ``(n_blocks, size, size)`` and the scale ``(n_blocks, 1, 1)`` that makes them this step's factors.
+
+        The scale is not finite where nothing was measured.
 
         Args:
             measured: calls that measured each factor, ``(n_factors,)``.
         """
         blocks = self.concat(tuple([gradients[i] for i in self.measurements]))
         calls = self.per_block(measured, self.of_factor)
-        scale = ops.select(self.is_a, ops.ones_like(calls), gradient_scale * ops.ones_like(calls))
-        factors = blocks * (scale / calls)
+        scale = ops.select(self.is_a, ops.ones_like(calls), gradient_scale * ops.ones_like(calls)) / calls
         if self.average == 0.0:
-            return factors
+            return blocks, scale
         stored = self.concat(self.factors)
         weight = self.average * (ops.abs(stored).sum(axis=(1, 2), keepdims=True) > 0).astype(ms.float32)
-        return weight * stored + (1.0 - weight) * factors
+        return weight * stored + (1.0 - weight) * (blocks * scale), ops.ones_like(scale)
 
-    def diagonals(self, blocks):
-        """``(n_blocks, size)`` of blocks ``(n_blocks, size, size)``."""
-        return blocks.reshape(blocks.shape[0], -1)[:, ::self.diagonal_stride]
+    def traces(self, blocks, scale):
+        """Trace of every factor block, ``(n_blocks,)``; 0 where not finite, so that a layer spoils no other's pi."""
+        return finite_or_zero(diagonals(blocks).sum(axis=1) * scale.reshape(-1))
 
-    def traces(self, factors):
-        """Trace of every block, ``(n_blocks,)``; 0 where it is not finite, so that a layer spoils no other's pi."""
-        return finite_or_zero(self.diagonals(factors).sum(axis=1))
-
-    def squared_distances(self, factors):
+    def squared_distances(self, blocks, scale):
         """``|X - Y|^2, |Y|^2, |X - Z|^2, |Z|^2`` of every block, ``(n_blocks, 4)``; Y is the last factor, Z earlier."""
-        last, earlier = self.last + 0.0, self.earlier + 0.0
+        factors, last, earlier = blocks * scale, self.last + 0.0, self.earlier + 0.0
         norms = [(m * m).sum(axis=(1, 2)) for m in (factors - last, last, factors - earlier, earlier)]
         return finite_or_zero(ops.stack(norms, 1))
 
-    def remember(self, factors, wanted):
+    def remember(self, blocks, scale, wanted):
         """Move the factors that are refreshed to the last, and the last to the earlier ones."""
         taken = self.per_block(wanted, self.of_factor) > 0
         earlier = ops.where(taken, self.last, self.earlier)
         ops.assign(self.earlier, earlier)
-        return ops.assign(self.last, ops.where(taken, factors, ops.depend(self.last, earlier)))
+        return ops.assign(self.last, ops.where(taken, blocks * scale, ops.depend(self.last, earlier)))
 
-    def invert(self, factors, damping, root, pi, positions, wanted):
+    def invert(self, blocks, scale, damping, root, pi, positions, wanted):
         """Store inverses where they are wanted and good, keep the last good ones elsewhere.
 
         Args:
-            factors: ``(n_blocks, size, size)``.
+            blocks, scale: of :meth:`measure`.
             damping: lam, ``()``.
             root: sqrt(lam / HW) of each layer, ``(n_layers,)``.
             pi: what multiplies the damping of each factor, ``(n_factors,)``.
@@ -100,69 +103,68 @@ class BlockBatch(nn.Cell):
             wanted: 1.0 for each factor to refresh, ``(n_factors,)``.
 
         Returns:
-            The blocks rejected, ``()``; and a lower bound of the condition number of each damped block, the product
-            of the largest diagonal elements of block and inverse, 0 where there is no inverse, ``(n_blocks,)``.
+            The blocks rejected, ``()``; and a lower bound of the condition number of each damped block that was
+            inverted, 0 for the others, ``(n_blocks,)``.
         """
         even = self.per_block(root, self.of_layer) * self.per_block(pi, self.of_factor)
         even = ops.select(self.is_unit, damping * ops.ones_like(even), even)
-        wanted = self.per_block(wanted, self.of_factor)
-        inverse, accepted = self.inverse(factors, even, wanted)
         divisor = ops.select(self.is_a, self.per_block(positions, self.of_layer), ops.ones_like(even))
-        good = accepted > 0
-        keep(self.inverses, self.slices, good, inverse / divisor)
+        wanted = self.per_block(wanted, self.of_factor)
+        inverses, accepted, condition = self.update(blocks, scale, even, divisor, wanted, self.inverses)
+        ops.assign(self.inverses, inverses)
         if self.average > 0.0:
-            keep(self.factors, self.slices, good, factors)
-        condition = (self.diagonals(factors).max(axis=1) + even.reshape(-1)) * self.diagonals(inverse).max(axis=1)
-        return ((1.0 - accepted) * wanted).sum(), finite_or_zero(condition)
+            keep(self.factors, self.spans, accepted > 0, blocks)
+        return ((1.0 - accepted) * wanted).sum(), condition.reshape(-1)
 
 
-class BatchInverse(nn.Cell):
-    """All blocks, whether wanted or not: ``(blocks, damping, wanted) -> (inverse, accepted)``."""
+class InverseUpdate(nn.Cell):
+    """``Backend.updated_inverse`` of all blocks."""
 
     def __init__(self, backend: Backend):
         super().__init__(auto_prefix=False)
         self.backend = backend
 
-    def construct(self, blocks, damping, wanted):
-        return self.backend.damped_inverse(blocks, damping)
+    def construct(self, blocks, scale, damping, divisor, wanted, old):
+        return self.backend.updated_inverse(blocks, scale, damping, divisor, wanted, old)
 
 
-class SelectedInverse(BatchInverse):
-    """The wanted blocks only."""
+class InverseUpdateIfWanted(InverseUpdate):
+    """Nothing at all where none of the blocks is wanted."""
 
-    def construct(self, blocks, damping, wanted):
-        return self.backend.selected_inverse(blocks, damping, wanted)
+    def construct(self, blocks, scale, damping, divisor, wanted, old):
+        if wanted.sum() > 0:
+            return self.backend.updated_inverse(blocks, scale, damping, divisor, wanted, old)
+        return old + 0.0, ops.zeros_like(wanted), ops.zeros_like(wanted)
 
 
-class InverseByMember(nn.Cell):
-    """The wanted blocks only, factor by factor, for a device that inverts a batch as a whole.
+class InverseUpdateByMember(nn.Cell):
+    """Factor by factor, for a device that inverts a batch as a whole.
 
     Args:
-        slices: ``(begin, size)`` of each factor's blocks.
+        spans: ``(first, count)`` of each factor's blocks.
     """
 
-    def __init__(self, backend: Backend, slices: tuple):
+    def __init__(self, backend: Backend, spans: tuple):
         super().__init__(auto_prefix=False)
-        self.slices = slices
-        self.members = nn.CellList([SelectedInverse(backend) for _ in slices])
-        self.slice, self.concat = ops.Slice(), ops.Concat()
+        self.spans = spans
+        self.members = nn.CellList([InverseUpdateIfWanted(backend) for _ in spans])
+        self.concat = ops.Concat()
 
-    def construct(self, blocks, damping, wanted):
-        inverses, accepted = (), ()
+    def construct(self, blocks, scale, damping, divisor, wanted, old):
+        inverses, accepted, conditions = (), (), ()
         for i, member in enumerate(self.members):
-            begin, size = self.slices[i]
-            column = (size[0], 1, 1)
-            inverse, good = member(self.slice(blocks, begin, size), self.slice(damping, begin, column),
-                                   self.slice(wanted, begin, column))
-            inverses, accepted = inverses + (inverse,), accepted + (good,)
-        return self.concat(inverses), self.concat(accepted)
+            span = self.spans[i]
+            inverse, good, condition = member(part(blocks, span), part(scale, span), part(damping, span),
+                                              part(divisor, span), part(wanted, span), part(old, span))
+            inverses, accepted, conditions = inverses + (inverse,), accepted + (good,), conditions + (condition,)
+        return self.concat(inverses), self.concat(accepted), self.concat(conditions)
 
 
-def create_inverse(backend: Backend, selective: bool, slices: tuple) -> nn.Cell:
-    """``(blocks, damping, wanted) -> (inverse, accepted)``, skipping what is not wanted as well as the device can."""
-    if not selective:
-        return BatchInverse(backend)
-    return SelectedInverse(backend) if backend.skips_blocks else InverseByMember(backend, slices)
+def create_update(backend: Backend, selective: bool, spans: tuple) -> nn.Cell:
+    """The update of a batch that saves the work of what is not wanted as well as the device can."""
+    if not selective or backend.skips_blocks:
+        return InverseUpdate(backend)
+    return InverseUpdateByMember(backend, spans)
 
 
 def finite_or_zero(values):
@@ -170,9 +172,9 @@ def finite_or_zero(values):
     return ops.select(ops.isfinite(values), values, ops.zeros_like(values))
 
 
-def keep(stored, slices, good, fresh):
+def keep(stored, spans, good, fresh):
     """Assign blocks of ``fresh`` to the parameters ``stored`` where ``good``; leave the rest as it was."""
     kept = ops.where(good, fresh, ops.Concat()(stored))
-    for i, (begin, size) in enumerate(slices):
-        ops.Assign()(stored[i], ops.Slice()(kept, begin, size))
+    for i, span in enumerate(spans):
+        ops.assign(stored[i], part(kept, span))
     return True

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
 from thor.backends.base import Backend
@@ -25,57 +25,78 @@ class BlockFactor:
     Args:
         role: "a" (inputs), "g" (output gradients) or "unit" (2x2 Fisher blocks of BatchNorm).
         factor: parameter ``(n_blocks, size, size)`` whose gradient is the measurement.
-        inverse: parameter of the same shape.
         dim: rows of the matrix without padding, over all groups.
     """
 
     role: str
     factor: Parameter
-    inverse: Parameter
     dim: int
+
+
+@dataclass(frozen=True)
+class InverseSpan:
+    """Where the inverse of a factor is kept: ``count`` blocks from ``first`` on in a parameter of many.
+
+    Args:
+        inverses: parameter ``(n_blocks, size, size)`` with the blocks of all factors of this block size.
+    """
+
+    inverses: Parameter
+    first: int
+    count: int
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """``(first, count)``."""
+        return self.first, self.count
+
+    def asnumpy(self) -> np.ndarray:
+        """A copy of the blocks, ``(count, size, size)``."""
+        return self.inverses.asnumpy()[self.first:self.first + self.count].copy()
 
 
 class Preconditioner(nn.Cell):
     """Base class: called with a layer's gradients and the damping, returns its preconditioned gradients.
 
-    ``block_factors`` lists what :class:`thor.curvature.refresh.Refresh` inverts for the layer.
+    ``block_factors`` lists what :class:`thor.curvature.refresh.Refresh` inverts for the layer; ``bind`` tells where it
+    keeps the inverses.
     """
 
-    def __init__(self, layer: TappedLayer, backend: Backend, batch_size: int):
+    def __init__(self, layer: TappedLayer, backend: Backend, batch_size: int, *block_factors: BlockFactor):
         super().__init__(auto_prefix=False)
         self.backend = backend
         self.batch_size = batch_size
         self.matrix = layer.matrix
-        object.__setattr__(self, "block_factors", ())
+        object.__setattr__(self, "block_factors", block_factors)
 
-    def own_block_factor(self, layer: TappedLayer, role: str, dim: int, measured_role: str | None = None) -> Parameter:
-        """Create the inverse of one of the layer's factors, identity before the first refresh."""
-        factor = layer.factors[measured_role or role]
-        inverse = Parameter(Tensor(np.broadcast_to(np.eye(factor.shape[-1], dtype=np.float32), factor.shape).copy()),
-                            name=f"inverse_{measured_role or role}.{layer.name}", requires_grad=False)
-        object.__setattr__(self, "block_factors", self.block_factors + (BlockFactor(role, factor, inverse, dim),))
-        return inverse
+    def bind(self, spans: list[InverseSpan]) -> None:
+        """Learn where the inverses of ``block_factors`` are, in their order."""
 
 
 class KroneckerPreconditioner(Preconditioner):
     """Dense and Conv2d: two block-diagonal factors; a folded bias is the last column of the gradient."""
 
     def __init__(self, layer, backend, batch_size):
-        super().__init__(layer, backend, batch_size)
         groups, rows, columns = layer.matrix
-        self.inverse_a = self.own_block_factor(layer, "a", groups * (columns + (layer.bias is not None)))
-        self.inverse_g = self.own_block_factor(layer, "g", groups * rows)
+        super().__init__(layer, backend, batch_size,
+                         BlockFactor("a", layer.factors["a"], groups * (columns + (layer.bias is not None))),
+                         BlockFactor("g", layer.factors["g"], groups * rows))
         self.reshape = ops.Reshape()
         self.weight_shape = layer.weight.shape
+
+    def bind(self, spans):
+        a, g = spans
+        self.inverses_a, self.inverses_g = a.inverses, g.inverses
+        self.precondition = self.backend.precondition_operator(g.span, a.span)
 
     def construct(self, gradients, damping):
         weight = self.reshape(gradients[0], self.matrix)
         if len(gradients) == 1:
-            weight = self.backend.precondition(weight, self.inverse_g, self.inverse_a)
+            weight = self.precondition(weight, self.inverses_g, self.inverses_a)
             return (self.reshape(weight, self.weight_shape),)
         groups, rows, columns = self.matrix
         joint = ops.concat((weight, gradients[1].reshape(groups, rows, 1)), axis=2)
-        joint = self.backend.precondition(joint, self.inverse_g, self.inverse_a)
+        joint = self.precondition(joint, self.inverses_g, self.inverses_a)
         return joint[:, :, :columns].reshape(self.weight_shape), joint[:, :, columns].reshape(gradients[1].shape)
 
 
@@ -83,11 +104,14 @@ class EmbeddingPreconditioner(Preconditioner):
     """Embedding tables: A is a diagonal over the vocabulary, G is split into blocks."""
 
     def __init__(self, layer, backend, batch_size):
-        super().__init__(layer, backend, batch_size)
+        super().__init__(layer, backend, batch_size, BlockFactor("g", layer.factors["g"], layer.matrix[2]))
         self.factor_a = layer.factors["a"]
         self.inverse_a = Parameter(initializer("ones", self.factor_a.shape, ms.float32),
                                    name=f"inverse_a.{layer.name}", requires_grad=False)
-        self.inverse_g = self.own_block_factor(layer, "g", layer.matrix[2])
+
+    def bind(self, spans):
+        self.inverses_g = spans[0].inverses
+        self.precondition = self.backend.precondition_columns_operator(spans[0].span)
 
     def refresh_diagonal(self, measured, calls, wanted, damping, average: float):
         """Refresh A from id counts ``(vocab_size,)`` summed over ``calls`` ``()``, where ``wanted`` ``()`` is 1.0.
@@ -104,7 +128,7 @@ class EmbeddingPreconditioner(Preconditioner):
 
     def construct(self, gradients, damping):
         rows = gradients[0] * self.inverse_a.reshape(-1, 1)  # (vocab_size, embedding_size)
-        product = self.backend.precondition_columns(rows.reshape(self.matrix), self.inverse_g)
+        product = self.precondition(rows.reshape(self.matrix), self.inverses_g)
         return (product.reshape(gradients[0].shape),)
 
 
@@ -120,12 +144,15 @@ class BatchNormPreconditioner(Preconditioner):
     """BatchNorm: one 2x2 Fisher block of (gamma, beta) per channel, damped by lam itself."""
 
     def __init__(self, layer, backend, batch_size):
-        super().__init__(layer, backend, batch_size)
-        self.inverse_g = self.own_block_factor(layer, "unit", 2 * layer.matrix[0], measured_role="g")
+        super().__init__(layer, backend, batch_size, BlockFactor("unit", layer.factors["g"], 2 * layer.matrix[0]))
+
+    def bind(self, spans):
+        self.inverses = spans[0].inverses
+        self.precondition = self.backend.precondition_columns_operator(spans[0].span)
 
     def construct(self, gradients, damping):
         joint = ops.stack((gradients[0], gradients[1]), axis=1).expand_dims(1)  # (channels, 1, 2)
-        joint = self.backend.precondition_columns(joint, self.inverse_g)
+        joint = self.precondition(joint, self.inverses)
         return joint[:, 0, 0], joint[:, 0, 1]
 
 

@@ -44,6 +44,9 @@ class Refresh(nn.Cell):
         policy: chooses; its ``due`` is the caller's business.
         gates: see :mod:`thor.layers.gates`.
         traced: the statistics hold traces.
+
+    Attributes:
+        inverses: for each layer, an :class:`InverseSpan` for each of its block factors.
     """
 
     def __init__(self, backend: Backend, settings: CurvatureSettings, layers: list[MeasuredLayer],
@@ -54,14 +57,10 @@ class Refresh(nn.Cell):
         self.statistics = tuple(layer.statistics for layer in layers)
         entries = [(factor, index, i) for i, layer in enumerate(layers)
                    for factor, index in zip(layer.block_factors, layer.measurements)]
-        sizes = sorted({factor.factor.shape[-1] for factor, _, _ in entries})
-        batches = []
-        for size in sizes:
-            places = [i for i, (factor, _, _) in enumerate(entries) if factor.factor.shape[-1] == size]
-            members, indices, of = zip(*[entries[i] for i in places])
-            batches.append(BlockBatch(backend, settings, list(members), list(indices), list(of), places,
-                                      policy.gated, policy.compares))
+        batches, spans = create_batches(backend, settings, entries, policy)
         self.batches = nn.CellList(batches, auto_prefix=False)
+        object.__setattr__(self, "inverses", [[spans[i] for i, (_, _, of) in enumerate(entries) if of == layer]
+                                              for layer in range(len(layers))])
         self.rejected = Parameter(Tensor(0.0, ms.float32), name="rejected_blocks", requires_grad=False)
         self.seen_calls = Parameter(Tensor(np.ones(len(layers)), ms.float32), name="calls_at_last_refresh",
                                     requires_grad=False)
@@ -112,10 +111,10 @@ class Refresh(nn.Cell):
         pi = self.pi(factors) if self.pi_correction else self.no_correction
         rejected, conditions = self.rejected, ()
         for i, batch in enumerate(self.batches):
-            more, condition = batch.invert(factors[i], damping, root, pi, positions, wanted)
+            more, condition = batch.invert(factors[i][0], factors[i][1], damping, root, pi, positions, wanted)
             rejected, conditions = rejected + more, conditions + (condition,)
             if self.choice.compares:
-                batch.remember(factors[i], wanted)
+                batch.remember(factors[i][0], factors[i][1], wanted)
         ops.assign(self.rejected, rejected)
         if self.traced:
             worst = ops.unsorted_segment_max(self.concat(conditions), self.of_factor, self.n_factors)
@@ -124,7 +123,8 @@ class Refresh(nn.Cell):
 
     def pi(self, factors):
         """sqrt(mean diagonal of A / of G) for A, its inverse for G; 1 where that is not a positive number."""
-        traces = self.concat(tuple([batch.traces(factors[i]) for i, batch in enumerate(self.batches)]))
+        traces = self.concat(tuple([batch.traces(factors[i][0], factors[i][1])
+                                    for i, batch in enumerate(self.batches)]))
         mean = ops.matmul(self.sum_of_blocks, traces.reshape(-1, 1)).reshape(-1) / self.dims  # (n_factors,)
         other = ops.gather(mean, self.partner, 0)
         usable = ops.logical_and(self.paired, ops.logical_and(mean > 0, other > 0))
@@ -133,9 +133,23 @@ class Refresh(nn.Cell):
 
     def distances(self, factors, measured):
         """Relative distances of each factor from the last and the one before, ``(n_factors,)`` both."""
-        squares = self.concat(tuple([batch.squared_distances(factors[i]) for i, batch in enumerate(self.batches)]))
+        squares = self.concat(tuple([batch.squared_distances(factors[i][0], factors[i][1])
+                                     for i, batch in enumerate(self.batches)]))
         sums = ops.matmul(self.sum_of_blocks, squares)  # (n_factors, 4)
         known = ops.logical_and(ops.stack((sums[:, 1], sums[:, 3]), 1) > 0, measured.reshape(-1, 1) > 0)
         ratios = ops.sqrt(ops.stack((sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3]), 1))
         ratios = ops.select(known, ratios, ops.full_like(ratios, np.inf))
         return ratios[:, 0], ratios[:, 1]
+
+
+def create_batches(backend: Backend, settings: CurvatureSettings, entries: list, policy: UpdatePolicy) -> tuple:
+    """A batch for each block size, and for each entry ``(factor, measurement, layer)`` where its inverse is."""
+    batches, spans = [], {}
+    for size in sorted({factor.factor.shape[-1] for factor, _, _ in entries}):
+        places = [i for i, (factor, _, _) in enumerate(entries) if factor.factor.shape[-1] == size]
+        members, measurements, layers = zip(*[entries[i] for i in places])
+        batches.append(BlockBatch(backend, settings, list(members), list(measurements), list(layers), places,
+                                  policy.gated, policy.compares))
+        for member, place in enumerate(places):
+            spans[place] = batches[-1].span_of(member)
+    return batches, spans

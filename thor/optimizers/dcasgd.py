@@ -1,12 +1,15 @@
 """Delayed gradients: asynchronous SGD, simulated on one device, and its delay compensation."""
 from __future__ import annotations
 
+from typing import Sequence
+
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from thor.arguments import check_bool, check_int, check_number
-from thor.train import LossScaling, TrainStep, GradientAccumulator
+from thor.arguments import check_bool, check_number
+from thor.optimizers.groups import Rate, refuse_own_rates
+from thor.train import GradientAccumulator, LossScaling, TrainStep
 
 _compensated = ops.MultitypeFuncGraph("compensated")
 _compensated_adaptively = ops.MultitypeFuncGraph("compensated_adaptively")
@@ -63,12 +66,11 @@ class DCASGD(nn.Optimizer):
         epsilon: > 0. Default: 1e-7.
     """
 
-    def __init__(self, params, learning_rate, compensation=0.04, adaptive=False, decay=0.95, delays=0, momentum=0.0,
-                 weight_decay=0.0, loss_scale=1.0, epsilon=1e-7):
+    def __init__(self, params: Sequence, learning_rate: Rate, compensation: float = 0.04, adaptive: bool = False,
+                 decay: float = 0.95, delays: int | Sequence[int] = 0, momentum: float = 0.0,
+                 weight_decay: float = 0.0, loss_scale: float = 1.0, epsilon: float = 1e-7):
         super().__init__(learning_rate, list(params), weight_decay, loss_scale)
-        if self.is_group_lr:
-            raise ValueError("params has groups with learning rates of their own; must have one for all; "
-                             "leave lr out of the groups")
+        refuse_own_rates(self)
         self.strength = Tensor(check_number("compensation", compensation, 0.0), ms.float32)
         self.compensates = compensation > 0
         self.adaptive = check_bool("adaptive", adaptive)
@@ -161,7 +163,7 @@ class DelayedStep(nn.Cell):
         return loss
 
 
-def check_delays(delays) -> np.ndarray:
+def check_delays(delays: int | Sequence[int]) -> np.ndarray:
     """An int, or a non-empty sequence of ints, all >= 0, as int32 ``(n,)``."""
     values = np.asarray(delays).reshape(-1) if np.ndim(delays) <= 1 else np.empty(0)
     if values.size == 0 or values.dtype.kind not in "iu" or values.min() < 0:

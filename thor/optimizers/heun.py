@@ -1,11 +1,14 @@
 """Heun's method: every step evaluates the gradient twice."""
 from __future__ import annotations
 
+from typing import Sequence
+
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.amp import all_finite
 
 from thor.arguments import check_int, check_number
+from thor.optimizers.groups import Rate, refuse_own_rates
 from thor.train import LossScaling, TrainStep
 
 _predicted = ops.MultitypeFuncGraph("predicted")
@@ -46,11 +49,10 @@ class Heun(nn.Optimizer):
         loss_scale: what gradients are divided by, > 0. Default: 1.
     """
 
-    def __init__(self, params, learning_rate, momentum=0.0, weight_decay=0.0, loss_scale=1.0):
+    def __init__(self, params: Sequence, learning_rate: Rate, momentum: float = 0.0, weight_decay: float = 0.0,
+                 loss_scale: float = 1.0):
         super().__init__(learning_rate, list(params), weight_decay, loss_scale)
-        if self.is_group_lr:
-            raise ValueError("params has groups with learning rates of their own; must have one for all; "
-                             "leave lr out of the groups")
+        refuse_own_rates(self)
         self.momentum = Parameter(Tensor(check_number("momentum", momentum, 0.0), ms.float32), name="momentum",
                                   requires_grad=False)
         self.moments = self.parameters.clone(prefix="moments", init="zeros")

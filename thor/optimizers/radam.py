@@ -1,10 +1,13 @@
 """RAdam, MindSpore's experimental one with the schedules and the interface of ``nn.Optimizer``; and Ranger."""
 from __future__ import annotations
 
+from typing import Sequence
+
 from mindspore import nn, ops
 from mindspore.experimental import optim
 
 from thor.arguments import check_number
+from thor.optimizers.groups import Rate, refuse_own_rates
 from thor.optimizers.lookahead import Lookahead
 
 
@@ -33,12 +36,10 @@ class RAdam(nn.Optimizer):
         loss_scale: what gradients are divided by, > 0. Default: 1.
     """
 
-    def __init__(self, params, learning_rate=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0,
-                 loss_scale=1.0):
+    def __init__(self, params: Sequence, learning_rate: Rate = 1e-3, beta1: float = 0.9, beta2: float = 0.999,
+                 eps: float = 1e-8, weight_decay: float = 0.0, loss_scale: float = 1.0):
         super().__init__(learning_rate, list(params), weight_decay, loss_scale)
-        if self.is_group_lr:
-            raise ValueError("params has groups with learning rates of their own; must have one for all; "
-                             "leave lr out of the groups")
+        refuse_own_rates(self)
         # one group without decay and with a rate set at every step: both come from nn.Optimizer
         self.rule = optim.RAdam(list(self.parameters), 1.0, (beta1, beta2), check_number("eps", eps, 0.0, True))
 
@@ -49,8 +50,8 @@ class RAdam(nn.Optimizer):
         return self.rule(gradients)
 
 
-def ranger(params, learning_rate=1e-3, beta1=0.95, beta2=0.999, eps=1e-5, weight_decay=0.0, loss_scale=1.0, k=6,
-           alpha=0.5) -> Lookahead:
+def ranger(params: Sequence, learning_rate: Rate = 1e-3, beta1: float = 0.95, beta2: float = 0.999, eps: float = 1e-5,
+           weight_decay: float = 0.0, loss_scale: float = 1.0, k: int = 6, alpha: float = 0.5) -> Lookahead:
     """RAdam inside Lookahead (Wright 2019, described in https://arxiv.org/abs/2106.13731), with its constants."""
     base = RAdam(params, learning_rate, beta1, beta2, eps, weight_decay, loss_scale)
     return Lookahead(base, k, alpha)

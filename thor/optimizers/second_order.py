@@ -1,12 +1,16 @@
 """K-FAC and SP-NGD: settings of THOR, which has their curvature with other defaults."""
 from __future__ import annotations
 
+from mindspore import nn
+
 from thor.curvature import FrobeniusPolicy
 from thor.optimizer import THOR
+from thor.optimizers.groups import Rate
 
 
-def kfac(net, learning_rate, damping, momentum=0.9, weight_decay=0.0, loss_scale=1.0, batch_size=32, frequency=10, *,
-         running_average=0.95, pi_correction=True, split_dim=None, **options) -> THOR:
+def kfac(net: nn.Cell, learning_rate: Rate, damping: Rate, momentum: float = 0.9, weight_decay: float = 0.0,
+         loss_scale: float = 1.0, batch_size: int = 32, frequency: int = 10, *, running_average: float = 0.95,
+         pi_correction: bool = True, split_dim: int | None = None, **options) -> THOR:
     r"""K-FAC (Martens & Grosse 2015, https://arxiv.org/abs/1503.05671; convolutions: Grosse & Martens 2016,
     https://arxiv.org/abs/1602.01573).
 
@@ -29,8 +33,9 @@ def kfac(net, learning_rate, damping, momentum=0.9, weight_decay=0.0, loss_scale
                 running_average=running_average, pi_correction=pi_correction, split_dim=split_dim, **options)
 
 
-def spngd(net, learning_rate, damping, momentum=0.9, weight_decay=0.0, loss_scale=1.0, batch_size=32, frequency=1, *,
-          alpha=0.1, batchnorm_blocks=True, pi_correction=True, split_dim=None, **options) -> THOR:
+def spngd(net: nn.Cell, learning_rate: Rate, damping: Rate, momentum: float = 0.9, weight_decay: float = 0.0,
+          loss_scale: float = 1.0, batch_size: int = 32, frequency: int = 1, *, alpha: float = 0.1,
+          batchnorm_blocks: bool = True, pi_correction: bool = True, split_dim: int | None = None, **options) -> THOR:
     r"""SP-NGD (Osawa et al. 2020, https://arxiv.org/abs/2002.06015).
 
     The update of :func:`kfac` with factors of the present batch, each of which stays in use for an interval of its

@@ -9,7 +9,7 @@ from typing import Any
 import mindspore.dataset as ds
 import numpy as np
 
-from models.bert.corpus.partition import HELD_OUT, TRAIN
+from models.bert.corpus.folder import CORPUS, HELD_OUT, TRAIN, VOCABULARY, WORK
 from models.config import BertConfig
 from models.data.epochs import TrainingDataset
 from models.data.errors import require_folder
@@ -17,7 +17,7 @@ from models.data.errors import require_folder
 # In the order of the inputs of models.bert.loss.BertPretrainingLoss.
 COLUMNS = {"input_ids": np.int32, "segment_ids": np.int32, "input_mask": np.int32, "masked_lm_positions": np.int32,
            "masked_lm_ids": np.int32, "masked_lm_weights": np.float32, "next_sentence_labels": np.int32}
-MINDRECORD, CORPUS, VOCABULARY = ".mindrecord", "corpus.json", "vocab.txt"
+MINDRECORD = ".mindrecord"
 NO_RECORDS = (".db", ".txt", ".json", ".md")
 SHUFFLED = 10000  # records of the shuffling window; files of models.bert.prepare are shuffled already
 REMEDY = "make the data with python -m models.bert.prepare"
@@ -46,13 +46,14 @@ def pretraining_dataset(data_config: Any, bert_config: BertConfig, train: bool, 
     _check_vocabulary(files[0], bert_config)
     _check_record(files[0], bert_config)
     shards = {"num_shards": num_shards, "shard_id": shard_id}
-    count = _source(files, data_config, shards).get_dataset_size()
+    workers = min(data_config.workers, os.cpu_count() or 1)
+    count = _source(files, workers, **shards).get_dataset_size()
     if train and data_config.batch_size > count:
         raise ValueError(f"data.batch_size={data_config.batch_size}; must be at most {count}, the training records on "
                          "one device; use a smaller batch")
 
     def pipeline() -> ds.Dataset:
-        records = _source(files, data_config, shards)
+        records = _source(files, workers, **shards)
         if train:
             records = records.shuffle(min(SHUFFLED, max(count, 2)))
         size = data_config.batch_size if train else data_config.eval_batch_size
@@ -99,18 +100,21 @@ def record_files(data_config: Any, train: bool) -> list[Path]:
     return found
 
 
-def _source(files: list[Path], data_config: Any, shards: dict) -> ds.Dataset:
-    names = [str(file) for file in files]
-    workers = min(data_config.workers, os.cpu_count() or 1)
+def _source(files: list[Path], workers: int = 1, num_shards: int | None = None,
+            shard_id: int | None = None) -> ds.Dataset:
+    """The records one by one, file by file."""
+    names, options = [str(file) for file in files], {"shuffle": False, "num_shards": num_shards, "shard_id": shard_id}
     if files[0].suffix == MINDRECORD:
-        return ds.MindDataset(names, list(COLUMNS), workers, shuffle=False, **shards)
-    equal = {"shard_equal_rows": True} if shards["num_shards"] else {}
+        return ds.MindDataset(names, list(COLUMNS), workers, **options)
     # One worker: several interleave the files.
-    return ds.TFRecordDataset(names, None, list(COLUMNS), num_parallel_workers=1, shuffle=False, **shards, **equal)
+    return ds.TFRecordDataset(names, None, list(COLUMNS), num_parallel_workers=1,
+                              shard_equal_rows=num_shards is not None, **options)
 
 
 def _check_sizes(root: Path) -> None:
-    """Compare the files with what models.bert.prepare wrote down of them, if it did."""
+    """Compare the files with what models.bert.prepare wrote down of them, if it made them."""
+    if (root / WORK).exists():
+        raise ValueError(f"{root}: its preparation was interrupted; run the same python -m models.bert.prepare again")
     note = root / CORPUS
     sizes = json.loads(note.read_text(encoding="utf-8"))["bytes"] if note.is_file() else {}
     for name, size in sizes.items():
@@ -132,11 +136,8 @@ def _check_vocabulary(file: Path, bert_config: BertConfig) -> None:
 
 def _check_record(file: Path, bert_config: BertConfig) -> None:
     """Read one record: whether it can be, has all columns, and fits."""
-    class One:
-        workers = 1
     try:
-        source = _source([file], One, {"num_shards": None, "shard_id": None})
-        record = next(source.create_dict_iterator(num_epochs=1, output_numpy=True), None)
+        record = next(_source([file]).create_dict_iterator(num_epochs=1, output_numpy=True), None)
     except (RuntimeError, ValueError, TypeError) as error:
         raise ValueError(f"{file}: cannot be read as records with {', '.join(COLUMNS)}; it is truncated, of another "
                          f"kind or has other names; {REMEDY}") from error

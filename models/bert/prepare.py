@@ -23,9 +23,10 @@ from typing import Any, Iterator, Sequence
 from models.bert.corpus.builtin import builtin_documents, facts, source_files
 from models.bert.corpus.documents import Piece, find_files, read_documents
 from models.bert.corpus.errors import CorpusError
+from models.bert.corpus.folder import CORPUS, HELD_OUT, TRAIN, VOCABULARY, WORK
 from models.bert.corpus.masking import Masking
 from models.bert.corpus.pairs import Pairing
-from models.bert.corpus.partition import HELD_OUT, TRAIN, Parts, part_path, partition
+from models.bert.corpus.partition import Parts, part_path, partition
 from models.bert.corpus.shards import Recipe, write_shard
 from models.bert.corpus.vocabulary import Vocabulary, read_vocabulary, train_vocabulary
 from models.bert.corpus.workers import process_pool
@@ -33,7 +34,6 @@ from models.config.checks import flag, integer, number, optional, setting, text
 from models.config.errors import ConfigError, invalid
 from models.config.section import Section
 
-CORPUS, VOCABULARY, WORK = "corpus.json", "vocab.txt", ".work"
 MOST_PARTS = 500
 BUILTIN_SHARE = 0.35  # of the source files' bytes that is prose
 

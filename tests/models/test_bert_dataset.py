@@ -134,6 +134,13 @@ def test_a_truncated_mindrecord_is_named(prepared, tmp_path):
         batches(tmp_path / "data", True)
 
 
+def test_half_made_data_are_refused(prepared, tmp_path):
+    shutil.copytree(prepared[0], tmp_path / "data")
+    (tmp_path / "data" / ".work").mkdir()
+    with pytest.raises(ValueError, match="data: its preparation was interrupted; run the same python -m models.bert"):
+        batches(tmp_path / "data", True)
+
+
 def test_other_files_are_refused(prepared, tmp_path):
     with pytest.raises(FileNotFoundError, match="^data.path is empty; make the data with python -m models.bert"):
         batches("", True)

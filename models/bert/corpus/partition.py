@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Iterable, Iterator
 
 from models.bert.corpus.documents import Piece
-
-TRAIN, HELD_OUT = "train", "held_out"
+from models.bert.corpus.folder import HELD_OUT, TRAIN
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from typing import Iterator
 import numpy as np
 
 from models.bert.corpus.documents import sentences
+from models.bert.corpus.folder import TRAIN
 from models.bert.corpus.masking import Masking
 from models.bert.corpus.pairs import Document, Pair, Pairing
-from models.bert.corpus.partition import TRAIN, part_path, read_part
+from models.bert.corpus.partition import part_path, read_part
 from models.bert.corpus.vocabulary import FIRST, PAD, SEPARATOR
 
 # The names and order of BERT's published TFRecord files.

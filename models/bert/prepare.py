@@ -145,7 +145,8 @@ def _require_same(output: Path, found: dict[str, Any], wanted: dict[str, Any]) -
     if found["source"] != wanted["source"]:
         differing.append("input")
     if differing:
-        raise CorpusError(f"output={output}; holds data made with another {', '.join(differing)}; give a new folder")
+        raise CorpusError(f"output={output}; holds data made with another {', '.join(differing)}; delete it or give "
+                          "another folder")
 
 
 def _claim(output: Path, settings: dict[str, Any]) -> Path:

@@ -30,7 +30,7 @@ class Pretraining:
     def training_network(self, network: nn.Cell, optimizer: nn.Optimizer) -> nn.Cell:
         options = self.config.train
         mixed = mixed_precision_network(network, None, optimizer, options.amp_level, options.keep_batchnorm_fp32)
-        if options.amp_level in ("O2", "O3"):
+        if options.amp_level == "O2":
             for _, cell in network.cells_and_names():
                 if isinstance(cell, nn.LayerNorm):
                     cell.to_float(ms.float32)  # its epsilon and its variance are too small for float16

@@ -116,7 +116,7 @@ def test_an_interrupted_preparation_goes_on_where_it_was(tmp_path, one_process, 
     data = arguments[1]
     kept = {file: file.stat().st_mtime_ns for file in data.glob("*/*.mindrecord")}
     assert len(kept) == 2 and not (data / "corpus.json").exists()
-    with pytest.raises(CorpusError, match="holds data made with another seed, input; give a new folder"):
+    with pytest.raises(CorpusError, match="holds data made with another seed, input; delete it or give another"):
         prepare([str(tmp_path / "whole" / "corpus.txt")], data, Preparation(**OPTIONS, **PARTS, seed=5))
     prepare(*arguments)
     assert {file: file.stat().st_mtime_ns for file in kept} == kept

@@ -4,7 +4,7 @@ Every policy is a whole run of the zoo, into ``--runs``/POLICY; a finished run i
 goes on. ``fixed`` refreshes all layers every ``optimizer.frequency`` steps; the others are THOR's rule (AAAI 2021)
 with the published thresholds, asked at the same steps.
 
-``python -m benchmarks.update_policies --config configs/resnet/resnet18_fashion_mnist.yaml --picture policies.png``
+``python -m benchmarks.update_policies --picture policies.png``
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POLICIES = {
 def main(words: Sequence[str] | None = None) -> int:
     """Train what is left; the exit status."""
     made = common.parser("update_policies", "Accuracy against layer refreshes, for each update policy.")
-    made.add_argument("--config", metavar="YAML", default="configs/resnet/resnet18_fashion_mnist.yaml")
+    made.add_argument("--config", metavar="YAML", default="configs/resnet/resnet18_fashion_mnist_fast.yaml")
     made.add_argument("--epochs", type=common.at_least(1), default=2)
     made.add_argument("--frequency", type=common.at_least(1), default=20, help="steps between refreshes")
     made.add_argument("--runs", metavar="DIR", default="update_policies", help="folder of the runs")

@@ -7,7 +7,10 @@ from mindspore import Parameter, nn
 
 from thor.backends import Backend, create_backend
 from thor.layers import NotTapped, Tap, TapOptions, TappedLayer, find_factory, weight_of
+from thor.layers.dense import tap_dense
+from thor.layers.embedding import tap_embedding
 from thor.layers.gates import create_gates
+from thor.layers.tied import tap_tied_dense
 
 
 @dataclass
@@ -111,11 +114,14 @@ def cells_by_weight(network: nn.Cell) -> dict[int, list[nn.Cell]]:
 
 def tap_cells(cells: list[nn.Cell], backend: Backend, options: TapOptions) -> TappedLayer:
     """Tap all cells that use one weight."""
-    if len({find_factory(cell) for cell in cells}) > 1:
+    factories = {find_factory(cell) for cell in cells}
+    tied = factories == {tap_embedding, tap_dense}
+    if len(factories) > 1 and not tied:
         raise NotTapped("tied between " + " and ".join(sorted({type(cell).__name__ for cell in cells})))
     layer = None
-    for cell in cells:
-        layer = find_factory(cell)(cell, backend, options, layer)
+    for cell in sorted(cells, key=lambda cell: find_factory(cell) is tap_dense):  # the embedding owns a tied table
+        factory = find_factory(cell)
+        layer = (tap_tied_dense if tied and factory is tap_dense else factory)(cell, backend, options, layer)
     return layer
 
 

@@ -168,6 +168,56 @@ def test_shared_embedding_factors_are_the_mean_over_calls(sharing):
     np.testing.assert_allclose(before[table.name] - table.asnumpy(), update, rtol=1e-4, atol=1e-5)
 
 
+class Tied(nn.Cell):
+    """A table that is looked up and decodes, in either order of definition."""
+
+    def __init__(self, decoder_first):
+        super().__init__()
+        if decoder_first:
+            self.decoder = nn.Dense(3, 5)
+        self.table = nn.Embedding(5, 3)
+        if not decoder_first:
+            self.decoder = nn.Dense(3, 5)
+        self.decoder.weight = self.table.embedding_table
+
+    def construct(self, ids, t, h, t2):
+        return (self.table(ids) * t).sum() + (self.decoder(h) * t2).sum()
+
+
+@pytest.mark.parametrize("decoder_first", [False, True])
+def test_a_tied_decoder_counts_both_uses_and_updates_the_table_once(decoder_first):
+    ids, t = np.int32([[0, 1], [1, 4]]), normal(2, 2, 3)
+    h, t2 = normal(6, 3, seed=1), normal(6, 5, seed=2)
+    network = Tied(decoder_first)
+    optimizer, before = train_one_step(network, ids, t, h, t2, batch_size=2)
+    assert [layer.kind for layer in optimizer.registration.layers] == ["embedding"]
+    a, g = factors_of(optimizer)
+    squares = (t2.astype(np.float64) ** 2).mean(axis=0)
+    of_lookup, of_decoder = np.array([1, 2, 0, 0, 1]) / 2, 6 * squares / squares.sum() / 2
+    np.testing.assert_allclose(a, (of_lookup + of_decoder) / 2, rtol=1e-5)
+    moments = ref.second_moment(t.reshape(-1, 3)), squares.sum() * ref.second_moment(h)
+    expected_g = (moments[0] + moments[1]) / 2 * 4
+    np.testing.assert_allclose(g[0], expected_g, rtol=1e-5, atol=1e-6)
+    gradient = t2.T.astype(np.float64) @ h
+    np.add.at(gradient, ids.reshape(-1), t.reshape(-1, 3))
+    update = ref.embedding_update(gradient, a, expected_g, 0.1)
+    table = network.table.embedding_table
+    np.testing.assert_allclose(before[table.name] - table.asnumpy(), update, rtol=1e-4, atol=1e-5)
+    assert network.decoder.weight is table
+    assert "2 uses" in optimizer.registration_table()
+
+
+def test_a_tied_decoder_of_one_row_is_exact_on_the_diagonal():
+    """A x G of the decoder alone is the square of its gradient, vocabulary side cut to the diagonal."""
+    h, t2 = normal(1, 3, seed=1), normal(1, 5, seed=2)
+    network = Tied(False)
+    optimizer, _ = train_one_step(network, np.int32([[0]]), np.zeros((1, 1, 3), np.float32), h, t2)
+    a, g = factors_of(optimizer)
+    gradient = t2.T.astype(np.float64) @ h
+    for row in (1, 2, 3, 4):  # not looked up; each factor is the mean over two uses
+        np.testing.assert_allclose(4 * a[row] * g[0], np.outer(gradient[row], gradient[row]), rtol=1e-5, atol=1e-7)
+
+
 class Optional(nn.Cell):
     """The second layer does not run."""
 

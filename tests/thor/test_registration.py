@@ -221,11 +221,11 @@ def test_half_frozen_norms_train_what_is_left(cell, frozen, trained, update):
 
 
 def test_ties_between_unlike_layers_train_first_order():
-    network = pair_of(nn.Embedding(3, 2), nn.Dense(2, 3, has_bias=False))
-    network.second.weight = network.first.embedding_table
+    network = pair_of(nn.Conv2d(2, 3, 1), nn.Dense(2, 3, has_bias=False))
+    network.second.weight = network.first.weight
     registration = tap_network(network)
     assert registration.layers == []
-    assert rows(registration) == {"first.embedding_table": "first order: tied between Dense and Embedding"}
+    assert rows(registration) == {"first.weight": "first order: tied between Conv2d and Dense"}
     assert not [cell for _, cell in network.cells_and_names() if isinstance(cell, Tap)]
 
 

@@ -55,6 +55,8 @@ class THOR(nn.Optimizer):
         pi_correction: split the damping by the factors' traces (Martens & Grosse 2015). Default: False.
         fold_bias: precondition biases as a column of their weight. Default: False.
         batchnorm_blocks: precondition BatchNorm with 2x2 blocks per channel. Default: False.
+        subsample: measure factors on every so many-th row of data (image of a convolution), >= 1; the covariances
+            of a refresh cost that much less and are that much noisier. Default: 1, all rows.
         record_curvature: measure every layer's trace, its change and condition for ``curvature_report``, whatever
             the policy. Default: False.
 
@@ -73,11 +75,12 @@ class THOR(nn.Optimizer):
     def __init__(self, net, learning_rate, damping, momentum, weight_decay=0.0, loss_scale=1.0, batch_size=32,
                  use_nesterov=False, decay_filter=lambda parameter: True, split_indices=None,
                  enable_clip_grad=False, frequency=100, *, split_dim=128, running_average=0.0,
-                 pi_correction=False, fold_bias=False, batchnorm_blocks=False, update=None, record_curvature=False):
+                 pi_correction=False, fold_bias=False, batchnorm_blocks=False, update=None, subsample=1,
+                 record_curvature=False):
         frequency = check_int("frequency", frequency, 1, "use 1 to refresh curvature every step")
         policy = check_policy(UpdatePolicy(frequency) if update is None else update)
         traced = check_bool("record_curvature", record_curvature) or policy.gated
-        options = TapOptions(split_dim, fold_bias, batchnorm_blocks, traced, policy.gated)
+        options = TapOptions(split_dim, fold_bias, batchnorm_blocks, subsample, traced, policy.gated)
         settings = CurvatureSettings(batch_size, running_average, pi_correction)
         learning_rate = check_learning_rate(learning_rate)
         damping = check_schedule("damping", damping, positive=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from models.config.checks import Check, choice, flag, number, optional, setting
+from models.config.checks import Check, choice, flag, integer, number, optional, setting
 from models.config.errors import invalid
 from models.config.section import Section, subsection
 
@@ -67,9 +67,11 @@ class CurvatureConfig(Section):
 
     Attributes:
         update: when it is refreshed, and of which layers.
+        subsample: measure factors on every so many-th row of data (image of a convolution); 1 takes all.
         record: write each layer's trace, its change, condition and fate at every refresh to curvature.csv and draw
             curvature.png; measuring the traces costs one pass over activations and gradients a refresh.
     """
 
     update: UpdateConfig = subsection(UpdateConfig)
+    subsample: int = setting(1, integer(1), "use 1 to measure on all rows")
     record: bool = setting(True, flag())

@@ -134,7 +134,7 @@ def test_every_option_reaches_thor(monkeypatch):
     config = configure(optimizer__split_indices="[0]", optimizer__split_dim=32, optimizer__frequency=7,
                        optimizer__clip="true", optimizer__nesterov="true", optimizer__running_average=0.5,
                        optimizer__pi_correction="true", optimizer__fold_bias="true", data__batch_size=16,
-                       optimizer__batchnorm_blocks="true", optimizer__weight_decay=0.01)
+                       optimizer__batchnorm_blocks="true", optimizer__weight_decay=0.01, curvature__subsample=3)
     network = Net()
     create_optimizer(config, network, 4)
     given, decay_filter = seen.pop("given"), seen.pop("decay_filter")
@@ -144,7 +144,7 @@ def test_every_option_reaches_thor(monkeypatch):
     assert all(decay_filter(parameter) for parameter in network.trainable_params())
     assert seen.pop("update").segments == ((0, 7),)
     assert seen == {"batch_size": 16, "use_nesterov": True, "split_indices": (0,), "enable_clip_grad": True,
-                    "record_curvature": True, "split_dim": 32, "running_average": 0.5, "pi_correction": True,
+                    "record_curvature": True, "subsample": 3, "split_dim": 32, "running_average": 0.5, "pi_correction": True,
                     "fold_bias": True, "batchnorm_blocks": True}
 
 

@@ -168,6 +168,24 @@ def test_shared_embedding_factors_are_the_mean_over_calls(sharing):
     np.testing.assert_allclose(before[table.name] - table.asnumpy(), update, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("layer, x, t", [
+    (lambda: nn.Dense(4, 3), normal(7, 4), normal(7, 3, seed=1)),
+    (lambda: nn.Conv2d(2, 3, 2, pad_mode="valid"), normal(5, 2, 3, 4), normal(5, 3, 2, 3, seed=1)),
+    (lambda: nn.Embedding(6, 3), np.int32([[0], [2], [2], [1], [5], [1], [2], [4]]), normal(8, 1, 3, seed=1)),
+], ids=["dense", "conv", "embedding"])
+def test_subsampled_factors_are_those_of_every_second_row(layer, x, t):
+    """A and G of the rows taken; an embedding's counts are raised to those of the whole batch. Gradients stay."""
+    network = Linear(layer())
+    optimizer, before = train_one_step(network, x, t, subsample=2)
+    taken = Linear(layer())
+    expected, _ = train_one_step(taken, x[::2], t[::2])
+    a, g = factors_of(expected)
+    counts = 2.0 if a.ndim == 1 else 1.0
+    np.testing.assert_allclose(factors_of(optimizer)[0], counts * a, rtol=1e-6)
+    np.testing.assert_allclose(factors_of(optimizer)[1], g, rtol=1e-6)
+    assert not np.array_equal(network.trainable_params()[0].asnumpy(), before[network.trainable_params()[0].name])
+
+
 class Tied(nn.Cell):
     """A table that is looked up and decodes, in either order of definition."""
 

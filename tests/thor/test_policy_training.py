@@ -60,7 +60,7 @@ def create(policy, backend=None, **options):
     options = {"fold_bias": True, "batchnorm_blocks": True, "split_dim": 64, **options}
     if backend is not None:
         tap_network(network, TapOptions(options["split_dim"], options["fold_bias"], options["batchnorm_blocks"],
-                                        policy.gated, policy.gated), backend)
+                                        1, policy.gated, policy.gated), backend)
     optimizer = THOR(network, 0.02, 0.1, 0.9, batch_size=BATCH, update=policy, **options)
     return optimizer, make_train_step(network, optimizer)
 

@@ -31,6 +31,7 @@ class TapOptions:
         split_dim: rows of a diagonal block; ``None`` keeps whole matrices.
         fold_bias: append the bias as one more column of the weight (and a row of ones to A).
         batchnorm_blocks: precondition BatchNorm with 2x2 blocks of (gamma, beta) per channel.
+        subsample: measure factors on every so many-th row of data (image of a convolution); 1 takes all.
         traced: measure the traces of A and G, too.
         gated: measure only what :mod:`thor.layers.gates` let through; needs ``traced``.
     """
@@ -38,6 +39,7 @@ class TapOptions:
     split_dim: int | None = 128
     fold_bias: bool = False
     batchnorm_blocks: bool = False
+    subsample: int = 1
     traced: bool = False
     gated: bool = False
 
@@ -45,6 +47,9 @@ class TapOptions:
         if self.split_dim is not None and (type(self.split_dim) is not int or self.split_dim < 1):
             raise ValueError(f"split_dim={self.split_dim!r}; must be an int >= 1 or None; "
                              "use 128 for the published setting, None for whole matrices")
+        if type(self.subsample) is not int or self.subsample < 1:
+            raise ValueError(f"subsample={self.subsample!r}; must be an int >= 1; use 1 to measure on all rows, "
+                             "4 on a quarter of them")
         for name in ("fold_bias", "batchnorm_blocks", "traced", "gated"):
             if type(getattr(self, name)) is not bool:
                 raise TypeError(f"{name}={getattr(self, name)!r}; must be a bool; use True or False")
@@ -104,19 +109,24 @@ class Measure(nn.Cell):
     def __init__(self, options: TapOptions):
         super().__init__(auto_prefix=False)
         self.cast, self.reshape, self.zeros_like = ops.Cast(), ops.Reshape(), ops.ZerosLike()
-        self.traced = options.traced
+        self.traced, self.subsample = options.traced, options.subsample
         self.gate = Gate(options.gated, options.traced)
 
     def construct(self, x, y, factor_a, factor_g, statistics, gates):
         return y
 
     def bprop(self, x, y, factor_a, factor_g, statistics, gates, out, dout):
-        d = self.cast(dout, ms.float32)
+        gradient_of_x = self.zeros_like(x)
+        x, d = self.sample(x), self.cast(self.sample(dout), ms.float32)
         trace_a = self.input_trace(x, d) if self.traced else None
         trace_g = self.output_trace(d) if self.traced else None
         told = self.gate(gates, self.positions(y), trace_a, trace_g)  # (6,)
-        return (self.zeros_like(x), dout, self.input_factor(x, told), self.output_factor(d, told),
+        return (gradient_of_x, dout, self.input_factor(x, told), self.output_factor(d, told),
                 told * MEASUREMENT_SCALE, self.zeros_like(gates))
+
+    def sample(self, rows):
+        """Every ``subsample``-th row of a tensor, from the first on."""
+        return rows if self.subsample == 1 else rows[::self.subsample]
 
     def input_factor(self, x, told):
         """A of one call times ``MEASUREMENT_SCALE``, shaped as ``factor_a``; 0 where ``told`` says not measured.

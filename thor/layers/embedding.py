@@ -19,13 +19,13 @@ class EmbeddingMeasure(Measure):
         self.vocab_size = vocab_size
 
     def input_factor(self, x, told):
-        return count_ids(self.reshape(x, (-1,)), self.vocab_size) * MEASUREMENT_SCALE
+        return count_ids(self.reshape(x, (-1,)), self.vocab_size) * (MEASUREMENT_SCALE * self.subsample)
 
     def output_factor(self, d, told):
         return self.covariance(self.reshape(d, (-1, d.shape[-1])), told)
 
     def input_trace(self, x, d):
-        return Tensor([float(d.size // d.shape[-1])], ms.float32)  # ids looked up
+        return Tensor([float(d.size // d.shape[-1] * self.subsample)], ms.float32)  # ids looked up
 
     def output_trace(self, d):
         return self.squares(d) * (d.shape[-1] / d.size)
@@ -35,7 +35,7 @@ class OneHotMeasure(EmbeddingMeasure):
     """The same factors from one-hot rows."""
 
     def input_factor(self, x, told):
-        return self.cast(x, ms.float32).sum(axis=0) * MEASUREMENT_SCALE  # (vocab_size,)
+        return self.cast(x, ms.float32).sum(axis=0) * (MEASUREMENT_SCALE * self.subsample)  # (vocab_size,)
 
 
 class GatherTap(Tap):

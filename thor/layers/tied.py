@@ -28,14 +28,15 @@ class TiedDenseMeasure(Measure):
         self.squares = backend.squares_operator()
 
     def bprop(self, x, y, factor_a, factor_g, statistics, gates, out, dout):
-        rows, d = self.cast(x, ms.float32), self.cast(dout, ms.float32)  # (n, width), (n, vocab_size)
-        n = d.shape[0]
+        rows, d = self.cast(self.sample(x), ms.float32), self.cast(self.sample(dout), ms.float32)
+        n = d.shape[0]  # (n, width), (n, vocab_size)
         squares = (d * d).sum(axis=0) / n  # (vocab_size,)
         total = squares.sum().reshape(1)
         share = squares / ops.maximum(total, Tensor(1e-38, ms.float32))
         trace_g = total * self.squares(rows) / n if self.traced else None
-        told = self.gate(gates, 1.0, Tensor([float(n)], ms.float32), trace_g)
-        return (self.zeros_like(x), dout, share * (n * MEASUREMENT_SCALE), self.covariance(rows, told) * total,
+        decoded = n * self.subsample
+        told = self.gate(gates, 1.0, Tensor([float(decoded)], ms.float32), trace_g)
+        return (self.zeros_like(x), dout, share * (decoded * MEASUREMENT_SCALE), self.covariance(rows, told) * total,
                 told * MEASUREMENT_SCALE, self.zeros_like(gates))
 
 

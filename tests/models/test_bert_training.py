@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 from bert_data import LENGTH, VOCABULARY, make_data  # noqa: E402
 from test_bert_network import SMALL, Reference, batch, create, cross_entropy, tensors  # noqa: E402
 
+from models import evaluate  # noqa: E402
 from models.bert.loss import BertPretrainingLoss  # noqa: E402
 from models.bert.network import BertForPretraining  # noqa: E402
 from models.bert.scores import PretrainingScores, pretraining_metrics  # noqa: E402
@@ -100,9 +101,9 @@ def test_metrics_of_nothing_are_finite():
         "loss": 0, "mlm_loss": 0, "mlm_perplexity": 1, "mlm_accuracy": 0, "nsp_accuracy": 0}
 
 
-def entry(module, folder, *arguments, kill_at=0):
-    """Run an entry as a process; ``kill_at`` ends it with SIGKILL after that batch."""
-    code = (f"import os, signal, sys\nfrom {module} import main\n"
+def train_process(folder, *arguments, kill_at=0):
+    """models.train as a process; ``kill_at`` ends it with SIGKILL after that batch."""
+    code = ("import os, signal, sys\nfrom models.train import main\n"
             "from models.callbacks import TrainingState\n"
             "seen = TrainingState.on_train_step_end\n"
             "def step_end(self, context):\n    seen(self, context)\n"
@@ -117,14 +118,14 @@ def entry(module, folder, *arguments, kill_at=0):
     ["--optimizer.frequency", "3", "--model.bert.dropout", "0.1"],
     ["--optimizer.name", "lamb", "--loss_scale.policy", "dynamic", "--train.accumulate_steps", "2"],
 ], ids=["thor", "lamb"])
-def test_a_killed_run_goes_on_bit_for_bit_and_is_evaluated(data, tmp_path, settings):
+def test_a_killed_run_goes_on_bit_for_bit_and_is_evaluated(data, tmp_path, capsys, settings):
     settings = ["--device.mode", "pynative", *settings]  # compiled runs resume in test_resume.py
     every = ["--train.checkpoint_every_steps", "2", *settings]
-    whole = entry("models.train", tmp_path, *words(data, tmp_path / "whole", *every))
+    whole = train_process(tmp_path, *words(data, tmp_path / "whole", *every))
     assert whole.returncode == 0, whole.stderr
     cut = words(data, tmp_path / "cut", *every)
-    assert entry("models.train", tmp_path, *cut, kill_at=8).returncode == -9
-    resumed = entry("models.train", tmp_path, *cut)
+    assert train_process(tmp_path, *cut, kill_at=8).returncode == -9
+    resumed = train_process(tmp_path, *cut)
     assert resumed.returncode == 0 and "going on after batch" in resumed.stdout, resumed.stderr
     folders = [next((tmp_path / name).glob("*/*")) for name in ("whole", "cut")]
     final = [ms.load_checkpoint(str(folder / "checkpoints" / "step-000010.ckpt")) for folder in folders]
@@ -134,10 +135,9 @@ def test_a_killed_run_goes_on_bit_for_bit_and_is_evaluated(data, tmp_path, setti
     rows = [re.sub(r",[^,]*$", "", (folder / "metrics.csv").read_text(), flags=re.MULTILINE) for folder in folders]
     assert rows[0] == rows[1] and rows[0].splitlines()[0].endswith("eval_accuracy,eval_mlm_loss,eval_nsp_accuracy")
     checkpoint = folders[0] / "checkpoints" / "step-000010.ckpt"
-    evaluated = entry("models.evaluate", tmp_path, *words(data, tmp_path, *settings), "--checkpoint", str(checkpoint))
-    assert evaluated.returncode == 0, evaluated.stderr
+    assert evaluate.main([*words(data, tmp_path, *settings), "--checkpoint", str(checkpoint)]) == 0
     shown = re.search(r"'mlm_accuracy': ([0-9.e-]+), 'nsp_accuracy': ([0-9.e-]+), 'mlm_loss': ([0-9.]+)",
-                      evaluated.stdout)
+                      capsys.readouterr().out)
     last = rows[0].splitlines()[-1].split(",")[-3:]
     found = [float(shown[i]) for i in (1, 3, 2)]
     np.testing.assert_allclose(found, [float(x) for x in last], rtol=1e-5)

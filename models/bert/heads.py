@@ -2,21 +2,19 @@
 from __future__ import annotations
 
 import mindspore as ms
-from mindspore import Parameter, nn, ops
-from mindspore.common.initializer import initializer
+from mindspore import nn, ops
 
 from models.bert.layers import activation, dense, layer_norm
 from models.config import BertConfig
 
 
 class MaskedLanguageModelHead(nn.Cell):
-    """Logits of the words at masked positions; the decoder is the word embedding table itself.
+    """Logits of the words at masked positions; ``decoder.weight`` is to be the word embedding table itself.
 
     Inputs:
         rows: ``(batch * sequence, hidden_size)``.
         masked_positions: ``(batch, masked)``, int32, within the sequence.
         sequence: positions of a sample, an int.
-        table: the word embedding, ``(vocab_size, hidden_size)``.
 
     Outputs: ``(batch * masked, vocab_size)``.
     """
@@ -25,13 +23,12 @@ class MaskedLanguageModelHead(nn.Cell):
         super().__init__()
         self.transform = dense(config, config.hidden_size, config.hidden_size, activation(config))
         self.norm = layer_norm(config)
-        self.output_bias = Parameter(initializer("zeros", (config.vocab_size,), ms.float32), name="output_bias")
-        self.decode = ops.MatMul(transpose_b=True)
+        self.decoder = dense(config, config.hidden_size, config.vocab_size)
 
-    def construct(self, rows, masked_positions, sequence, table):
+    def construct(self, rows, masked_positions, sequence):
         first = ops.arange(masked_positions.shape[0]).astype(ms.int32).reshape(-1, 1) * sequence
         masked = rows[(masked_positions + first).reshape(-1)]  # (batch * masked, hidden)
-        return self.decode(self.norm(self.transform(masked)), table) + self.output_bias
+        return self.decoder(self.norm(self.transform(masked)))
 
 
 class NextSentenceHead(nn.Cell):

@@ -56,10 +56,11 @@ class BertForPretraining(nn.Cell):
         super().__init__()
         self.bert = Bert(config)
         self.masked_language_model = MaskedLanguageModelHead(config)
+        # behind its parent, or the table would be renamed after the decoder
+        self.masked_language_model.decoder.weight = self.bert.embeddings.word.embedding_table
         self.next_sentence = NextSentenceHead(config)
 
     def construct(self, input_ids, token_type_ids, input_mask, masked_positions):
         rows, pooled = self.bert(input_ids, token_type_ids, input_mask)
-        logits = self.masked_language_model(rows, masked_positions, input_ids.shape[1],
-                                            self.bert.embeddings.word.embedding_table)
+        logits = self.masked_language_model(rows, masked_positions, input_ids.shape[1])
         return logits, self.next_sentence(pooled)

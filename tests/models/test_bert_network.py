@@ -104,7 +104,7 @@ class Reference:
         masked = np.concatenate([x[i][b["masked_positions"][i]] for i in range(len(x))])
         head = "masked_language_model"
         masked = self.norm(f"{head}.norm", self.activate(self.dense(f"{head}.transform", masked)))
-        return masked @ table.T + self.weights[f"{head}.output_bias"], self.dense("next_sentence.classifier", pooled)
+        return masked @ table.T + self.weights[f"{head}.decoder.bias"], self.dense("next_sentence.classifier", pooled)
 
     def loss(self, b):
         words, sentences = self.logits(b)
@@ -165,7 +165,7 @@ def test_the_decoder_has_no_weight_of_its_own():
     names = [p.name for p in BertForPretraining(SMALL).trainable_params()]
     head = [name for name in names if name.startswith("masked_language_model")]
     assert head == [f"masked_language_model.{name}" for name in
-                    ("output_bias", "transform.weight", "transform.bias", "norm.gamma", "norm.beta")]
+                    ("transform.weight", "transform.bias", "norm.gamma", "norm.beta", "decoder.bias")]
     assert sum("embedding_table" in name for name in names) == 3
     assert len(names) == len(set(names)) == 5 + 16 * SMALL.layers + 2 + 5 + 2
 
@@ -214,9 +214,9 @@ def test_every_layer_is_registered_with_thor():
     network = BertForPretraining(SMALL)
     table = THOR(network, 0.01, 0.03, 0.9, batch_size=BATCH).registration_table().splitlines()
     first_order = [line.split()[0] for line in table if "first order" in line]
-    assert all(name.endswith(("bias", "output_bias")) for name in first_order)
-    assert not [line for line in table[1:] if "second order" not in line and "first order: bias" not in line
-                and "output_bias" not in line]
+    assert all(name.endswith("bias") for name in first_order)
+    assert not [line for line in table[1:] if "second order" not in line and "first order: bias" not in line]
+    assert [line.endswith(", 2 uses") for line in table if "word.embedding_table" in line] == [True]
     assert sum("second order: squared gradient" in line for line in table) == 2 * (2 + 2 * SMALL.layers)
 
 

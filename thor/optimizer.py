@@ -13,6 +13,7 @@ from thor.curvature import PRECONDITIONERS, CurvatureSettings, MeasuredLayer, Re
 from thor.curvature.report import LayerReport, report_layers
 from thor.layers import TapOptions
 from thor.momentum import MomentumUpdate
+from thor.parallel import world
 from thor.registration import tap_network
 
 logger = logging.getLogger("thor")
@@ -55,6 +56,7 @@ class THOR(nn.Optimizer):
         pi_correction: split the damping by the factors' traces (Martens & Grosse 2015). Default: False.
         fold_bias: precondition biases as a column of their weight. Default: False.
         batchnorm_blocks: precondition BatchNorm with 2x2 blocks per channel. Default: False.
+        share_inverses: with several ranks, each block is inverted by the rank that owns it, not by all. Default: False.
         subsample: measure factors on every so many-th row of data (image of a convolution), >= 1; the covariances
             of a refresh cost that much less and are that much noisier. Default: 1, all rows.
         record_curvature: measure every layer's trace, its change and condition for ``curvature_report``, whatever
@@ -76,12 +78,12 @@ class THOR(nn.Optimizer):
                  use_nesterov=False, decay_filter=lambda parameter: True, split_indices=None,
                  enable_clip_grad=False, frequency=100, *, split_dim=128, running_average=0.0,
                  pi_correction=False, fold_bias=False, batchnorm_blocks=False, update=None, subsample=1,
-                 record_curvature=False):
+                 share_inverses=False, record_curvature=False):
         frequency = check_int("frequency", frequency, 1, "use 1 to refresh curvature every step")
         policy = check_policy(UpdatePolicy(frequency) if update is None else update)
         traced = check_bool("record_curvature", record_curvature) or policy.gated
         options = TapOptions(split_dim, fold_bias, batchnorm_blocks, subsample, traced, policy.gated)
-        settings = CurvatureSettings(batch_size, running_average, pi_correction)
+        settings = CurvatureSettings(batch_size, running_average, pi_correction, share_inverses)
         learning_rate = check_learning_rate(learning_rate)
         damping = check_schedule("damping", damping, positive=True)
         momentum = check_number("momentum", momentum, 0.0)
@@ -129,7 +131,10 @@ class THOR(nn.Optimizer):
     def _create_curvature(self, registration, settings, traced):
         """Preconditioners of all layers, and the refresh of those that have factors."""
         layers = registration.layers
-        preconditioners = [PRECONDITIONERS[layer.kind](layer, self.backend, settings.batch_size) for layer in layers]
+        samples = {"layernorm": settings.batch_size * world()[1]}  # its gradient is that of all ranks
+        preconditioners = [PRECONDITIONERS[layer.kind](layer, self.backend,
+                                                       samples.get(layer.kind, settings.batch_size))
+                           for layer in layers]
         self.preconditioners = nn.CellList(preconditioners, auto_prefix=False)
         counts = [len(layer.parameters) for layer in layers]
         self.spans = tuple((sum(counts[:i]), sum(counts[:i + 1])) for i in range(len(layers)))
@@ -148,6 +153,10 @@ class THOR(nn.Optimizer):
             for i, spans in zip(measured, self.refresh_blocks.inverses):
                 preconditioners[i].bind(spans)
         object.__setattr__(self, "reported", set())
+
+    def measurement_places(self) -> list[tuple[int, ...]]:
+        """For each layer with factors, where its measurements stand among ``parameters``."""
+        return [tuple(places.values()) for places in self.layer_measurements if places]
 
     def construct(self, gradients):
         """One step; see the class for the equations."""

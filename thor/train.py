@@ -8,6 +8,7 @@ from mindspore.amp import (DynamicLossScaleManager, DynamicLossScaler, FixedLoss
 
 from thor.arguments import check_int
 from thor.optimizer import SECOND_ORDER, STALE, THOR
+from thor.parallel import FactorReducer
 
 
 class TrainStep(nn.TrainOneStepCell):
@@ -26,8 +27,8 @@ class TrainStep(nn.TrainOneStepCell):
         self.indices = indices or tuple(range(len(optimizer.parameters)))
         if indices is not None:
             self.weights = ParameterTuple([optimizer.parameters[i] for i in indices])
-            if self.reducer_flag:
-                self.grad_reducer = nn.DistributedGradReducer(self.weights, self.mean, self.degree)
+        if self.reducer_flag:
+            self.grad_reducer = GradientReducer(optimizer, self.indices, self.mean, self.degree)
         self.scaling = scaling
         self.accumulator = accumulator
 
@@ -57,6 +58,35 @@ class TrainStep(nn.TrainOneStepCell):
     def apply(self, gradients):
         """Hand the gradients to the optimizer."""
         return self.optimizer(gradients)
+
+
+class GradientReducer(nn.Cell):
+    """Gradients averaged over ranks by MindSpore, THOR's measurements summed by :class:`FactorReducer`.
+
+    Args:
+        indices: of the parameters of ``optimizer`` that are differentiated.
+    """
+
+    def __init__(self, optimizer, indices: tuple[int, ...], mean: bool, degree: int):
+        super().__init__(auto_prefix=False)
+        layers = [list(places) for places in getattr(optimizer, "measurement_places", lambda: [])()]
+        measured = [place for places in layers for place in places]
+        plain = [place for place in indices if place not in set(measured)]
+        self.plain = tuple(indices.index(place) for place in plain)
+        self.measured = tuple(indices.index(place) for place in measured if place in set(indices))
+        self.reduce_plain = nn.DistributedGradReducer(ParameterTuple([optimizer.parameters[i] for i in plain]),
+                                                      mean, degree)
+        if self.measured:
+            shapes = [[optimizer.parameters[i].shape for i in places] for places in layers]
+            self.reduce_measured = FactorReducer(shapes, optimizer.split_indices)
+        order = {position: place for place, position in enumerate(self.plain + self.measured)}
+        self.order = tuple(order[position] for position in range(len(indices)))
+
+    def construct(self, gradients):
+        reduced = self.reduce_plain(tuple([gradients[i] for i in self.plain]))
+        if self.measured:
+            reduced = reduced + self.reduce_measured(tuple([gradients[i] for i in self.measured]))
+        return tuple([reduced[i] for i in self.order])
 
 
 class StaleTrainStep(TrainStep):

@@ -146,7 +146,7 @@ class InverseUpdateByMember(nn.Cell):
 
     def __init__(self, backend: Backend, spans: tuple):
         super().__init__(auto_prefix=False)
-        self.spans = spans
+        self.backend, self.spans = backend, spans
         self.members = nn.CellList([InverseUpdateIfWanted(backend) for _ in spans])
         self.concat = ops.Concat()
 

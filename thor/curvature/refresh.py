@@ -8,12 +8,13 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from thor.backends.base import Backend
-from thor.curvature.blocks import BlockBatch
+from thor.curvature.blocks import BlockBatch, InverseUpdate
 from thor.curvature.layer_choice import LayerChoice
 from thor.curvature.policies import UpdatePolicy
 from thor.curvature.preconditioners import BlockFactor
 from thor.curvature.settings import CurvatureSettings
 from thor.layers.gates import MEASURED_A, MEASURED_G, STATISTICS
+from thor.parallel import SharedUpdate, assign_owners, inverse_cost, world
 
 
 @dataclass(frozen=True)
@@ -152,4 +153,19 @@ def create_batches(backend: Backend, settings: CurvatureSettings, entries: list,
                                   policy.gated, policy.compares))
         for member, place in enumerate(places):
             spans[place] = batches[-1].span_of(member)
+    if settings.share_inverses:
+        share_inverses(batches)
     return batches, spans
+
+
+def share_inverses(batches: list[BlockBatch]) -> None:
+    """Give every block an owner among the ranks, by what its inverse costs."""
+    rank, ranks = world()
+    if ranks == 1:
+        return
+    sizes = [batch.inverses.shape[-1] for batch in batches for _ in range(batch.inverses.shape[0])]
+    owners = assign_owners([inverse_cost(size) for size in sizes], ranks)
+    for batch in batches:
+        count = batch.inverses.shape[0]
+        batch.update = SharedUpdate(InverseUpdate(batch.update.backend), owners[:count], rank, ranks)
+        owners = owners[count:]

@@ -15,11 +15,13 @@ class CurvatureSettings:
             current batch only, as THOR was published.
         pi_correction: split the damping by the ratio of the factors' mean traces (Martens & Grosse 2015,
             section 6.3) instead of evenly.
+        share_inverses: with several ranks, each block is inverted by the rank that owns it, not by all.
     """
 
     batch_size: int = 32
     running_average: float = 0.0
     pi_correction: bool = False
+    share_inverses: bool = False
 
     def __post_init__(self):
         if type(self.batch_size) is not int or self.batch_size < 1:
@@ -29,5 +31,6 @@ class CurvatureSettings:
                 or not 0.0 <= self.running_average < 1.0:
             raise ValueError(f"running_average={self.running_average!r}; must be a float in [0, 1); "
                              "use 0.0 for the current batch only, 0.95 for a long average")
-        if type(self.pi_correction) is not bool:
-            raise TypeError(f"pi_correction={self.pi_correction!r}; must be a bool; use True or False")
+        for name in ("pi_correction", "share_inverses"):
+            if type(getattr(self, name)) is not bool:
+                raise TypeError(f"{name}={getattr(self, name)!r}; must be a bool; use True or False")

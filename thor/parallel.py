@@ -1,0 +1,187 @@
+"""Several devices: factors averaged before they are inverted, inverses shared by the ranks that own them.
+
+The average of inverses is not the inverse of the average: what ranks exchange are the measured factors. Sums are
+enough, because every factor is divided by its count of calls, which is summed with it. A symmetric block is sent as
+its upper triangle, and the layers of a group (``split_indices``) go in one all-reduce.
+
+In the hybrid mode each block has an owner that inverts it and gives the result to all (Osawa et al. 2020, SP-NGD;
+Pauloski et al. 2021, KAISA). Who owns what is a pure function of the blocks' costs.
+"""
+from __future__ import annotations
+
+from typing import Sequence
+
+import mindspore as ms
+import numpy as np
+from mindspore import ParallelMode, Tensor, nn, ops
+
+DEFAULT_GROUP_BYTES = 32 * 2 ** 20
+
+
+def world() -> tuple[int, int]:
+    """This process's rank and the number of ranks that train together; ``(0, 1)`` outside data parallelism."""
+    if ms.get_auto_parallel_context("parallel_mode") == ParallelMode.STAND_ALONE:
+        return 0, 1
+    from mindspore.communication import get_group_size, get_rank
+
+    return get_rank(), get_group_size()
+
+
+def inverse_cost(size: int) -> float:
+    """Relative cost of inverting a block of ``size`` rows."""
+    return float(size) ** 3
+
+
+def assign_owners(costs: Sequence[float], ranks: int) -> list[int]:
+    """The rank that inverts each block: dearest first, each to the rank with the least to do so far.
+
+    Args:
+        costs: of each block.
+        ranks: number of ranks.
+
+    Returns:
+        An owner for each block, the same on every rank; the busiest rank has at most 4/3 of the optimum
+        (Graham 1969), and hardly more than the mean when blocks are many.
+    """
+    owners, loads = [0] * len(costs), [0.0] * ranks
+    for block in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
+        owners[block] = loads.index(min(loads))
+        loads[owners[block]] += costs[block]
+    return owners
+
+
+def default_split(layer_bytes: Sequence[int], group_bytes: int = DEFAULT_GROUP_BYTES) -> tuple[int, ...]:
+    """Indices of the last layer of each group, so that no group but one of a single layer exceeds ``group_bytes``."""
+    ends, size = [], 0
+    for layer, count in enumerate(layer_bytes):
+        if size and size + count > group_bytes:
+            ends.append(layer - 1)
+            size = 0
+        size += count
+    return (*ends, len(layer_bytes) - 1) if layer_bytes else ()
+
+
+def groups_of(split_indices: Sequence[int], n_layers: int) -> list[range]:
+    """The layers of each fused reduction; a group ends with the layer a split index names."""
+    ends = [index + 1 for index in split_indices if index + 1 < n_layers] + [n_layers]
+    return [range(first, end) for first, end in zip([0, *ends[:-1]], ends)]
+
+
+class Triangle(nn.Cell):
+    """Symmetric blocks ``(n, size, size)`` as upper triangles ``(n, size (size + 1) / 2)`` and back."""
+
+    def __init__(self, size: int):
+        super().__init__(auto_prefix=False)
+        rows, columns = np.triu_indices(size)
+        place = np.zeros((size, size), np.int32)
+        place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+        self.size = size
+        self.upper, self.place = Tensor(rows * size + columns, ms.int32), Tensor(place.reshape(-1), ms.int32)
+
+    def pack(self, blocks):
+        """The upper triangles of blocks."""
+        return ops.gather(blocks.reshape(-1, self.size * self.size), self.upper, 1)
+
+    def unpack(self, triangles):
+        """Blocks from their upper triangles."""
+        return ops.gather(triangles, self.place, 1).reshape(-1, self.size, self.size)
+
+
+class FactorReducer(nn.Cell):
+    """Sums measurements over all ranks, one all-reduce for each group of layers.
+
+    Args:
+        shapes: shapes of the measurements of each layer; three axes are symmetric blocks.
+        split_indices: last layer of each group; None cuts by bytes.
+    """
+
+    def __init__(self, shapes: Sequence[Sequence[tuple]], split_indices: Sequence[int] | None = None):
+        super().__init__(auto_prefix=False)
+        counts = [[packed_count(shape) for shape in layer] for layer in shapes]
+        if split_indices is None:
+            split_indices = default_split([4 * sum(layer) for layer in counts])
+        firsts = np.cumsum([0] + [len(layer) for layer in shapes]).tolist()
+        self.groups = tuple((firsts[group.start], firsts[group.stop])
+                            for group in groups_of(split_indices, len(shapes)))
+        self.shapes = tuple(tuple(shape) for layer in shapes for shape in layer)
+        self.counts = tuple(count for layer in counts for count in layer)
+        sizes = sorted({shape[-1] for shape in self.shapes if len(shape) == 3})
+        self.triangles = nn.CellList([Triangle(size) for size in sizes], auto_prefix=False)
+        self.triangle_of = tuple(sizes.index(shape[-1]) if len(shape) == 3 else -1 for shape in self.shapes)
+        self.all_reduces = nn.CellList([AllReduce(i) for i in range(len(self.groups))], auto_prefix=False)
+        self.concat = ops.Concat()
+
+    def construct(self, measurements):
+        """The sums of ``measurements``, all layers' one after the other, in the same order and shapes."""
+        sums = ()
+        for i, (first, end) in enumerate(self.groups):
+            parts = ()
+            for place in range(first, end):
+                parts = parts + (self.flat(measurements[place], place),)
+            total = self.all_reduces[i](self.concat(parts))
+            start = 0
+            for place in range(first, end):
+                sums = sums + (self.shaped(total[start:start + self.counts[place]], place),)
+                start = start + self.counts[place]
+        return sums
+
+    def flat(self, measurement, place):
+        """A measurement as a vector."""
+        if self.triangle_of[place] >= 0:
+            measurement = self.triangles[self.triangle_of[place]].pack(measurement)
+        return measurement.reshape(-1)
+
+    def shaped(self, vector, place):
+        """A vector as the measurement it was."""
+        shape = self.shapes[place]
+        if self.triangle_of[place] < 0:
+            return vector.reshape(shape)
+        return self.triangles[self.triangle_of[place]].unpack(vector.reshape(shape[0], -1))
+
+
+class AllReduce(nn.Cell):
+    """A sum over all ranks, fused with nothing else."""
+
+    def __init__(self, group: int):
+        super().__init__(auto_prefix=False)
+        self.all_reduce = ops.AllReduce()
+        self.all_reduce.add_prim_attr("fusion", 100 + group)
+
+    def construct(self, vector):
+        return self.all_reduce(vector)
+
+
+class SharedUpdate(nn.Cell):
+    """Every rank updates the inverses of the blocks it owns; all get all.
+
+    Args:
+        update: ``(blocks, scale, damping, divisor, wanted, old) -> (inverse, accepted, condition)``.
+        owners: the owning rank of each block.
+        rank, ranks: of this process.
+    """
+
+    def __init__(self, update: nn.Cell, owners: Sequence[int], rank: int, ranks: int):
+        super().__init__(auto_prefix=False)
+        owned = [[block for block, owner in enumerate(owners) if owner == r] for r in range(ranks)]
+        most = max(len(blocks) for blocks in owned)
+        mine = owned[rank] + [0] * (most - len(owned[rank]))
+        self.update = update
+        self.mine = Tensor(mine, ms.int32)
+        self.valid = Tensor(np.arange(most) < len(owned[rank]), ms.float32).reshape(-1, 1, 1)
+        place = np.zeros(len(owners), np.int32)
+        for r, blocks in enumerate(owned):
+            place[blocks] = r * most + np.arange(len(blocks))
+        self.place = Tensor(place)
+        self.all_gather, self.gather, self.concat = ops.AllGather(), ops.Gather(), ops.Concat(axis=1)
+
+    def construct(self, blocks, scale, damping, divisor, wanted, old):
+        columns = [self.gather(column, self.mine, 0) for column in (blocks, scale, damping, divisor, wanted, old)]
+        inverse, accepted, condition = self.update(columns[0], columns[1], columns[2], columns[3],
+                                                   columns[4] * self.valid, columns[5])
+        told = self.gather(self.all_gather(self.concat((accepted, condition))), self.place, 0)  # (n_blocks, 2, 1)
+        return self.gather(self.all_gather(inverse), self.place, 0), told[:, :1], told[:, 1:]
+
+
+def packed_count(shape: tuple) -> int:
+    """Numbers sent for a measurement of ``shape``."""
+    return shape[0] * (shape[1] * (shape[1] + 1) // 2) if len(shape) == 3 else int(np.prod(shape))

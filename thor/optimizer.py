@@ -9,19 +9,21 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from thor.arguments import (check_bool, check_callable, check_int, check_learning_rate, check_number,
                             check_schedule, check_split_indices)
-from thor.curvature import PRECONDITIONERS, CurvatureSettings, MeasuredLayer, Refresh, UpdatePolicy
-from thor.curvature.report import LayerReport, report_layers
+from thor.curvature import PRECONDITIONERS, CurvatureSettings, Refresh, UpdatePolicy
+from thor.curvature.policies import check_policy
+from thor.curvature.refresh import measured_layer
 from thor.layers import TapOptions
 from thor.momentum import MomentumUpdate
 from thor.parallel import world
 from thor.registration import tap_network
+from thor.reports import CurvatureReports
 
 logger = logging.getLogger("thor")
 
 SCHEDULED, SECOND_ORDER, STALE = "scheduled", "second_order", "stale"
 
 
-class THOR(nn.Optimizer):
+class THOR(CurvatureReports, nn.Optimizer):
     r"""Second-order optimizer with block-diagonal Kronecker factors that are refreshed every ``frequency`` steps.
 
     Per layer with input factor A and output-gradient factor G, damping lam and HW output positions
@@ -240,60 +242,6 @@ class THOR(nn.Optimizer):
             self.measure_always()
         self.measured_scale = scale if isinstance(scale, Parameter) else Tensor(float(scale), ms.float32)
 
-    def registration_table(self) -> str:
-        """One row for each trainable parameter: its shape and how it is updated."""
-        return self.registration.table()
-
-    @property
-    def rejected_blocks(self) -> int:
-        """Blocks that were not finite or not positive definite so far; each kept its last good inverse."""
-        return int(self.refresh_blocks.rejected.asnumpy()) if self.has_factors else 0
-
-    @property
-    def unmeasured_layers(self) -> list[str]:
-        """Layers that did not run through their taps in the last refresh; they keep the inverse they had."""
-        if not self.has_factors:
-            return []
-        return [layer.name for layer, calls in zip(self._layers_with_factors, self.refresh_blocks.seen_calls.asnumpy())
-                if calls == 0]
-
-    def inverses(self) -> dict[str, dict]:
-        """The damped inverses by layer name and role: "a" and "g", or "unit"; arrays ``(n_blocks, size, size)``.
-
-        A is divided by the layer's output positions; the diagonal A of an embedding is not among them.
-        """
-        if not self.has_factors:
-            return {}
-        found = {}
-        for layer, spans in zip(self._layers_with_factors, self.refresh_blocks.inverses):
-            roles = ("unit",) if layer.kind == "batchnorm" else ("g",) if layer.kind == "embedding" else ("a", "g")
-            found[layer.name] = {role: span.asnumpy() for role, span in zip(roles, spans)}
-        return found
-
-    @property
-    def _layers_with_factors(self) -> list:
-        return [layer for layer in self.registration.layers if layer.factors]
-
-    def curvature_report(self) -> list[LayerReport]:
-        """What the last refresh saw and did, layer by layer; traces and conditions with ``record_curvature`` only."""
-        if not self.has_factors:
-            return []
-        return report_layers(self.refresh_blocks.choice, [layer.name for layer in self._layers_with_factors])
-
-    def report_refresh(self) -> None:
-        """Warn once, the first time, about blocks that kept their last good inverse and layers not measured."""
-        if "rejected" not in self.reported and self.rejected_blocks > 0:
-            self.reported.add("rejected")
-            logger.warning("%d curvature blocks were not finite or not positive definite and kept their last good "
-                           "inverse (counted in optimizer.rejected_blocks); if it goes on, raise the damping",
-                           self.rejected_blocks)
-        unmeasured = [] if "unmeasured" in self.reported else self.unmeasured_layers
-        if unmeasured:
-            self.reported.add("unmeasured")
-            logger.warning("%s did not run through their taps and train without curvature; if they do run, another "
-                           "THOR has tapped the network since, or their construct bypasses the tapped operator",
-                           ", ".join(unmeasured))
-
     @contextmanager
     def using_graph(self, graph: str):
         """Compile or run what is called inside as the ``SECOND_ORDER`` or the ``STALE`` graph."""
@@ -308,24 +256,6 @@ class THOR(nn.Optimizer):
         for layer in self.registration.layers:
             for tap in layer.taps:
                 tap.recording = graph != STALE
-
-
-def measured_layer(layer, preconditioner, place: dict, batch_size: int) -> MeasuredLayer:
-    """A layer as its refresh sees it; ``place`` tells where each parameter, by id, stands among the gradients."""
-    groups, rows, columns = layer.matrix
-    fisher_rows = 2 * groups if layer.kind == "batchnorm" else groups * rows * groups * columns
-    block_factors = preconditioner.block_factors
-    return MeasuredLayer(block_factors, tuple(place[id(f.factor)] for f in block_factors),
-                         place[id(layer.factors["statistics"])], fisher_rows,
-                         1.0 / batch_size if layer.kind == "embedding" else 1.0, len(layer.taps))
-
-
-def check_policy(policy) -> UpdatePolicy:
-    """A :class:`thor.curvature.UpdatePolicy`."""
-    if not isinstance(policy, UpdatePolicy):
-        raise TypeError(f"update={policy!r}; must be a thor.curvature.UpdatePolicy or None; "
-                        "use e.g. TracePolicy(interval=100, w1=0.01)")
-    return policy
 
 
 def thor(net, learning_rate, damping, momentum, weight_decay=0.0, loss_scale=1.0, batch_size=32,

@@ -167,6 +167,14 @@ class FrobeniusPolicy(UpdatePolicy):
         return opened, remaining <= 0
 
 
+def check_policy(policy) -> UpdatePolicy:
+    """A :class:`thor.curvature.UpdatePolicy`."""
+    if not isinstance(policy, UpdatePolicy):
+        raise TypeError(f"update={policy!r}; must be a thor.curvature.UpdatePolicy or None; "
+                        "use e.g. TracePolicy(interval=100, w1=0.01)")
+    return policy
+
+
 def check_intervals(interval) -> tuple[tuple[int, int], ...]:
     """``((first_step, interval), ...)`` from an int or such pairs.
 

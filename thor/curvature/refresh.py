@@ -38,6 +38,16 @@ class MeasuredLayer:
     uses: int = 1
 
 
+def measured_layer(layer, preconditioner, place: dict, batch_size: int) -> MeasuredLayer:
+    """A layer as its refresh sees it; ``place`` tells where each parameter, by id, stands among the gradients."""
+    groups, rows, columns = layer.matrix
+    fisher_rows = 2 * groups if layer.kind == "batchnorm" else groups * rows * groups * columns
+    block_factors = preconditioner.block_factors
+    return MeasuredLayer(block_factors, tuple(place[id(f.factor)] for f in block_factors),
+                         place[id(layer.factors["statistics"])], fisher_rows,
+                         1.0 / batch_size if layer.kind == "embedding" else 1.0, len(layer.taps))
+
+
 class Refresh(nn.Cell):
     """Turns the measurements of one step into the damped inverses of the layers a policy chooses.
 

@@ -116,7 +116,7 @@ def _check_sizes(root: Path) -> None:
     if (root / WORK).exists():
         raise ValueError(f"{root}: its preparation was interrupted; run the same python -m models.bert.prepare again")
     note = root / CORPUS
-    sizes = json.loads(note.read_text(encoding="utf-8"))["bytes"] if note.is_file() else {}
+    sizes = json.loads(note.read_text(encoding="utf-8")).get("bytes", {}) if note.is_file() else {}
     for name, size in sizes.items():
         found = (root / name).stat().st_size if (root / name).exists() else 0
         if found != size:

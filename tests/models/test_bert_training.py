@@ -146,7 +146,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_is_evaluated(data, tmp_path, capsy
 
 
 @pytest.mark.parametrize("more, expected", [
-    (["--model.name", "resnet18"], "bert_small.yaml:16: data.name='text'; must be one of digits, mnist, "),
+    (["--model.name", "resnet18"], ": data.name='text'; must be one of digits, mnist, "),
     (["--data.name", "digits"], "error: --data.name: data.name='digits'; must be text for bert"),
     (["--model.bert.heads", "3"], "hidden_size=16; must be a multiple of heads=3"),
     (["--data.path", "/no"], "error: data.path=/no; no such folder; make the data with python -m models.bert.prepare"),

@@ -8,14 +8,12 @@ with the published thresholds, asked at the same steps.
 """
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
 from typing import Any, Sequence
 
-from benchmarks import common
-from benchmarks.common import BenchmarkError
+from benchmarks import common, zoo_runs
 
 POLICIES = {
     "fixed": ("fixed", 0.01, 0.0),
@@ -37,7 +35,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
     def measure() -> dict[str, Any]:
         common.check_writable(options.picture)
-        results = {name: finished(options, name) or train(options, name) for name in POLICIES}
+        results = {name: read_run(zoo_runs.run(name, zoo_runs.load(options.config, overrides(options, name))))
+                   for name in POLICIES}
         if options.picture:
             draw(results, Path(options.picture))
         return {"results": results, "epochs": options.epochs, "frequency": options.frequency,
@@ -53,49 +52,10 @@ def overrides(options: Any, name: str) -> list[str]:
             f"--curvature.update.policy={policy}", f"--curvature.update.w1={w1}", f"--curvature.update.w2={w2}"]
 
 
-def load(options: Any, name: str) -> Any:
-    """The configuration of a policy's run."""
-    from models.config import ConfigError, load_config
-
-    try:
-        return load_config(options.config, overrides(options, name))
-    except ConfigError as error:
-        raise BenchmarkError(str(error)) from error
-
-
-def finished(options: Any, name: str) -> dict[str, Any] | None:
-    """The result of a finished run with the same configuration, if there is one."""
-    from models.config import load_config
-    from models.run_folder import CONFIG, RESULTS, differing_keys
-
-    wanted = load(options, name)
-    for path in sorted(Path(options.runs, name).glob(f"*/*/{RESULTS}")):
-        if not differing_keys(load_config(str(path.with_name(CONFIG))), wanted):
-            return read_run(path.parent)
-    return None
-
-
-def train(options: Any, name: str) -> dict[str, Any]:
-    """Run a policy to its end."""
-    from models.command_line import LoadError, quiet_mindspore
-    from models.config import ConfigError
-
-    quiet_mindspore()
-    from models.train import train as train_zoo
-
-    print(f"{name}:", flush=True)
-    try:
-        train_zoo(load(options, name))
-    except (ConfigError, LoadError) as error:
-        raise BenchmarkError(f"{name}: {error}") from error
-    return finished(options, name)
-
-
 def read_run(folder: Path) -> dict[str, Any]:
     """Accuracy, seconds, and what every refresh did, of a finished run."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    with open(folder / "curvature.csv", newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = zoo_runs.rows(folder / "curvature.csv")
     steps = sorted({int(row["step"]) for row in rows})
     refreshed = {step: sum(int(row["step"]) == step and row["status"] == "refreshed" for row in rows)
                  for step in steps}

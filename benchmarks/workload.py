@@ -136,7 +136,7 @@ def create_thor_step(network: Any, work: Work, update: Any = None) -> Any:
 
 
 def data_rows(network: Any, work: Work) -> dict[int, int]:
-    """Rows of data behind a weight's factors by its ``id``, from one batch sent through in PyNative mode.
+    """Rows of data behind a weight's factors by its ``id``, over all uses, from one batch in PyNative mode.
 
     Batch times output positions of a convolution, rows of a matrix product, looked-up ids of an embedding.
     """
@@ -149,7 +149,8 @@ def data_rows(network: Any, work: Work) -> dict[int, int]:
     for _, cell in network.cells_and_names():
         if isinstance(cell, (nn.Conv2d, nn.Dense, nn.Embedding)):
             hooks.append(cell.register_forward_hook(
-                lambda cell, _, out: found.update({id(weight_of(cell)): out.size // weight_width(cell)})))
+                lambda cell, _, out: found.update(
+                    {id(weight_of(cell)): found.get(id(weight_of(cell)), 0) + out.size // weight_width(cell)})))
     mode = ms.get_context("mode")
     try:
         ms.set_context(mode=ms.PYNATIVE_MODE)

@@ -24,8 +24,8 @@ class Classification:
         self.config = config
         self.loss = create_loss(config.loss)
 
-    def dataset(self, train: bool) -> Dataset:
-        return create_dataset(self.config.data, train, self.config.seed)
+    def dataset(self, train: bool, num_shards: int | None = None, shard_id: int | None = None) -> Dataset:
+        return create_dataset(self.config.data, train, self.config.seed, num_shards, shard_id)
 
     def training_network(self, network: nn.Cell, optimizer: nn.Optimizer) -> nn.Cell:
         options = self.config.train

@@ -131,7 +131,8 @@ def _thor(config: Config, network: nn.Cell, rate: np.ndarray, damping: np.ndarra
                 enable_clip_grad=options.clip, split_dim=options.split_dim,
                 running_average=options.running_average, pi_correction=options.pi_correction,
                 fold_bias=options.fold_bias, batchnorm_blocks=options.batchnorm_blocks, update=update,
-                subsample=config.curvature.subsample, record_curvature=config.curvature.record)
+                subsample=config.curvature.subsample, share_inverses=config.parallel.curvature == "hybrid",
+                record_curvature=config.curvature.record)
 
 
 def _momentum(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:

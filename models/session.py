@@ -9,8 +9,8 @@ from mindspore.dataset import Dataset
 
 from models import device
 from models.config import Config
-from models.config.errors import invalid
 from models.optimizers import create_loss_scale_manager, create_optimizer
+from models.ranks import Ranks, join
 from models.registry import create_network
 from models.task import create_task
 from thor.model import StepModel
@@ -30,6 +30,7 @@ class Session:
         model: MindSpore's Model around ``step``, with evaluation.
         train_set: training batches.
         eval_set: held-out batches.
+        ranks: this process among those that train together.
         instruction_set: what was set or kept for oneDNN and why, "" if there is nothing to say.
     """
 
@@ -41,6 +42,7 @@ class Session:
     train_set: Dataset
     eval_set: Dataset
     instruction_set: str
+    ranks: Ranks = Ranks()
 
     @property
     def batches_per_epoch(self) -> int:
@@ -57,17 +59,18 @@ def create_session(config: Config) -> Session:
     """Set up device, data, network and optimizer for training.
 
     Raises:
-        ConfigError: the configuration asks for more devices than this process is.
+        ConfigError: the configuration asks for another number of devices than there are processes.
         OSError, ValueError, RuntimeError: the dataset or the device cannot be used.
     """
+    ranks = join(config.parallel)
     network, instruction_set = prepare_network(config)
     task = create_task(config)
-    train_set, eval_set = task.dataset(train=True), task.dataset(train=False)
+    train_set, eval_set = task.dataset(train=True, **ranks.shards), task.dataset(train=False)
     optimizer = create_optimizer(config, network, epoch_length(config, train_set))
     step = make_train_step(task.training_network(network, optimizer), optimizer, create_loss_scale_manager(config),
                            config.train.accumulate_steps)
     model = StepModel(step, **task.evaluation(network))
-    return Session(config, network, optimizer, step, model, train_set, eval_set, instruction_set)
+    return Session(config, network, optimizer, step, model, train_set, eval_set, instruction_set, ranks)
 
 
 def epoch_length(config: Config, train_set: Dataset) -> int:
@@ -78,6 +81,7 @@ def epoch_length(config: Config, train_set: Dataset) -> int:
 
 def create_evaluation(config: Config) -> tuple[nn.Cell, Model, Dataset]:
     """Network, Model and held-out data for evaluation alone; errors as for ``create_session``."""
+    join(config.parallel)
     network, _ = prepare_network(config)
     task = create_task(config)
     return network, Model(network, **task.evaluation(network)), task.dataset(train=False)
@@ -89,9 +93,6 @@ def prepare_network(config: Config) -> tuple[nn.Cell, str]:
     Returns:
         The network, and what ``device.limit_isa`` says; no operator has run yet.
     """
-    if config.parallel.device_num != 1:
-        raise invalid("parallel.device_num", config.parallel.device_num, "1 where one process trains",
-                      "use a configuration for one device (..._1p.yaml) or set it to 1")
     device.prepare(config.device)
     ms.set_seed(config.seed)
     network = create_network(config.model, config.data)

@@ -23,8 +23,8 @@ class Task(Protocol):
     other_metrics: tuple[str, ...]
     result_metrics: tuple[str, ...]
 
-    def dataset(self, train: bool) -> "Dataset":
-        """Training batches, with ``start_at``, or the held-out ones.
+    def dataset(self, train: bool, num_shards: int | None = None, shard_id: int | None = None) -> "Dataset":
+        """Training batches, with ``start_at``, or the held-out ones; of several devices, one's part of them.
 
         Raises:
             OSError, ValueError: one line about what cannot be used.

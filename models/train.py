@@ -1,8 +1,10 @@
 """Train a network: ``python -m models.train --config FILE [--section.key value ...]``."""
 from __future__ import annotations
 
+import json
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
 from models.command_line import LoadError, loading, parse, parser, quiet_mindspore, run
@@ -32,14 +34,24 @@ def train(config: Config) -> dict[str, float]:
         from models.session import create_session
 
         session = create_session(config)
-        folder = open_run_folder(config)
+        folder = shared_folder(session) if session.ranks.count > 1 else open_run_folder(config)
         done = restore(session, folder)
     announce(session, folder, done)
     results = fit(session, folder, done)
     results["seconds"] = time.perf_counter() - started
-    folder.finish(results)
-    print(report(config, results, folder))
+    if session.ranks.is_first:
+        folder.finish(results)
+        print(report(config, results, folder))
     return results
+
+
+def shared_folder(session: Session) -> RunFolder:
+    """The run folder the first of several processes opens; the others only read from it."""
+    first = open_run_folder(session.config) if session.ranks.is_first else None
+    told = {} if first is None else {"path": str(first.path), "resumes": first.resumes,
+                                     "start_from": first.start_from and str(first.start_from)}
+    told = json.loads(session.ranks.agree(json.dumps(told) if told else ""))
+    return first or RunFolder(Path(told["path"]), told["resumes"], told["start_from"] and Path(told["start_from"]))
 
 
 def restore(session: Session, folder: RunFolder) -> int:
@@ -53,6 +65,8 @@ def restore(session: Session, folder: RunFolder) -> int:
 
 def announce(session: Session, folder: RunFolder, done: int) -> None:
     """Say where the run is and how it begins; THOR's table of parameters goes to its folder."""
+    if not session.ranks.is_first:
+        return
     if session.instruction_set:
         print(session.instruction_set)
     print(f"run folder {folder.path}")

@@ -24,8 +24,9 @@ class Pretraining:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def dataset(self, train: bool) -> Dataset:
-        return pretraining_dataset(self.config.data, self.config.model.bert, train, self.config.seed)
+    def dataset(self, train: bool, num_shards: int | None = None, shard_id: int | None = None) -> Dataset:
+        return pretraining_dataset(self.config.data, self.config.model.bert, train, self.config.seed, num_shards,
+                                   shard_id)
 
     def training_network(self, network: nn.Cell, optimizer: nn.Optimizer) -> nn.Cell:
         options = self.config.train

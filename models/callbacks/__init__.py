@@ -19,13 +19,15 @@ def build_callbacks(session: Any, folder: Any) -> list[Callback]:
     """The callbacks of a run, in the order they must be called.
 
     A resumed run continues the files in its folder: where training begins is where ``session.train_set`` does
-    (``start_at``), rows of batches after it are dropped.
+    (``start_at``), rows of batches after it are dropped. Of several processes the first alone writes.
 
     Args:
         session: models.session.Session.
         folder: has path, for tables and pictures, and checkpoints; models.run_folder.RunFolder.
     """
     state = TrainingState(session)
+    if not session.ranks.is_first:
+        return [state, Evaluation(state)]
     metrics = MetricsFile(state, folder.path / "metrics.csv")
     curves = CurvesPicture(metrics, folder.path / "curves.png")
     record = []

@@ -13,6 +13,7 @@ from models.config.schema import Config
 from models.config.sections import (DATASETS, TEXT, DataConfig, DatasetFacts, DeviceConfig, LossConfig, ModelConfig,
                                     ParallelConfig, TrainConfig)
 
-__all__ = ["BertConfig", "Config", "ConfigError", "CurvatureConfig", "DATASETS", "DampingConfig", "DataConfig", "DatasetFacts",
-           "DeviceConfig", "LearningRateConfig", "LossConfig", "LossScaleConfig", "ModelConfig", "OptimizerConfig",
-           "ParallelConfig", "TEXT", "TrainConfig", "UpdateConfig", "UsageError", "config_tree", "dump_config", "load_config"]
+__all__ = ["BertConfig", "Config", "ConfigError", "CurvatureConfig", "DATASETS", "DampingConfig", "DataConfig",
+           "DatasetFacts", "DeviceConfig", "LearningRateConfig", "LossConfig", "LossScaleConfig", "ModelConfig",
+           "OptimizerConfig", "ParallelConfig", "TEXT", "TrainConfig", "UpdateConfig", "UsageError", "config_tree",
+           "dump_config", "load_config"]

@@ -167,13 +167,16 @@ class ParallelConfig(Section):
     """Several devices.
 
     Attributes:
-        device_num: devices the configuration is meant for.
+        device_num: devices the configuration is meant for, one process each.
+        curvature: data (every device inverts all factors) or hybrid (each block is inverted by the device that owns
+            it, which gives the inverse to all).
         gradients_mean: average gradients over devices (true) or sum them.
         all_reduce_fusion_config: indices of the trainable parameters after which fused gradient reductions
             are cut; null for MindSpore's own cuts.
     """
 
     device_num: int = setting(1, integer(1))
+    curvature: str = setting("data", choice("data", "hybrid"))
     gradients_mean: bool = setting(True, flag())
     all_reduce_fusion_config: tuple[int, ...] | None = setting(
         None, optional(ascending(), "MindSpore's own cuts"))

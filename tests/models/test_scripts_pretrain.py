@@ -1,4 +1,4 @@
-"""The pretraining script: arguments, paths, and that it makes its data when none is given."""
+"""The pretraining scripts: arguments, paths, and that the first makes its data when none is given."""
 from __future__ import annotations
 
 import sys
@@ -47,3 +47,44 @@ def test_wrong_arguments_are_refused(arguments, expected, sandbox):  # noqa: F81
     result = run(SCRIPT, *arguments, **sandbox)
     assert (result.returncode, result.stdout) == (1, "") and result.stderr.startswith(expected)
     assert not sandbox["VENV"].exists()
+
+
+DISTRIBUTED = "run_distribute_pretrain.sh"
+MSRUN = """#!/usr/bin/env bash
+echo "RANK_TABLE_FILE=$RANK_TABLE_FILE $*"
+"""
+
+
+def test_several_devices_train_from_the_five_arguments(sandbox, tmp_path):  # noqa: F811
+    (tmp_path / "data").mkdir()
+    (tmp_path / "ranks.json").write_text("{}")
+    msrun = sandbox["VENV"] / "bin" / "msrun"
+    msrun.parent.mkdir(parents=True)
+    msrun.write_text(MSRUN)
+    msrun.chmod(0o755)
+    result = run(DISTRIBUTED, "8", "3", "data", "none", "ranks.json", "--seed", "2", cwd=tmp_path, **sandbox)
+    assert result.returncode == 0, result.stderr
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith(f"RANK_TABLE_FILE={tmp_path}/ranks.json --worker_num=8 --local_worker_num=8 ")
+    assert last.endswith(f"models.train --config {ROOT}/configs/bert/bert_large_ascend_8p.yaml --parallel.device_num 8 "
+                         f"--train.epochs 3 --data.path {tmp_path}/data --seed 2")
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    (["8", "3", "models", "none"], "usage: bash run_distribute_pretrain.sh DEVICE_NUM EPOCH_SIZE "),
+    (["8", "3", "models", "none", "--seed", "1"], "usage: bash run_distribute_pretrain.sh DEVICE_NUM EPOCH_SIZE "),
+    (["eight", "3", "models", "none", "none"], "error: DEVICE_NUM=eight; must be an int >= 1\n"),
+    (["8", "0", "models", "none", "none"], "error: EPOCH_SIZE=0; must be an int >= 1\n"),
+    (["8", "3", "no", "none", "none"], "error: DATA_DIR=no is not a directory\n"),
+    (["8", "3", "models", "no", "none"], "error: SCHEMA_DIR=no is not a file or directory\n"),
+    (["8", "3", "models", "none", "no"], "error: RANK_TABLE_FILE=no is not a file\n"),
+])
+def test_wrong_arguments_for_several_devices_are_refused(arguments, expected, sandbox):  # noqa: F811
+    result = run(DISTRIBUTED, *arguments, **sandbox)
+    assert (result.returncode, result.stdout) == (1, "") and result.stderr.startswith(expected)
+    assert not sandbox["VENV"].exists()
+
+
+def test_another_configuration_for_several_devices(sandbox):  # noqa: F811
+    result = run(DISTRIBUTED, "2", "1", "models", "none", "none", CONFIG_PATH="no.yaml", **sandbox)
+    assert (result.returncode, result.stderr) == (1, "error: CONFIG_PATH=no.yaml is not a file\n")

@@ -19,7 +19,8 @@ LOG, SETTINGS, TIMES = "log.txt", "config.yaml", "step_seconds.json"
 PROGRAM = [sys.executable, "-m", "models.train"]
 TIMING = [sys.executable, "-m", "models.compare.timing"]
 DIVERGED = "training has diverged"
-POLL_SECONDS, STALL_SECONDS, ATTEMPTS = 0.5, 180.0, 3
+POLL_SECONDS, ATTEMPTS = 0.5, 3
+STALL_SECONDS, STALL_USE = 300.0, 0.2
 
 
 def run_all(runs: Sequence[Run], target: float) -> list[Outcome]:
@@ -139,13 +140,13 @@ class Watch:
         self.used, self.since = 0.0, time.monotonic()
 
     def stands_still(self) -> bool:
-        """Whether it had less than a second of a processor for STALL_SECONDS, and nobody has suspended it."""
+        """Whether it hardly used a processor for STALL_SECONDS, less than if it were starved, nor was suspended."""
         try:
             fields = self.path.read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:
             return False
         used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        if used >= self.used + 1 or fields[0] in "Tt":
+        if used >= self.used + STALL_USE or fields[0] in "Tt":
             self.used, self.since = used, time.monotonic()
         return time.monotonic() - self.since > STALL_SECONDS
 

@@ -10,6 +10,7 @@ from mindspore.train import Callback
 
 from models.callbacks.state import TrainingState
 from models.optimizers import thor_within
+from thor.curvature.report import LayerReport
 
 COLUMNS = ("step", "layer", "status", "refreshes", "trace", "change", "condition", "damping", "seconds")
 
@@ -39,6 +40,9 @@ class CurvatureFile(Callback):
             writer.writeheader()
             writer.writerows(kept)
         part.replace(self.path)
+        report = self.optimizer.curvature_report()
+        if any(row.refreshes for row in report):
+            self.state.refreshed = count_refreshed(report)
 
     def on_train_step_begin(self, run_context: Any) -> None:
         if self.optimizer is not None:
@@ -54,7 +58,7 @@ class CurvatureFile(Callback):
             for row in report:
                 numbers = [_text(value) for value in (row.trace, row.change, row.condition, self.state.damping)]
                 writer.writerow([self._step, row.name, row.status, row.refreshes, *numbers, seconds])
-        self.state.refreshed = sum(row.status == "refreshed" for row in report), len(report)
+        self.state.refreshed = count_refreshed(report)
 
     def _next_step(self) -> int:
         return int(self.optimizer.global_step.asnumpy().reshape(()))
@@ -72,6 +76,11 @@ class CurvaturePicture(Callback):
         rows = read_rows(self.record.path)
         if self.record.optimizer is not None and rows:
             draw_curvature(rows, self.path)
+
+
+def count_refreshed(report: list[LayerReport]) -> tuple[int, int]:
+    """Layers refreshed at the latest refresh, and layers there are."""
+    return sum(row.status == "refreshed" for row in report), len(report)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

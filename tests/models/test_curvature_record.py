@@ -103,6 +103,7 @@ def test_the_heat_map_is_drawn_for_every_fate(tmp_path):
     with open(path, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
-        writer.writerows([step, layer, fate, 1, "2.0", change, "3.0", "0.1", "0.5"] for layer, step, fate, change in fates)
+        writer.writerows([step, layer, fate, 1, "2.0", change, "3.0", "0.1", "0.5"]
+                         for layer, step, fate, change in fates)
     draw_curvature(read_rows(path), tmp_path / "curvature.png")
     assert (tmp_path / "curvature.png").read_bytes()[:4] == b"\x89PNG"

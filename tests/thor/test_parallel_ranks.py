@@ -32,7 +32,8 @@ def outputs(tmp_path_factory):
     binaries = Path(sys.executable).parent
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{binaries}:{os.environ['PATH']}"}
     command = [str(binaries / "msrun"), "--worker_num=2", "--local_worker_num=2", f"--master_port={free_port()}",
-               "--join=True", f"--log_dir={folder / 'logs'}", str(HELPERS / "rank_program.py"), str(folder), "2", *CASES]
+               "--join=True", f"--log_dir={folder / 'logs'}", str(HELPERS / "rank_program.py"), str(folder), "2",
+               *CASES]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
     logs = "".join(path.read_text()[-2000:] for path in (folder / "logs").glob("worker_*.log"))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:] + logs

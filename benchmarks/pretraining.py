@@ -116,8 +116,8 @@ def report(numbers: dict[str, Any]) -> str:
         outcome = f"THOR does not reach LAMB's final loss of {numbers['target_loss']:.4f}"
     else:
         outcome = (f"THOR reaches LAMB's final loss of {numbers['target_loss']:.4f} after "
-                   f"{numbers['thor_steps']:.0f} of {numbers['lamb_steps']} steps: {numbers['step_ratio']:.2f} of the steps, "
-                   f"{numbers['time_ratio']:.2f} of the time")
+                   f"{numbers['thor_steps']:.0f} of {numbers['lamb_steps']} steps: "
+                   f"{numbers['step_ratio']:.2f} of the steps, {numbers['time_ratio']:.2f} of the time")
     return "\n".join([f"small BERT, {numbers['steps']} steps, losses on held-out documents",
                       common.describe(numbers["machine"]), "", common.table(rows), "",
                       f"seconds a step in turn: lamb {seconds['lamb']:.4f}, thor {seconds['thor']:.4f} with refreshes",

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from dataclasses import dataclass
 from types import ModuleType
@@ -10,7 +9,6 @@ from typing import Any
 
 from benchmarks import images, text
 from benchmarks.common import at_least
-from benchmarks.floor import LayerWork
 
 BERT = "bert"
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, DAMPING = 0.01, 0.9, 5e-4, 0.03
@@ -136,46 +134,15 @@ def create_thor_step(network: Any, work: Work, update: Any = None) -> Any:
 
 
 def data_rows(network: Any, work: Work) -> dict[int, int]:
-    """Rows of data behind a weight's factors by its ``id``, over all uses, from one batch in PyNative mode.
+    """Rows of data behind a weight's factors by its ``id``, over all uses, from one batch in PyNative mode."""
+    from thor.planner.trace import trace
 
-    Batch times output positions of a convolution, rows of a matrix product, looked-up ids of an embedding.
-    """
-    import mindspore as ms
-    from mindspore import nn
-
-    from thor.layers.registry import weight_of
-
-    found, hooks = {}, []
-    for _, cell in network.cells_and_names():
-        if isinstance(cell, (nn.Conv2d, nn.Dense, nn.Embedding)):
-            hooks.append(cell.register_forward_hook(
-                lambda cell, _, out: found.update(
-                    {id(weight_of(cell)): found.get(id(weight_of(cell)), 0) + out.size // weight_width(cell)})))
-    mode = ms.get_context("mode")
-    try:
-        ms.set_context(mode=ms.PYNATIVE_MODE)
-        work.kind.create_loss(network.set_train(False))(*work.kind.create_batch(work))
-    finally:
-        ms.set_context(mode=mode)
-        for hook in hooks:
-            hook.remove()
-    return found
+    batch = work.kind.create_batch(work)
+    return trace(network, lambda: work.kind.create_loss(network)(*batch)).rows
 
 
-def weight_width(cell: Any) -> int:
-    """Features of an output: filters, units, or the embedding's width."""
-    from mindspore import nn
+def layer_work(registration: Any, rows: dict[int, int]) -> list[Any]:
+    """The layers THOR preconditions with blocks, for the floor; see :mod:`thor.planner.work`."""
+    from thor.planner.work import layer_work as counted
 
-    return cell.embedding_size if isinstance(cell, nn.Embedding) else cell.weight.shape[0]
-
-
-def layer_work(registration: Any, rows: dict[int, int]) -> list[LayerWork]:
-    """The layers THOR preconditions with blocks, for the floor."""
-    layers = []
-    for layer in registration.layers:
-        if layer.kind in ("kronecker", "embedding"):
-            embedding = layer.kind == "embedding"
-            kernel = 1 if embedding else math.prod(layer.weight.shape[2:])
-            columns = layer.matrix[2] + (layer.bias is not None)
-            layers.append(LayerWork(*layer.matrix[:2], columns, rows[id(layer.weight)], kernel, embedding))
-    return layers
+    return counted(registration, rows)

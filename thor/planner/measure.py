@@ -1,0 +1,209 @@
+"""Measure a device's profile with the steps of a network: first-order, stale and refresh steps, inverses, copies, links.
+
+Rates are what a whole step shows, so that copies and the like which go with the products are in them: preconditioning
+is what a stale step takes beyond a first-order step, covariances what a refresh step takes beyond a stale one, without
+its inverses and im2col. Started by msrun as several processes, the links between them are measured, too.
+"""
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import platform
+import statistics
+import time
+from typing import Any, Callable, Sequence
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from thor.parallel import AllReduce, inverse_cost
+from thor.planner.job import Job
+from thor.planner.network import Link
+from thor.planner.predict import precondition_flop
+from thor.planner.profile import DeviceProfile
+from thor.planner.work import layer_floor
+from thor.planner.zoo import build_network, job_of, make_batch
+
+COPY_BYTES = 2 ** 27
+LINK_SIZES = (2 ** 12, 2 ** 16, 2 ** 20, 2 ** 23)  # bytes
+WARMUP, REPEATS = 2, 7
+LEAST_SHARE = 1e-3  # of a step that a difference of two steps counts as at least
+ASSUMED_LINK = Link(1e-4, 1e9)
+
+
+def measured_profile(config: Any, base: DeviceProfile | None = None,
+                     sequence_length: int | None = None) -> tuple[DeviceProfile, bool]:
+    """The profile of this device, and whether this process is the one that writes it.
+
+    Args:
+        base: what cannot be measured is taken from it: links where one process runs, memory, overlap.
+    """
+    from models.ranks import join, started
+
+    ranks = join(dataclasses.replace(config.parallel, device_num=started(), all_reduce_fusion_config=None))
+    config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, curvature="data"))
+    job = job_of(config, sequence_length=sequence_length)
+    seconds = step_seconds(config, job, sequence_length)
+    base = base or assumed(ms.get_context("device_target"))
+    link = measure_link(ranks.count) if ranks.count > 1 else None
+    profile = profile_of(job, seconds, copy_rate(), base)
+    if link is not None:
+        profile = dataclasses.replace(profile, devices_per_node=ranks.count, intra_node_latency=link.latency,
+                                      intra_node_bandwidth=link.bandwidth)
+    return dataclasses.replace(profile, description=description(job, ranks.count)), ranks.is_first
+
+
+def assumed(target: str) -> DeviceProfile:
+    """What is assumed of a device where nothing else is known; every rate is replaced."""
+    cpu, cores = target == "CPU", os.cpu_count() or 1
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30
+    link = {f"{where}_node_{name}": getattr(ASSUMED_LINK, name)
+            for where in ("intra", "inter") for name in ("latency", "bandwidth")}
+    rates = dict.fromkeys(("forward_backward_flops", "precondition_flops", "covariance_flops", "inverse_flops",
+                           "copy_bytes"), 1.0)
+    return DeviceProfile(name=f"{target} process" if cpu else target, description="assumed", memory_gib=rounded(host / cores),
+                         devices_per_node=cores, overlap=0.0 if cpu else 1.0, fuses_gradients=not cpu, **rates, **link)
+
+
+def profile_of(job: Job, seconds: dict[str, float], copy_bytes: float, base: DeviceProfile) -> DeviceProfile:
+    """Rates from the seconds of steps.
+
+    Args:
+        seconds: of the steps ``first_order``, ``stale`` and ``refresh`` of a micro-batch, and of all inverses
+            (``inverse``).
+    """
+    floors = [layer_floor(layer.work, job.split_dim) for layer in job.layers if layer.work]
+    least = LEAST_SHARE * seconds["first_order"]
+    preconditioning = max(seconds["stale"] - seconds["first_order"], least)
+    im2col = sum(floor.im2col_bytes for floor in floors) / copy_bytes
+    covariances = max(seconds["refresh"] - seconds["stale"] - seconds["inverse"] - im2col, least)
+    return dataclasses.replace(
+        base, copy_bytes=rounded(copy_bytes),
+        forward_backward_flops=rounded(3 * job.forward_flop / seconds["first_order"]),
+        precondition_flops=rounded(precondition_flop(job) / preconditioning),
+        covariance_flops=rounded(sum(floor.covariance_flop for floor in floors) / covariances),
+        inverse_flops=rounded(sum(map(inverse_cost, job.block_sizes)) / seconds["inverse"]))
+
+
+def rounded(value: float) -> float:
+    """``value`` to four digits, more than a measurement holds."""
+    return float(f"{value:.4g}")
+
+
+def step_seconds(config: Any, job: Job, sequence_length: int | None) -> dict[str, float]:
+    """Median seconds of the three steps, called in turn, and of all inverses."""
+    batch = make_batch(config, config.data.batch_size, sequence_length)
+    first_order = first_order_step(config)
+    thor = thor_step(config)
+    inverses = [inverse_call(batch_of_blocks) for batch_of_blocks in thor.optimizer.refresh_blocks.batches]
+    sides = {"first_order": lambda: first_order(*batch).asnumpy(), "stale": step_at(thor, batch, 1),
+             "refresh": step_at(thor, batch, 0), "inverse": lambda: [call() for call in inverses]}
+    return {name: statistics.median(times) for name, times in timed_in_turn(sides).items()}
+
+
+def first_order_step(config: Any) -> Callable:
+    """A train step with MindSpore's Momentum."""
+    from models.task import create_task
+    from thor.train import make_train_step
+
+    network = build_network(config)
+    optimizer = nn.Momentum(network.trainable_params(), 1e-3, 0.9)
+    return make_train_step(create_task(config).training_network(network, optimizer), optimizer)
+
+
+def thor_step(config: Any) -> Any:
+    """The configuration's own second-order step, refreshing all layers at fixed intervals."""
+    from thor import THOR
+    from models.task import create_task
+    from thor.train import make_train_step
+
+    network, options = build_network(config), config.optimizer
+    optimizer = THOR(network, 1e-3, 0.1, 0.9, batch_size=config.data.batch_size, frequency=max(options.frequency, 2),
+                     split_indices=options.split_indices, split_dim=options.split_dim, fold_bias=options.fold_bias,
+                     running_average=options.running_average, pi_correction=options.pi_correction,
+                     batchnorm_blocks=options.batchnorm_blocks, subsample=config.curvature.subsample,
+                     share_inverses=config.parallel.curvature == "hybrid")
+    return make_train_step(create_task(config).training_network(network, optimizer), optimizer)
+
+
+def step_at(step: Any, batch: tuple, position: int) -> Callable[[], Any]:
+    """A call of the train step as at ``position`` steps after a refresh; 0 refreshes."""
+    at = Tensor([position], step.optimizer.global_step.dtype)
+
+    def call() -> Any:
+        ops.assign(step.optimizer.global_step, at)
+        return step(*batch).asnumpy()
+    return call
+
+
+def inverse_call(blocks: Any) -> Callable[[], Any]:
+    """A call that inverts a :class:`thor.curvature.blocks.BlockBatch` of random blocks."""
+    count, size, _ = blocks.inverses.shape
+    rows = np.random.default_rng(0).standard_normal((size, 2 * size)).astype(np.float32)
+    matrices = Tensor(np.broadcast_to(rows @ rows.T / (2 * size), (count, size, size)).copy())
+    one, damping = (Tensor(np.full((count, 1, 1), value, np.float32)) for value in (1.0, 0.1))
+    return lambda: blocks.update(matrices, one, damping, one, one, matrices)[1].asnumpy()
+
+
+def timed_in_turn(sides: dict[str, Callable], warmup: int = WARMUP, repeats: int = REPEATS) -> dict[str, list[float]]:
+    """Seconds of each side's calls, A B A B, after ``warmup`` rounds."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(-warmup, repeats):
+        for name, call in sides.items():
+            began = time.perf_counter()
+            call()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+class Copy(nn.Cell):
+    """A tensor read and written once."""
+
+    def construct(self, x):
+        return x + 1.0
+
+
+def copy_rate() -> float:
+    """Bytes a second that the device copies, each counted once."""
+    copy, source = Copy(), Tensor(np.zeros(COPY_BYTES // 4, np.float32))
+    times = timed_in_turn({"copy": lambda: copy(source)[:1].asnumpy()})["copy"]
+    return COPY_BYTES / statistics.median(times)
+
+
+def measure_link(ranks: int, sizes: Sequence[int] = LINK_SIZES) -> Link:
+    """The link between processes, from all-reduces of several sizes."""
+    sides = {}
+    for size in sizes:
+        reduce, vector = AllReduce(0), Tensor(np.ones(size // 4, np.float32))
+        sides[str(size)] = lambda reduce=reduce, vector=vector: reduce(vector)[:1].asnumpy()
+    times = timed_in_turn(sides)
+    return fit_link(sizes, [statistics.median(times[str(size)]) for size in sizes], ranks)
+
+
+def fit_link(sizes: Sequence[float], seconds: Sequence[float], ranks: int) -> Link:
+    """Alpha and beta of a ring from the seconds of all-reduces: least squares of relative errors."""
+    seconds_of = np.asarray(seconds, float)
+    messages = 2.0 * (ranks - 1)
+    terms = np.stack([np.full(len(sizes), messages), messages / ranks * np.asarray(sizes, float)], 1)
+    (latency, inverse), *_ = np.linalg.lstsq(terms / seconds_of[:, None], np.ones(len(sizes)), rcond=None)
+    return Link(rounded(max(float(latency), 1e-7)), rounded(1.0 / max(float(inverse), 1e-15)))
+
+
+def description(job: Job, ranks: int) -> str:
+    """Where and when the profile was measured."""
+    links = f"links of {ranks} processes" if ranks > 1 else "links not measured"
+    cores = len(os.sched_getaffinity(0))
+    return (f"measured {datetime.date.today().isoformat()} with {job.description}; {cores} core(s) of {processor()}, "
+            f"load {os.getloadavg()[0]:.2f}, MindSpore {ms.__version__}; {links}")
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()

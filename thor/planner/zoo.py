@@ -1,0 +1,154 @@
+"""From a configuration of the model zoo to a job, without its dataset: the network is built and tapped on the CPU."""
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thor.planner.job import Job, JobLayer
+from thor.planner.trace import Trace, trace
+from thor.planner.work import work_of
+
+TRAINING_IMAGES = {"digits": 1437, "mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000, "imagenet": 1281167}
+MASKED_SHARE = 0.15
+
+
+class JobError(ValueError):
+    """A configuration that cannot be planned; one line, ``name=value; must be ...; do ...``."""
+
+
+def job_of(config: Any, name: str = "", sequence_length: int | None = None) -> Job:
+    """The job of a configuration, from one forward pass of a single sample.
+
+    Args:
+        config: of the zoo; where it would run does not matter.
+        name: of the configuration.
+        sequence_length: tokens of a sequence of text; None for the longest the network takes.
+
+    Raises:
+        JobError: the optimizer is not second-order, or the sequence is too long.
+    """
+    from thor.registration import tap_network
+
+    check(config, sequence_length)
+    network = build_network(config)
+    batch = make_batch(config, 1, sequence_length)
+    found = trace(network, lambda: network(*batch[:inputs_of(config)]))
+    weights = sum(parameter.size for parameter in network.get_parameters())
+    registration = tap_network(network, tap_options(config))
+    layers = [layer for layer in registration.layers if layer.factors]
+    return Job(
+        name=name, layers=tuple(job_layer(layer, found, config) for layer in layers),
+        parameters=gradient_order(registration.parameters(), layers), weights=weights,
+        other_flop=config.data.batch_size * other_flop(found, layers),
+        activations=config.data.batch_size * found.activations, description=describe(config, batch),
+        epoch_steps=config.train.sink_size if config.train.sink and config.train.sink_size > 0 else None,
+        samples=TRAINING_IMAGES.get(config.data.name), **settings(config))
+
+
+def check(config: Any, sequence_length: int | None) -> None:
+    """Refuse what cannot be planned."""
+    if not config.optimizer.second_order:
+        raise JobError(f"optimizer.name={config.optimizer.name!r}; must be thor, kfac or spngd; "
+                       "set --optimizer.name thor")
+    if sequence_length is not None and not config.model.reads_text:
+        raise JobError(f"--sequence-length={sequence_length}; must be left out for {config.model.name}, which reads "
+                       "images; set --data.image_size")
+    longest = config.model.bert.max_positions
+    if sequence_length is not None and sequence_length > longest:
+        raise JobError(f"--sequence-length={sequence_length}; must be at most {longest}, the positions of the network; "
+                       "raise --model.bert.max_positions")
+
+
+def build_network(config: Any) -> Any:
+    """The network on the CPU."""
+    from models.session import prepare_network
+
+    return prepare_network(on_cpu(config))[0]
+
+
+def on_cpu(config: Any) -> Any:
+    """The same run on the CPU."""
+    return dataclasses.replace(config, device=dataclasses.replace(config.device, target="CPU"))
+
+
+def tap_options(config: Any) -> Any:
+    """How the configuration lets layers be tapped; what is measured for a policy is left out."""
+    from thor.layers import TapOptions
+
+    options = config.optimizer
+    return TapOptions(options.split_dim, options.fold_bias, options.batchnorm_blocks, config.curvature.subsample)
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """The fields of a job that are settings of the configuration."""
+    options, parallel = config.optimizer, config.parallel
+    return {"batch_size": config.data.batch_size, "micro_batches": config.train.accumulate_steps,
+            "split_dim": options.split_dim, "frequency": options.frequency, "split_indices": options.split_indices,
+            "gradient_cuts": parallel.all_reduce_fusion_config, "epochs": config.train.epochs}
+
+
+def job_layer(layer: Any, found: Trace, config: Any) -> JobLayer:
+    """A tapped layer with the counts of one sample scaled to the batch."""
+    batch, key = config.data.batch_size, id(layer.weight)
+    shapes = tuple(tuple(factor.shape) for factor in layer.factors.values())
+    if layer.kind not in ("kronecker", "embedding"):
+        return JobLayer(None, 0.0, shapes)
+    samples = found.rows.get(key, 0) * batch // config.curvature.subsample
+    return JobLayer(work_of(layer, samples), found.flop.get(key, 0.0) * batch, shapes)
+
+
+def other_flop(found: Trace, layers: list) -> float:
+    """Operations with weights that no layer with factors owns."""
+    owned = {id(layer.weight) for layer in layers}
+    return sum(flop for key, flop in found.flop.items() if key not in owned)
+
+
+def gradient_order(parameters: list, layers: list) -> tuple[tuple[int, int], ...]:
+    """``(numbers, layer)`` of trainable parameters; one without factors counts to the layer before it."""
+    owner = {id(parameter): i for i, layer in enumerate(layers) for parameter in layer.parameters}
+    order, last = [], 0
+    for parameter in parameters:
+        last = owner.get(id(parameter), last)
+        order.append((parameter.size, last))
+    return tuple(order)
+
+
+def inputs_of(config: Any) -> int:
+    """How many tensors of a batch are the network's; the others are the loss's."""
+    return 4 if config.model.reads_text else 1
+
+
+def make_batch(config: Any, count: int, sequence_length: int | None = None) -> tuple:
+    """Random images and labels, or the inputs of ``models.bert.loss.BertPretrainingLoss`` with 15 % masked words."""
+    import mindspore as ms
+
+    random, model, data = np.random.default_rng(config.seed), config.model, config.data
+    if not model.reads_text:
+        shape = (count, model.in_channels, data.image_size, data.image_size)
+        return (ms.Tensor(random.standard_normal(shape, np.float32)),
+                ms.Tensor(random.integers(0, model.num_classes, count), ms.int32))
+    tokens = sequence_length or model.bert.max_positions
+    masked = math.ceil(MASKED_SHARE * tokens)
+    ids = random.integers(0, model.bert.vocab_size, (count, tokens))
+    positions = np.tile(np.arange(masked), (count, 1))
+    arrays = (ids, np.zeros_like(ids), np.ones_like(ids), positions, ids[:, :masked])
+    return (*(ms.Tensor(array.astype(np.int32)) for array in arrays), ms.Tensor(np.ones((count, masked), np.float32)),
+            ms.Tensor(random.integers(0, 2, count).astype(np.int32)))
+
+
+def describe(config: Any, batch: tuple) -> str:
+    """The network, its input and its batch in words."""
+    shape = "x".join(map(str, batch[0].shape[1:]))
+    unit = "tokens" if config.model.reads_text else "images"
+    micro = f" in {config.train.accumulate_steps} micro-batches each" if config.train.accumulate_steps > 1 else ""
+    return (f"{config.model.name}, {shape} {unit}, batch {config.data.batch_size} a device{micro}, split_dim "
+            f"{config.optimizer.split_dim}, frequency {config.optimizer.frequency}")
+
+
+def stem(path: str) -> str:
+    """The name of a configuration file."""
+    return Path(path).stem

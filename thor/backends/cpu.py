@@ -7,7 +7,7 @@ from mindspore import Tensor, ops
 from thor.backends import host
 from thor.backends.base import Backend
 from thor.backends.geometry import ConvGeometry, factor_shape
-from thor.backends.parallel import scratch
+from thor.backends.parallel import scratch, zeros
 
 
 class CpuBackend(Backend):
@@ -42,23 +42,6 @@ class CpuBackend(Backend):
         result = self.host_update(blocks, scale, damping, divisor, selected, old)
         return result[0], result[1], result[2]
 
-    def precondition_operator(self, span_g: tuple[int, int], span_a: tuple[int, int]):
-        (first_g, count_g), (first_a, count_a) = span_g, span_a
-
-        def compute(gradient, inverses_g, inverses_a):
-            return host.precondition(gradient, inverses_g[first_g:first_g + count_g],
-                                     inverses_a[first_a:first_a + count_a], scratch("out", gradient.shape))
-
-        return host_operator(compute, lambda gradient, *_: gradient)
-
-    def precondition_columns_operator(self, span: tuple[int, int]):
-        first, count = span
-
-        def compute(gradient, inverses):
-            return host.precondition_columns(gradient, inverses[first:first + count], scratch("out", gradient.shape))
-
-        return host_operator(compute, lambda gradient, *_: gradient)
-
     def covariance_operator(self, groups: int, split_dim: int, scale: float = 1.0, place: int | None = None):
         def shape(rows):
             return factor_shape(groups, rows[1] // groups, split_dim)
@@ -89,18 +72,22 @@ class CpuBackend(Backend):
         return covariance_node(compute, shape, place)
 
     def squares_operator(self, geometry: ConvGeometry | None = None):
-        def compute(x):
+        def compute(x, opened):
+            if not opened.any():
+                return np.zeros(1, np.float32)
             return np.float32([host.squares(x) if geometry is None else host.squares_of_patches(x, geometry)])
 
-        return host_operator(compute, lambda x: (1,))
+        return host_operator(compute, lambda x, opened: (1,))
 
 
 def covariance_node(compute, shape, place: int | None):
     """A graph node ``(x, told)`` whose blocks ``compute`` fills; left zero where ``told[place]`` is 0."""
     def measure(x, told):
-        blocks = zeroed(shape(x.shape))
-        if place is None or told[place] > 0:
-            compute(x, blocks)
+        if place is not None and told[place] == 0:
+            return zeros(shape(x.shape))
+        blocks = scratch("out", shape(x.shape))
+        blocks.fill(0.0)
+        compute(x, blocks)
         return blocks
 
     return host_operator(measure, lambda x, told: shape(x))
@@ -125,13 +112,6 @@ def _precondition_rows(gradient, inverse_g):
 
 def _precondition_columns(gradient, inverse_a):
     return host.precondition_columns(gradient, inverse_a, scratch("out", gradient.shape))
-
-
-def zeroed(shape: tuple) -> np.ndarray:
-    """Zeros in memory that is used again."""
-    zeros = scratch("out", shape)
-    zeros.fill(0.0)
-    return zeros
 
 
 def host_operator(function, out_shape, outputs: int = 1):

@@ -6,6 +6,7 @@ Shapes are those of :class:`thor.backends.base.Backend`.
 """
 from __future__ import annotations
 
+import functools
 from typing import Iterator
 
 import numpy as np
@@ -36,13 +37,16 @@ def covariance_of_maps(maps: np.ndarray, blocks: np.ndarray, groups: int, scale:
     """The same for ``maps`` ``(n, groups * dim, positions)``."""
     n, width, positions = maps.shape
     dim = width // groups
-    if positions < DIRECT_POSITIONS:
-        maps = np.ascontiguousarray(maps.transpose(1, 0, 2)).reshape(1, width, n * positions)
 
     def compute(block):
         out, group, first, last = block
-        for sample in maps:
-            blas.add_second_moment(sample[group * dim + first:group * dim + last], out, scale / (n * positions))
+        features = maps[:, group * dim + first:group * dim + last]  # (n, size, positions)
+        if positions < DIRECT_POSITIONS:
+            together = scratch("features", (last - first, n, positions))
+            np.copyto(together, features.transpose(1, 0, 2))
+            features = together.reshape(1, last - first, n * positions)
+        for sample in features:
+            blas.add_second_moment(sample, out, scale / (n * positions))
         mirror(out)
 
     for_each(compute, list(blocks_of(blocks, groups, dim)))
@@ -84,7 +88,13 @@ def blocks_of(blocks: np.ndarray, groups: int, dim: int) -> Iterator[tuple[np.nd
 
 def mirror(block: np.ndarray) -> None:
     """Copy the upper triangle of ``block`` ``(size, size)`` to the lower one."""
-    np.copyto(block, block.T.copy(), where=np.tri(block.shape[0], k=-1, dtype=bool))
+    np.copyto(block, block.T, where=below_diagonal(block.shape[0]))
+
+
+@functools.lru_cache(maxsize=None)
+def below_diagonal(size: int) -> np.ndarray:
+    """Where a matrix of ``size`` rows is below its diagonal."""
+    return np.tri(size, k=-1, dtype=bool)
 
 
 def squares(x: np.ndarray) -> float:

@@ -10,13 +10,17 @@ from benchmarks.floor import floor_seconds, network_floor
 
 
 def measure(work: workload.Work, count: int, warmup: int, repeats: int) -> dict[str, Any]:
-    """Stale steps, refreshes of ``count`` layers evenly spread, and of all, in turn; one THOR, one graph."""
+    """Stale steps, refreshes of ``count`` layers evenly spread, and of all, in turn; one THOR, one graph.
+
+    The other layers are stopped (their gates are closed) or kept (their traces are measured, and found unchanged).
+    """
     from thor.curvature import UpdatePolicy
 
     class Held(UpdatePolicy):
         """Refreshes the layers whose gates are open, and leaves the gates as they are."""
 
         gated = True
+        traced = True
 
         def select(self, opened, change, distance, earlier_distance):
             return opened, opened
@@ -30,8 +34,9 @@ def measure(work: workload.Work, count: int, warmup: int, repeats: int) -> dict[
         raise common.BenchmarkError(f"--refresh-layers={count}; must be at most {len(layers)}, all layers of "
                                     f"{work.describe()}")
     chosen = np.linspace(0, len(layers) - 1, count).round().astype(int).tolist()
-    sides = {"stale": refresh_of(step, batch, None), "some": refresh_of(step, batch, chosen),
-             "all": refresh_of(step, batch, range(len(layers)))}
+    every = range(len(layers))
+    sides = {"stale": refresh_of(step, batch, None), "some, others stopped": refresh_of(step, batch, chosen),
+             "some, others kept": refresh_of(step, batch, chosen, keep=True), "all": refresh_of(step, batch, every)}
     seconds = common.measure_in_turn(sides, warmup, repeats)
     rates = {"matrix_product_flops": common.matrix_product_rate(), "copy_bytes": common.copy_rate()}
 
@@ -39,24 +44,31 @@ def measure(work: workload.Work, count: int, warmup: int, repeats: int) -> dict[
         floor = floor_seconds(network_floor([layers[i] for i in places], work.split_dim), *rates.values())
         return floor["refresh"] - floor["stale"]
 
-    some, whole = seconds["some"] - seconds["stale"], seconds["all"] - seconds["stale"]
+    over = {name: seconds[name] - seconds["stale"] for name in seconds if name != "stale"}
     return {"layers": len(layers), "refreshed": chosen, "share_of_layers": count / len(layers),
-            "share_of_floor": floor_of(chosen) / floor_of(range(len(layers))),
-            "partial_share": common.ratio(some, whole), "rates": rates, "work": vars(work), "warmup": warmup,
+            "share_of_floor": floor_of(chosen) / floor_of(every),
+            "partial_share": common.ratio(over["some, others stopped"], over["all"]),
+            "partial_share_kept": common.ratio(over["some, others kept"], over["all"]), "rates": rates, "work": vars(work), "warmup": warmup,
             "repeats": repeats, "machine": common.machine(),
             "seconds": {name: list(values) for name, values in seconds.items()}}
 
 
-def refresh_of(step: Any, batch: tuple, places: Any):
-    """A call of the train step that refreshes the layers at ``places``; None is a stale step."""
+def refresh_of(step: Any, batch: tuple, places: Any, keep: bool = False):
+    """A call of the train step that refreshes the layers at ``places``; None is a stale step.
+
+    Args:
+        keep: the other layers are kept for what their traces are, instead of stopped.
+    """
     from mindspore import Tensor, ops
+
+    from thor.layers.gates import NO_BAND, OPEN
 
     optimizer = step.optimizer
     at = Tensor([0 if places is not None else 1], optimizer.global_step.dtype)
     gates = optimizer.refresh_blocks.choice.gates
     rows = gates.asnumpy().copy()
-    rows[:, :2] = 0.0
-    rows[list(places or ()), :2] = 1.0
+    rows[:] = (1.0, 1.0, -NO_BAND, NO_BAND) if keep else (0.0, 0.0, *OPEN[2:])
+    rows[list(places or ())] = OPEN
     rows = Tensor(rows)
 
     def call():
@@ -76,5 +88,6 @@ def report(numbers: dict[str, Any]) -> str:
         f"{work.describe()}, batch {work.batch_size}, split {work.split_dim}; {len(numbers['refreshed'])} of "
         f"{numbers['layers']} layers refreshed; {numbers['repeats']} rounds in turn after {numbers['warmup']}",
         common.describe(numbers["machine"]), "", common.table(rows), "",
-        f"cost of refreshing some to that of all {common.spread(numbers['partial_share'])}; share of the layers "
-        f"{numbers['share_of_layers']:.3f}, of the work {numbers['share_of_floor']:.3f}"])
+        f"cost of refreshing some to that of all: {common.spread(numbers['partial_share'])} where the others are "
+        f"stopped, {common.spread(numbers['partial_share_kept'])} where they are kept for their traces; share of the "
+        f"layers {numbers['share_of_layers']:.3f}, of the work {numbers['share_of_floor']:.3f}"])

@@ -83,7 +83,7 @@ class THOR(CurvatureReports, nn.Optimizer):
                  share_inverses=False, record_curvature=False):
         frequency = check_int("frequency", frequency, 1, "use 1 to refresh curvature every step")
         policy = check_policy(UpdatePolicy(frequency) if update is None else update)
-        traced = check_bool("record_curvature", record_curvature) or policy.gated
+        traced = check_bool("record_curvature", record_curvature) or policy.traced
         options = TapOptions(split_dim, fold_bias, batchnorm_blocks, subsample, traced, policy.gated)
         settings = CurvatureSettings(batch_size, running_average, pi_correction, share_inverses)
         learning_rate = check_learning_rate(learning_rate)

@@ -51,13 +51,8 @@ class LayerChoice(nn.Cell):
 
     def construct(self, told, measured, gradient_scale, damping, next_damping, distances):
         """``(wanted (n_factors,), refreshed (n_layers,))``, 1.0 for yes; arguments as in ``Refresh.construct``."""
-        change, traces, positions = None, None, told[:, 1] / told[:, 0]
-        if self.traced:
-            calls = told[:, 0]
-            traces = (told[:, 4] / calls) * (told[:, 5] / calls) * gradient_scale * positions * self.trace_scale
-            known = self.refreshes > 0
-            change = trace_change(traces, self.traces + 0.0, damping * self.fisher_rows)
-            change = ops.select(ops.logical_or(known, ops.isnan(traces)), change, ops.full_like(change, np.inf))
+        positions = told[:, 1] / told[:, 0]
+        change, traces = self.change_of_traces(told, gradient_scale * positions * self.trace_scale, damping)
         wanted = measured > 0
         if not self.policy.gated:
             refreshed = self.of_layers(wanted)
@@ -71,6 +66,19 @@ class LayerChoice(nn.Cell):
         traces = self.remember(refreshed, 1.0 - self.of_layers(open_next), change, traces)
         self.set_gates(open_next, traces, gradient_scale * positions * self.trace_scale, next_damping)
         return wanted.astype(ms.float32), refreshed
+
+    def change_of_traces(self, told, scale, damping):
+        """``(change, traces)`` of all layers, ``(n_layers,)`` both; not a number where a layer was not looked at."""
+        calls = told[:, 0]
+        if not self.traced:
+            return ops.zeros_like(calls), ops.zeros_like(calls)
+        traces = (told[:, 4] / calls) * (told[:, 5] / calls) * scale
+        if self.policy.gated:
+            looked_at = ops.logical_or(self.gates[:, 0] > 0, self.gates[:, 1] > 0)
+            traces = ops.select(looked_at, traces, ops.full_like(traces, np.nan))
+        change = trace_change(traces, self.traces + 0.0, damping * self.fisher_rows)
+        known = ops.logical_or(self.refreshes > 0, ops.isnan(traces))
+        return ops.select(known, change, ops.full_like(change, np.inf)), traces
 
     def of_layers(self, flags):
         """1.0 for each layer of which any factor is flagged, ``(n_layers,)``."""

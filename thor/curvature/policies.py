@@ -23,8 +23,11 @@ class UpdatePolicy(nn.Cell):
 
     Attributes:
         gated: whether ``select`` is asked at all. Default: False, everything is refreshed.
+        traced: whether ``select`` needs the change of the traces, which costs a pass over every input and output
+            gradient of the layers that are looked at. Default: False.
         keep_below: a layer whose trace changed by no more than this is not even measured where that can be seen
-            before its factors are computed; ``select`` still sees the change. Default: 0, all are measured.
+            before its factors are computed; ``select`` still sees the change. Needs ``traced``. Default: 0, all are
+            measured.
         compares: whether ``select`` needs the distances to the last two factors, which costs two copies of the
             factors. Default: False.
 
@@ -33,6 +36,7 @@ class UpdatePolicy(nn.Cell):
     """
 
     gated = False
+    traced = False
     keep_below = 0.0
     compares = False
 
@@ -78,7 +82,8 @@ class UpdatePolicy(nn.Cell):
         Args:
             opened: bool ``(n_factors,)``, which factors were to be looked at in this step.
             change: ``(n_factors,)``, Delta of the trace of the layer's damped Fisher block against that of its last
-                refresh; infinite before the first, not a number where the layer did not run.
+                refresh; infinite before the first, not a number where the layer did not run or was not looked at; 0
+                unless ``traced``.
             distance: ``(n_factors,)``, ``|X - Y|_F / |Y|_F`` from the last factor Y refreshed; infinite before the
                 first; 0 unless ``compares``.
             earlier_distance: the same from the last but one.
@@ -111,6 +116,7 @@ class TracePolicy(UpdatePolicy):
     """
 
     gated = True
+    traced = True
 
     def __init__(self, interval: int | tuple = 100, w1: float = 0.01, w2: float = 0.0):
         super().__init__(interval)
@@ -172,6 +178,9 @@ def check_policy(policy) -> UpdatePolicy:
     if not isinstance(policy, UpdatePolicy):
         raise TypeError(f"update={policy!r}; must be a thor.curvature.UpdatePolicy or None; "
                         "use e.g. TracePolicy(interval=100, w1=0.01)")
+    if policy.keep_below > 0 and not policy.traced:
+        raise ValueError(f"keep_below={policy.keep_below:g} of {type(policy).__name__}; must be 0 without traces; set "
+                         "traced = True")
     return policy
 
 

@@ -33,7 +33,7 @@ class TapOptions:
         batchnorm_blocks: precondition BatchNorm with 2x2 blocks of (gamma, beta) per channel.
         subsample: measure factors on every so many-th row of data (image of a convolution); 1 takes all.
         traced: measure the traces of A and G, too.
-        gated: measure only what :mod:`thor.layers.gates` let through; needs ``traced``.
+        gated: measure only what :mod:`thor.layers.gates` let through.
     """
 
     split_dim: int | None = 128
@@ -118,9 +118,10 @@ class Measure(nn.Cell):
     def bprop(self, x, y, factor_a, factor_g, statistics, gates, out, dout):
         gradient_of_x = self.zeros_like(x)
         x, d = self.sample(x), self.cast(self.sample(dout), ms.float32)
-        trace_a = self.input_trace(x, d) if self.traced else None
-        trace_g = self.output_trace(d) if self.traced else None
-        told = self.gate(gates, self.positions(y), trace_a, trace_g)  # (6,)
+        opened = self.gate.opened(gates)  # (2,)
+        trace_a = self.input_trace(x, d, opened) if self.traced else None
+        trace_g = self.output_trace(d, opened) if self.traced else None
+        told = self.gate(gates, opened, self.positions(y), trace_a, trace_g)  # (6,)
         return (gradient_of_x, dout, self.input_factor(x, told), self.output_factor(d, told),
                 told * MEASUREMENT_SCALE, self.zeros_like(gates))
 
@@ -140,11 +141,11 @@ class Measure(nn.Cell):
         """G of one call, likewise, before ``batch_size^2 / loss_scale^2``."""
         raise NotImplementedError
 
-    def input_trace(self, x, d):
-        """Trace of A of one call, ``(1,)``, without ``MEASUREMENT_SCALE``."""
+    def input_trace(self, x, d, opened):
+        """Trace of A of one call, ``(1,)``, without ``MEASUREMENT_SCALE``; anything where ``opened`` ``(2,)`` is 0."""
         raise NotImplementedError
 
-    def output_trace(self, d):
+    def output_trace(self, d, opened):
         """Trace of G of one call, likewise."""
         raise NotImplementedError
 

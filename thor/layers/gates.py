@@ -2,7 +2,8 @@
 
 ``gates`` is one parameter for a network, ``(n_layers, 4)``, a row ``(open_a, open_g, low, high)`` for each layer
 that has factors. A factor is measured when its gate is open and the trace of the layer's measurement,
-tr A tr G, lies outside ``[low, high]``: inside, the layer has changed too little to be refreshed.
+tr A tr G, lies outside ``[low, high]``: inside, the layer has changed too little to be refreshed. Where both gates are
+closed, the trace need not be measured, either.
 Update policies close gates and set the band, see :mod:`thor.curvature.policies`.
 
 What a call of a layer tells, its *statistics* ``(6,)``, arrives beside the factors:
@@ -37,18 +38,23 @@ class Gate(nn.Cell):
         super().__init__(auto_prefix=False)
         self.gated, self.traced = gated, traced
         self.row = 0
+        self.always = Tensor([1.0, 1.0], ms.float32)
         self.concat, self.slice = ops.Concat(), ops.Slice()
 
-    def construct(self, gates, positions, trace_a, trace_g):
-        """``positions`` is a number; the traces have shape ``(1,)``."""
+    def opened(self, gates):
+        """``(open_a, open_g)`` of the layer, ``(2,)``."""
+        return self.slice(gates, (self.row, 0), (1, 2)).reshape(2) if self.gated else self.always
+
+    def construct(self, gates, opened, positions, trace_a, trace_g):
+        """``opened`` is that of :meth:`opened`, ``positions`` a number; the traces have shape ``(1,)``."""
+        calls = Tensor([1.0, positions], ms.float32)
         if not self.traced:
-            return Tensor([1.0, positions, 1.0, 1.0, 0.0, 0.0], ms.float32)
+            return self.concat((calls, opened, Tensor([0.0, 0.0], ms.float32)))
         if not self.gated:
-            return self.concat((Tensor([1.0, positions, 1.0, 1.0], ms.float32), trace_a, trace_g))
-        opened = self.slice(gates, (self.row, 0), (1, 2)).reshape(2)
+            return self.concat((calls, opened, trace_a, trace_g))
         low = self.slice(gates, (self.row, 2), (1, 1)).reshape(1)
         high = self.slice(gates, (self.row, 3), (1, 1)).reshape(1)
         trace = trace_a * trace_g
         inside = ops.logical_and(trace >= low, trace <= high)  # a trace that is not a number is outside
         measured = opened * (1.0 - inside.astype(ms.float32))
-        return self.concat((Tensor([1.0, positions], ms.float32), measured, trace_a, trace_g))
+        return self.concat((calls, measured, trace_a, trace_g))

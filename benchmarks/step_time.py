@@ -10,7 +10,6 @@ import time
 from typing import Any, Sequence
 
 from benchmarks import common, partial, workload
-from benchmarks.floor import floor_seconds, network_floor
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -32,6 +31,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def measure(work: workload.Work, warmup: int, repeats: int) -> dict[str, Any]:
     """Build both sides with equal weights, compile, time in turn; all numbers."""
+    from thor.planner.work import floor_seconds, network_floor
+
     first_order, second_order = workload.create_network(work), workload.create_network(work)
     workload.copy_weights(first_order, second_order)
     rows = workload.data_rows(second_order, work)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks import common, memory, text, workload
-from benchmarks.floor import Floor, LayerWork, layer_floor, network_floor
+from thor.planner.work import Floor, LayerWork, layer_floor, network_floor
 
 TINY = workload.Work(model="bert", layers=1, hidden=64, vocab_size=100, sequence_length=16, batch_size=3, split_dim=48)
 

@@ -38,7 +38,8 @@ class JobLayer:
     @property
     def inverse_bytes(self) -> int:
         """Bytes of its inverses: blocks, and the diagonal of an embedding."""
-        return BYTES * sum(math.prod(shape) for shape in self.factor_shapes if len(shape) == 3 or self.is_diagonal(shape))
+        inverted = [shape for shape in self.factor_shapes if len(shape) == 3 or self.is_diagonal(shape)]
+        return BYTES * sum(map(math.prod, inverted))
 
     def is_diagonal(self, shape: tuple[int, ...]) -> bool:
         """Whether ``shape`` is an embedding's factor over its rows."""
@@ -60,8 +61,8 @@ class Job:
     Args:
         name: of the configuration.
         layers: with factors, in the order of their reductions.
-        parameters: ``(numbers, layer)`` of every trainable parameter in order; ``layer`` is the index of the layer whose
-            backward pass gives its gradient.
+        parameters: ``(numbers, layer)`` of every trainable parameter in order; ``layer`` is the index of the layer
+            whose backward pass gives its gradient.
         weights: numbers of all parameters, trained or not.
         activations: numbers kept by the forward pass of a micro-batch.
         batch_size: samples of a micro-batch.

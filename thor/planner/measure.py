@@ -1,4 +1,4 @@
-"""Measure a device's profile with the steps of a network: first-order, stale and refresh steps, inverses, copies, links.
+"""Measure a device's profile with a network: first-order, stale and refresh steps, inverses, copies, links.
 
 Rates are what a whole step shows, so that copies and the like which go with the products are in them: preconditioning
 is what a stale step takes beyond a first-order step, covariances what a refresh step takes beyond a stale one, without
@@ -45,7 +45,8 @@ def measured_profile(config: Any, base: DeviceProfile | None = None,
     ranks = join(dataclasses.replace(config.parallel, device_num=started(), all_reduce_fusion_config=None))
     config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, curvature="data"))
     job = job_of(config, sequence_length=sequence_length)
-    seconds = step_seconds(config, job, sequence_length)
+    times = timed_in_turn(step_calls(config, sequence_length))
+    seconds = {name: statistics.median(seconds) for name, seconds in times.items()}
     base = base or assumed(ms.get_context("device_target"))
     link = measure_link(ranks.count) if ranks.count > 1 else None
     profile = profile_of(job, seconds, copy_rate(), base)
@@ -63,8 +64,9 @@ def assumed(target: str) -> DeviceProfile:
             for where in ("intra", "inter") for name in ("latency", "bandwidth")}
     rates = dict.fromkeys(("forward_backward_flops", "precondition_flops", "covariance_flops", "inverse_flops",
                            "copy_bytes"), 1.0)
-    return DeviceProfile(name=f"{target} process" if cpu else target, description="assumed", memory_gib=rounded(host / cores),
-                         devices_per_node=cores, overlap=0.0 if cpu else 1.0, fuses_gradients=not cpu, **rates, **link)
+    return DeviceProfile(name=f"{target} process" if cpu else target, description="assumed",
+                         memory_gib=rounded(host / cores), devices_per_node=cores, overlap=0.0 if cpu else 1.0,
+                         fuses_gradients=not cpu, **rates, **link)
 
 
 def profile_of(job: Job, seconds: dict[str, float], copy_bytes: float, base: DeviceProfile) -> DeviceProfile:
@@ -92,15 +94,14 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def step_seconds(config: Any, job: Job, sequence_length: int | None) -> dict[str, float]:
-    """Median seconds of the three steps, called in turn, and of all inverses."""
+def step_calls(config: Any, sequence_length: int | None = None) -> dict[str, Callable]:
+    """Calls of the three steps on one random batch, and of all inverses; each returns when its work is done."""
     batch = make_batch(config, config.data.batch_size, sequence_length)
     first_order = first_order_step(config)
     thor = thor_step(config)
-    inverses = [inverse_call(batch_of_blocks) for batch_of_blocks in thor.optimizer.refresh_blocks.batches]
-    sides = {"first_order": lambda: first_order(*batch).asnumpy(), "stale": step_at(thor, batch, 1),
-             "refresh": step_at(thor, batch, 0), "inverse": lambda: [call() for call in inverses]}
-    return {name: statistics.median(times) for name, times in timed_in_turn(sides).items()}
+    inverses = [inverse_call(blocks) for blocks in thor.optimizer.refresh_blocks.batches]
+    return {"first_order": lambda: first_order(*batch).asnumpy(), "stale": step_at(thor, batch, 1),
+            "refresh": step_at(thor, batch, 0), "inverse": lambda: [call() for call in inverses]}
 
 
 def first_order_step(config: Any) -> Callable:
@@ -192,12 +193,12 @@ def fit_link(sizes: Sequence[float], seconds: Sequence[float], ranks: int) -> Li
     return Link(rounded(max(float(latency), 1e-7)), rounded(1.0 / max(float(inverse), 1e-15)))
 
 
-def description(job: Job, ranks: int) -> str:
-    """Where and when the profile was measured."""
+def description(job: Job, ranks: int, cores: int | None = None) -> str:
+    """Where and when the profile was measured; ``cores`` of each process are by default those of this one."""
     links = f"links of {ranks} processes" if ranks > 1 else "links not measured"
-    cores = len(os.sched_getaffinity(0))
-    return (f"measured {datetime.date.today().isoformat()} with {job.description}; {cores} core(s) of {processor()}, "
-            f"load {os.getloadavg()[0]:.2f}, MindSpore {ms.__version__}; {links}")
+    cores = cores or len(os.sched_getaffinity(0))
+    return (f"measured {datetime.date.today().isoformat()} with {job.description}; {cores} core{'s' * (cores > 1)} of "
+            f"{processor()}, load {os.getloadavg()[0]:.2f}, MindSpore {ms.__version__}; {links}")
 
 
 def processor() -> str:

@@ -1,8 +1,8 @@
 """The alpha-beta model of a network of devices: pure functions from bytes to seconds.
 
-A message of n bytes over a link costs ``alpha + n / beta``. Collectives run on rings (Thakur, Rabenseifner & Gropp 2005):
-an all-reduce of n bytes over R ranks takes ``2 (R - 1)`` messages of ``n / R`` bytes, an all-gather whose result has n
-bytes, or a reduce-scatter of n bytes, ``R - 1`` of them. Over several nodes the all-reduce is hierarchical: a
+A message of n bytes over a link costs ``alpha + n / beta``. Collectives run on rings (Thakur, Rabenseifner & Gropp
+2005): an all-reduce of n bytes over R ranks takes ``2 (R - 1)`` messages of ``n / R`` bytes, an all-gather whose result
+has n bytes, or a reduce-scatter of n bytes, ``R - 1`` of them. Over several nodes the all-reduce is hierarchical: a
 reduce-scatter inside each node, an all-reduce of each share between the nodes, an all-gather inside; all devices of a
 node send to the next node at once, each over a link of its own. What does not fill a node is counted as one that does.
 """

@@ -157,7 +157,8 @@ def build(kind: type, values: Any) -> Any:
             raise ProfileError(f"unknown key {key}; must be one of {', '.join(names)}; remove it")
     for field in known:
         if field.default is dataclasses.MISSING and field.name not in values:
-            raise ProfileError(f"{field.name} is missing; measure it with python -m thor.planner --measure, or state it")
+            raise ProfileError(f"{field.name} is missing; measure it with python -m thor.planner --measure, or state "
+                               "what you assume")
     return kind(**values)
 
 

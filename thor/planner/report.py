@@ -24,7 +24,7 @@ def report(job: Job, profile: DeviceProfile, plans: Sequence[dict[str, Plan]]) -
     blocks = job.block_sizes
     head = [f"{job.name}: {job.description}",
             f"{len(job.layers)} layers with factors, {len(blocks)} blocks, largest {max(blocks, default=0)} rows; "
-            f"{job.gradient_numbers / 1e6:.2f} M trained numbers, {3e-9 * job.forward_flop:.1f} GFLOP forward and "
+            f"{job.gradient_numbers / 1e6:.2f} M trained numbers, {3e-9 * job.forward_flop:.3g} GFLOP forward and "
             "backward a micro-batch",
             f"profile {profile.name}: {profile.description}"]
     return "\n\n".join(["\n".join(head), *(of_devices(job, profile, modes) for modes in plans), summary(job, plans),

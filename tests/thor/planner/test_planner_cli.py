@@ -23,7 +23,8 @@ ASCEND = str(Path(__file__).parents[3] / "configs" / "profiles" / "ascend910.yam
 
 def test_a_plan_is_printed_and_written(capsys, tmp_path):
     path = tmp_path / "plan.json"
-    words = ["--config", CONFIG, "--devices", "2,8", "--profile", ASCEND, "--json", str(path), "--data.batch_size", "10"]
+    words = ["--config", CONFIG, "--devices", "2,8", "--profile", ASCEND, "--json", str(path)]
+    words += ["--data.batch_size", "10"]
     assert planner.main(words) == 0
     out = capsys.readouterr().out
     assert "2 devices, global batch 20" in out and "8 devices, global batch 80" in out
@@ -55,12 +56,12 @@ def test_wrong_usage_is_status_2_and_one_line(words, message, capsys):
 @pytest.mark.parametrize("words, message", [
     (["--profile", "no.yaml"], "error: no.yaml: cannot read the profile: No such file or directory; give the path of a "
                                "YAML file"),
-    (["--profile", ASCEND, "--optimizer.name", "adam"], "error: optimizer.name='adam'; must be thor, kfac or spngd; set "
-                                                        "--optimizer.name thor"),
-    (["--profile", ASCEND, "--optimizer.frequency", "0"], "error: --optimizer.frequency: optimizer.frequency=0; must be "
-                                                          "an int >= 1; use 1 to refresh curvature every step"),
-    (["--profile", ASCEND, "--sequence-length", "9"], "error: --sequence-length=9; must be left out for lenet5, which "
-                                                      "reads images; set --data.image_size"),
+    (["--profile", ASCEND, "--optimizer.name", "adam"],
+     "error: optimizer.name='adam'; must be thor, kfac or spngd; set --optimizer.name thor"),
+    (["--profile", ASCEND, "--optimizer.frequency", "0"],
+     "error: --optimizer.frequency: optimizer.frequency=0; must be an int >= 1; use 1 to refresh curvature every step"),
+    (["--profile", ASCEND, "--sequence-length", "9"],
+     "error: --sequence-length=9; must be left out for lenet5, which reads images; set --data.image_size"),
 ])
 def test_what_cannot_be_planned_is_status_1_and_one_line(words, message, capsys):
     assert planner.main(["--config", CONFIG, "--devices", "8", *words]) == 1

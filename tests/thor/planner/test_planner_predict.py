@@ -69,7 +69,8 @@ def test_hybrid_shares_the_inverses_and_gathers_them():
     assert gathered_bytes(job(), 2, DATA) == gathered_bytes(job(), 1, HYBRID) == []
 
 
-@pytest.mark.parametrize("sizes, owners, cost", [([2] * 5, 2, 24), ([4, 2, 2, 2], 2, 64), ([4, 2], 3, 64), ([3], 1, 27)])
+@pytest.mark.parametrize("sizes, owners, cost", [
+    ([2] * 5, 2, 24), ([4, 2, 2, 2], 2, 64), ([4, 2], 3, 64), ([3], 1, 27)])
 def test_busiest_owner(sizes, owners, cost):
     assert busiest_cost(sizes, owners) == cost
 
@@ -98,4 +99,5 @@ def test_traffic_by_hand():
     assert sent["gradients"] == pytest.approx(ring * 80)
     assert sent["factors"] == pytest.approx(ring * 4 * TRIANGLES)
     assert sent["inverses whole, instead"] == pytest.approx(ring * 4 * BLOCKS)
-    assert traffic(job(), PROFILE, 4, HYBRID)["inverses"] == pytest.approx(sum(gathered_bytes(job(), 4, HYBRID)) * 3 / 4)
+    gathered = sum(gathered_bytes(job(), 4, HYBRID))
+    assert traffic(job(), PROFILE, 4, HYBRID)["inverses"] == pytest.approx(gathered * 3 / 4)

@@ -70,7 +70,7 @@ def test_cuts_that_save_less_than_a_hundredth_are_not_made():
 
 @pytest.mark.parametrize("rate, mode", [(10.0, DATA), (0.28, DATA), (0.25, HYBRID), (0.1, HYBRID)])
 def test_modes_cross_where_sharing_saves_more_than_gathering_costs(rate, mode):
-    """Two devices: hybrid saves 107 - 64 operations and gathers 328 bytes, half of them sent: worth it below 43 / 164 a second."""
+    """Two devices: hybrid saves 107 - 64 operations and sends half of 328 bytes: worth it below 43 / 164 a second."""
     plans = make_plans(job(), dataclasses.replace(PROFILE, inverse_flops=rate), 2)
     assert best(plans).mode == mode
     saved = plans[DATA].step.inverse - plans[HYBRID].step.inverse

@@ -17,8 +17,8 @@ LENET = ["--model.name", "lenet5", "--data.name", "mnist", "--data.batch_size", 
 BERT = ["--model.name", "bert", "--data.name", "text", "--model.bert.vocab_size", "100", "--data.batch_size", "2"]
 SMALL = ["--model.bert.hidden_size", "32", "--model.bert.heads", "2", "--model.bert.intermediate_size", "64",
          "--model.bert.layers", "1"]
-LARGE = [*BERT, "--model.bert.hidden_size", "1024", "--model.bert.heads", "16", "--model.bert.intermediate_size", "4096",
-         "--model.bert.max_positions", "16"]
+LARGE = [*BERT, "--model.bert.hidden_size", "1024", "--model.bert.heads", "16", "--model.bert.intermediate_size",
+         "4096", "--model.bert.max_positions", "16"]
 
 
 def job_with(words: list[str], **options):
@@ -70,7 +70,7 @@ def test_text_counts_tokens_and_masked_words():
 
 
 @pytest.mark.parametrize("words, options, message", [
-    (["--optimizer.name", "momentum"], {}, "optimizer.name='momentum'; must be thor, kfac or spngd; set --optimizer.name"),
+    (["--optimizer.name", "momentum"], {}, "optimizer.name='momentum'; must be thor, kfac or spngd; set --optimizer"),
     ([], {"sequence_length": 5}, "--sequence-length=5; must be left out for resnet18"),
     (BERT, {"sequence_length": 513}, "--sequence-length=513; must be at most 512, the positions of the network"),
 ])

@@ -165,7 +165,7 @@ def memory(job: Job, profile: DeviceProfile, devices: int, mode: str) -> dict[st
     """Bytes on every device at the peak of a refresh step, by what they are for.
 
     Activations are an estimate: the outputs of all cells of one micro-batch, as if the backward pass needed them all
-    and operators no work space.
+    and operators no work space. The total is the least; a runtime that does not reuse memory takes several times that.
     """
     factors = sum(layer.factor_bytes for layer in job.layers)
     gradients = BYTES * job.gradient_numbers
@@ -176,7 +176,7 @@ def memory(job: Job, profile: DeviceProfile, devices: int, mode: str) -> dict[st
              "packed factors and their sums": 0 if devices == 1 else 2 * job.packed_bytes,
              "gathered inverses": sum(gathered_bytes(job, devices, mode)),
              "activations (estimate)": profile.activation_bytes * job.activations}
-    return {**parts, "total": sum(parts.values())}
+    return {**parts, "total, at least": sum(parts.values())}
 
 
 def traffic(job: Job, profile: DeviceProfile, devices: int, mode: str) -> dict[str, float]:

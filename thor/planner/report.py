@@ -38,7 +38,7 @@ def of_devices(job: Job, profile: DeviceProfile, modes: dict[str, Plan]) -> str:
     rows: list[tuple] = [(f"{devices} devices, global batch {devices * job.batch_size * job.micro_batches}",
                           *(plan.mode for plan in plans)), ("memory, MiB",)]
     rows += [(f"  {name}", *(f"{plan.memory[name] / MEBIBYTE:.1f}" for plan in plans)) for name in plans[0].memory]
-    share = [f"{100 * plan.memory['total'] / profile.memory_gib / 2 ** 30:.0f} %" for plan in plans]
+    share = [f"{100 * plan.memory['total, at least'] / profile.memory_gib / 2 ** 30:.0f} %" for plan in plans]
     rows += [("  of the device's memory", *share), ("time, ms",)]
     for label, name in STEP_ROWS:
         indent = "" if name in TOTALS else "  "
@@ -89,7 +89,7 @@ def published_rows(job: Job, entry: Published, plan: Plan) -> list[tuple]:
                          f"{predicted / published:.3f}", remark))
     if entry.minutes is not None and plan.minutes is not None:
         epochs = entry.minutes / plan.minutes * job.epochs
-        rows.append((f"minutes, {job.epochs} epochs", plan.devices, f"{plan.minutes:.1f}", f"{entry.minutes:.1f}",
+        rows.append((f"minutes, {job.epochs} epochs", plan.devices, f"{plan.minutes:.3g}", f"{entry.minutes:.3g}",
                      f"{plan.minutes / entry.minutes:.3f}",
                      f"{remark}; at the predicted step {entry.minutes:g} minutes are {epochs:.1f} epochs"))
     return rows

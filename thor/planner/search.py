@@ -22,7 +22,7 @@ class Plan:
         configured: the step with the configuration's own cuts.
         memory, traffic: bytes, see :mod:`thor.planner.predict`.
         epoch_steps: steps of an epoch, None where not known.
-        minutes: of the whole run, None where not known.
+        minutes: of the whole run, None where not known or where an epoch has no whole batch.
     """
 
     devices: int
@@ -42,7 +42,7 @@ def make_plan(job: Job, profile: DeviceProfile, devices: int, mode: str) -> Plan
     chosen = job.with_split(split) if split else job
     step = step_time(chosen, profile, devices, mode)
     steps = job.steps_per_epoch(devices)
-    minutes = None if steps is None else job.epochs * steps * step.amortised / 60
+    minutes = None if not steps else job.epochs * steps * step.amortised / 60
     return Plan(devices, mode, split, step, step_time(job, profile, devices, mode),
                 memory(chosen, profile, devices, mode), traffic(chosen, profile, devices, mode), steps, minutes)
 

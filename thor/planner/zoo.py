@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,8 +146,3 @@ def describe(config: Any, batch: tuple) -> str:
     micro = f" in {config.train.accumulate_steps} micro-batches each" if config.train.accumulate_steps > 1 else ""
     return (f"{config.model.name}, {shape} {unit}, batch {config.data.batch_size} a device{micro}, split_dim "
             f"{config.optimizer.split_dim}, frequency {config.optimizer.frequency}")
-
-
-def stem(path: str) -> str:
-    """The name of a configuration file."""
-    return Path(path).stem

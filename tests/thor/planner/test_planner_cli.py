@@ -91,7 +91,7 @@ def test_predictions_stand_beside_what_was_published():
     step = plans[0]["data"].step
     minutes = 10 * 10 * step.amortised / 60
     lines = report(planned, profile, plans).splitlines()[-2:]
-    assert lines[0].split()[:7] == ["minutes,", "10", "epochs", "2", f"{minutes:.1f}", "100.0", f"{minutes / 100:.3f}"]
+    assert lines[0].split()[:7] == ["minutes,", "10", "epochs", "2", f"{minutes:.3g}", "100", f"{minutes / 100:.3f}"]
     assert lines[0].endswith(f"at the predicted step 100 minutes are {1000 / minutes:.1f} epochs")
     assert lines[1].split()[:6] == ["stale", "step,", "ms", "2", f"{1e3 * step.stale:.1f}", "1000000.0"]
     assert lines[1].endswith("a log; the profile was fitted to it")

@@ -89,6 +89,7 @@ def test_minutes_and_steps_of_an_epoch():
     assert make_plan(job(epoch_steps=7, samples=103), PROFILE, 2, DATA).epoch_steps == 7
     assert make_plan(job(samples=103, micro_batches=4), PROFILE, 1, DATA).epoch_steps == 5
     assert make_plan(job(), PROFILE, 2, DATA).minutes is None
+    assert make_plan(job(samples=103), PROFILE, 64, DATA).minutes is None
 
 
 def test_configured_cuts_are_kept_for_comparison():

@@ -6,12 +6,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from models.config import load_config
+from models.config import DATASETS, load_config
 from thor.parallel import assign_owners, default_split, groups_of, inverse_cost
 from thor.planner.measure import make_batch
 from thor.planner.trace import trace
 from thor.planner.work import LayerWork
-from thor.planner.zoo import JobError, build_network, job_of
+from thor.planner.zoo import TRAINING_IMAGES, JobError, build_network, job_of
 
 LENET = ["--model.name", "lenet5", "--data.name", "mnist", "--data.batch_size", "7", "--train.epochs", "3"]
 BERT = ["--model.name", "bert", "--data.name", "text", "--model.bert.vocab_size", "100", "--data.batch_size", "2"]
@@ -42,6 +42,10 @@ def test_lenet_by_hand():
     assert job.steps_per_epoch(2) == 60000 // 2 // 7
     dense = 4 * sum(r * r + c * c for r, c in shapes)
     assert job.dense_bytes == dense
+
+
+def test_sizes_of_all_image_datasets_are_known():
+    assert set(TRAINING_IMAGES) == set(DATASETS)
 
 
 def test_one_sample_tells_what_a_batch_does(pynative):

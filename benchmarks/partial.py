@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common, workload
-from benchmarks.floor import floor_seconds, network_floor
 
 
 def measure(work: workload.Work, count: int, warmup: int, repeats: int) -> dict[str, Any]:
@@ -15,6 +14,7 @@ def measure(work: workload.Work, count: int, warmup: int, repeats: int) -> dict[
     The other layers are stopped (their gates are closed) or kept (their traces are measured, and found unchanged).
     """
     from thor.curvature import UpdatePolicy
+    from thor.planner.work import floor_seconds, network_floor
 
     class Held(UpdatePolicy):
         """Refreshes the layers whose gates are open, and leaves the gates as they are."""

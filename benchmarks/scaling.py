@@ -139,8 +139,10 @@ def run_rank(options: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 
 def at_batch(config: Any, batch_size: int) -> Any:
-    """The configuration with another batch."""
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=batch_size))
+    """The configuration with another batch, on the CPU."""
+    from thor.planner.zoo import on_cpu
+
+    return dataclasses.replace(on_cpu(config), data=dataclasses.replace(config.data, batch_size=batch_size))
 
 
 def median_steps(config: Any, options: argparse.Namespace, inverses: bool = False) -> dict[str, float]:

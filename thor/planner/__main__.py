@@ -58,9 +58,9 @@ def plan(options: argparse.Namespace, config: Any) -> None:
     except ProfileError as error:
         raise LoadError(str(error)) from None
     with loading():
-        from thor.planner.zoo import job_of
+        from thor.planner.zoo import job_of, on_cpu
 
-        job = job_of(config, Path(options.config).stem, options.sequence_length)
+        job = job_of(on_cpu(config), Path(options.config).stem, options.sequence_length)
     plans = [make_plans(job, profile, devices) for devices in options.devices]
     print(report(job, profile, plans))
     if options.json:

@@ -1,4 +1,4 @@
-"""From a configuration of the model zoo to a job, without its dataset: the network is built and tapped on the CPU."""
+"""From a configuration of the model zoo to a job, without its dataset: the network is built, called once and tapped."""
 from __future__ import annotations
 
 import dataclasses
@@ -23,7 +23,7 @@ def job_of(config: Any, name: str = "", sequence_length: int | None = None) -> J
     """The job of a configuration, from one forward pass of a single sample.
 
     Args:
-        config: of the zoo; where it would run does not matter.
+        config: of the zoo; the network is built on its device, see :func:`on_cpu`.
         name: of the configuration.
         sequence_length: tokens of a sequence of text; None for the longest the network takes.
 
@@ -63,14 +63,14 @@ def check(config: Any, sequence_length: int | None) -> None:
 
 
 def build_network(config: Any) -> Any:
-    """The network on the CPU."""
+    """The network on the configuration's device."""
     from models.session import prepare_network
 
-    return prepare_network(on_cpu(config))[0]
+    return prepare_network(config)[0]
 
 
 def on_cpu(config: Any) -> Any:
-    """The same run on the CPU."""
+    """The same run on the CPU, where any can be planned."""
     return dataclasses.replace(config, device=dataclasses.replace(config.device, target="CPU"))
 
 

@@ -11,7 +11,7 @@ from thor.parallel import assign_owners, default_split, groups_of, inverse_cost
 from thor.planner.measure import make_batch
 from thor.planner.trace import trace
 from thor.planner.work import LayerWork
-from thor.planner.zoo import TRAINING_IMAGES, JobError, build_network, job_of
+from thor.planner.zoo import TRAINING_IMAGES, JobError, build_network, job_of, on_cpu
 
 LENET = ["--model.name", "lenet5", "--data.name", "mnist", "--data.batch_size", "7", "--train.epochs", "3"]
 BERT = ["--model.name", "bert", "--data.name", "text", "--model.bert.vocab_size", "100", "--data.batch_size", "2"]
@@ -22,7 +22,7 @@ LARGE = [*BERT, "--model.bert.hidden_size", "1024", "--model.bert.heads", "16", 
 
 
 def job_with(words: list[str], **options):
-    return job_of(load_config(None, words), "test", **options)
+    return job_of(on_cpu(load_config(None, words)), "test", **options)
 
 
 def test_lenet_by_hand():

@@ -1,15 +1,15 @@
 """Checkpoints from which a run continues bit for bit.
 
 A checkpoint is one MindSpore file, ``step-000123.ckpt``, with all parameters of the train step (weights,
-momentum, factors, inverses, global step, loss scale) and, beside them, how many batches were seen, the seed
-and a digest of the configuration. Data order and augmentation are functions of seed and batch (models.data).
+momentum, factors, inverses, global step, loss scale) and, beside them, how many batches were seen and of how many
+samples over all devices, the seed and a digest of the configuration. Data order and augmentation are functions of seed and batch (models.data).
 Dropout is not restored with MindSpore's ``nn.Dropout``, whose generator cannot be read; models.dropout keeps
 its state in a parameter.
 
     checkpoint.restore_newest(session, folder)  # number of batches seen, 0 if there is no checkpoint
     CheckpointCallback(session, folder)         # writes them
 
-A ``session`` has config, step, train_set and batches_per_epoch, see models.session.
+A ``session`` has config, step, train_set, batches_per_epoch and ranks, see models.session.
 """
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-from mindspore import nn
+import numpy as np
+from mindspore import Tensor, nn
 from mindspore.train import Callback
 
 from models.config import Config, config_tree
@@ -31,7 +32,7 @@ logger = logging.getLogger("models")
 
 PATTERN = "step-*.ckpt"
 PART = "part.ckpt"
-BATCHES, SEED, DIGEST = "run.batches", "run.seed", "run.config"
+BATCHES, SAMPLES, SEED, DIGEST = "run.batches", "run.samples_a_batch", "run.seed", "run.config"
 
 
 def config_digest(config: Config) -> str:
@@ -53,7 +54,7 @@ def save(session: Any, folder: Path, batches: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     part, path = folder / PART, folder / f"step-{batches:06d}.ckpt"
     part.unlink(missing_ok=True)
-    facts = {BATCHES: batches, SEED: session.config.seed, DIGEST: config_digest(session.config)}
+    facts = {BATCHES: batches, SAMPLES: samples_a_batch(session), SEED: session.config.seed, DIGEST: config_digest(session.config)}
     ms.save_checkpoint(session.step, str(part), append_dict=facts, crc_check=True)
     _to_disk(part)
     part.replace(path)
@@ -100,8 +101,11 @@ def restore_newest(session: Any, folder: Path) -> int:
 def restore(session: Any, path: Path) -> int:
     """Give ``session.step`` the parameters in ``path`` and begin ``session.train_set`` with the next batch.
 
+    Where batches had another number of samples then, on another number of devices, the same samples count as seen, and
+    schedules go on at the same part of an epoch.
+
     Returns:
-        Batches seen so far.
+        Batches seen so far, of the present number of samples.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -109,12 +113,26 @@ def restore(session: Any, path: Path) -> int:
     """
     contents = read(path)
     _load(session.step, contents, path)
-    batches = int(contents[BATCHES])
+    batches = rescaled(session, int(contents[BATCHES]), int(contents.get(SAMPLES, samples_a_batch(session))))
     if contents[DIGEST] != config_digest(session.config):
         logger.warning("checkpoint=%s; was written with another configuration; its weights, its state and "
                        "its place in the data are used", path)
     session.train_set.start_at(batches)
     return batches
+
+
+def samples_a_batch(session: Any) -> int:
+    """Training samples of a batch over all devices."""
+    return session.config.data.batch_size * session.ranks.count
+
+
+def rescaled(session: Any, batches: int, samples: int) -> int:
+    """``batches`` of ``samples`` in batches of the present size; the optimizer's count of steps follows."""
+    now = batches * samples // samples_a_batch(session)
+    for name, counter in session.step.parameters_dict().items() if now != batches else ():
+        if name.rpartition(".")[2] == "global_step":
+            counter.set_data(Tensor(np.round(counter.asnumpy() * (now / batches)), counter.dtype))
+    return now
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from typing import Any, Mapping
 
 from mindspore import nn
 from mindspore.dataset import Dataset
-from mindspore.train import Loss, TopKCategoricalAccuracy
 
 from models.config import Config
 from models.data import create_dataset
 from models.losses import create_loss
+from models.metrics import ImageScores, image_metrics
 from thor.convert import mixed_precision_network
 
 
@@ -32,12 +32,8 @@ class Classification:
         return mixed_precision_network(network, self.loss, optimizer, options.amp_level, options.keep_batchnorm_fp32)
 
     def evaluation(self, network: nn.Cell) -> dict[str, Any]:
-        metrics = {"loss": Loss(), "top_1_accuracy": TopKCategoricalAccuracy(1)}
-        if self.config.model.num_classes >= 5:
-            metrics["top_5_accuracy"] = TopKCategoricalAccuracy(5)
-        mixed = self.config.train.amp_level in ("O2", "O3", "auto")
-        return {"eval_network": nn.WithEvalCell(network, self.loss, add_cast_fp32=mixed), "eval_indexes": [0, 1, 2],
-                "metrics": metrics}
+        return {"eval_network": ImageScores(network, self.loss),
+                "metrics": image_metrics(self.config.model.num_classes)}
 
     def report(self, results: Mapping[str, float]) -> list[tuple[str, str]]:
         rows = [("test accuracy", f"{100 * results['top_1_accuracy']:.2f} %"),

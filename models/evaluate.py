@@ -35,10 +35,10 @@ def evaluate(config: Config, path: str) -> dict[str, float]:
         from models.data import dataset_error_line
         from models.session import create_evaluation
 
-        network, model, eval_set = create_evaluation(config)
+        network, evaluation = create_evaluation(config)
         load_weights(network, path)
     try:
-        results = model.eval(eval_set, dataset_sink_mode=False)
+        results = evaluation()
     except RuntimeError as error:
         line = dataset_error_line(error)
         if not line:

@@ -4,6 +4,8 @@ from __future__ import annotations
 import dataclasses
 import os
 
+import numpy as np
+
 from models.config import ParallelConfig
 from models.config.errors import invalid
 
@@ -34,7 +36,31 @@ class Ranks:
 
     def agree(self, text: str) -> str:
         """The first process's ``text``, on all of them."""
-        return text if self.count == 1 else _share(text if self.is_first else "")
+        if self.count == 1:
+            return text
+        padded = np.zeros(LONGEST_TEXT)
+        if self.is_first:
+            encoded = np.frombuffer(text.encode(), np.uint8)
+            padded[:len(encoded)] = encoded
+        return self.sum(padded).astype(np.uint8).tobytes().rstrip(b"\0").decode()
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """``values`` ``(n,)`` of every process, ``(count, n)``; exact for ints below 2^48."""
+        own = np.zeros((self.count, len(values)))
+        own[self.rank] = values
+        return self.sum(own)
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """``values`` summed over all processes, float64 in about 48 bits."""
+        if self.count == 1:
+            return np.asarray(values, np.float64)
+        from mindspore import Tensor
+
+        from thor.parallel import AllReduce
+
+        high = np.asarray(values, np.float32)
+        low = (values - high).astype(np.float32)
+        return sum(AllReduce(0)(Tensor(part)).asnumpy().astype(np.float64) for part in (high, low))
 
 
 def started() -> int:
@@ -65,15 +91,3 @@ def join(parallel: ParallelConfig) -> Ranks:
                                  **({} if fusion is None else {"all_reduce_fusion_config": list(fusion)}))
     return Ranks(get_rank(), get_group_size())
 
-
-def _share(text: str) -> str:
-    """The sum of all processes' texts as bytes; all but one are empty."""
-    import numpy as np
-    from mindspore import Tensor
-
-    from thor.parallel import AllReduce
-
-    encoded = np.frombuffer(text.encode(), np.uint8).astype(np.float32)
-    padded = np.zeros(LONGEST_TEXT, np.float32)
-    padded[:len(encoded)] = encoded
-    return AllReduce(0)(Tensor(padded)).asnumpy().astype(np.uint8).tobytes().rstrip(b"\0").decode()

@@ -20,6 +20,7 @@ from models.config import Config, ConfigError, config_tree, dump_config, load_co
 from models.config.errors import invalid
 
 CONFIG, CHECKPOINTS, RESULTS, LOCK = "config.yaml", "checkpoints", "results.json", ".lock"
+DEVICES = "parallel.device_num"
 
 
 @dataclasses.dataclass
@@ -29,7 +30,7 @@ class RunFolder:
     Attributes:
         path: the folder.
         resumes: whether the run goes on with the newest usable checkpoint in ``checkpoints``.
-        start_from: checkpoint of another run to begin a new run with, or None.
+        start_from: checkpoint of another run, or its folder of checkpoints, to begin a new run with, or None.
     """
 
     path: Path
@@ -53,7 +54,7 @@ def open_run_folder(config: Config) -> RunFolder:
     """The folder ``config.train.resume`` asks for, locked against other processes until this one ends.
 
     A folder is resumed only when its config equals ``config``, so nothing a run has written is ever mixed
-    with another configuration's.
+    with another configuration's. A run that differs only in the number of devices goes on in a new folder.
 
     Raises:
         ConfigError: the path to resume from does not exist, has another configuration, is finished or in use.
@@ -62,7 +63,7 @@ def open_run_folder(config: Config) -> RunFolder:
     if resume == "never":
         return _new(config)
     if resume == "auto":
-        return _newest_unfinished(config) or _new(config)
+        return _continued(config) or _new(config)
     path = Path(resume)
     if path.is_file():
         return dataclasses.replace(_new(config), start_from=path)
@@ -104,15 +105,21 @@ def _new(config: Config) -> RunFolder:
     return RunFolder(path, lock=lock)
 
 
-def _newest_unfinished(config: Config) -> RunFolder | None:
+def _continued(config: Config) -> RunFolder | None:
+    """The newest unfinished run of this configuration, on any number of devices; None if there is none."""
     for path in sorted(_parent(config).glob("*"), reverse=True):
-        if not _has_checkpoints(path) or _differences(config, path) != []:
+        differences = _differences(config, path) if _has_checkpoints(path) else None
+        if differences not in ([], [DEVICES]):
             continue
         if _is_finished(path):
             return None  # whatever was interrupted before it has been done since
         lock = _locked(path)
-        if lock is not None:
+        if lock is None:
+            continue
+        if not differences:
             return RunFolder(path, resumes=True, lock=lock)
+        lock.close()
+        return dataclasses.replace(_new(config), start_from=path / CHECKPOINTS)
     return None
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Callable
 
 import mindspore as ms
 from mindspore import Model, nn
@@ -9,8 +10,9 @@ from mindspore.dataset import Dataset
 
 from models import device
 from models.config import Config
+from models.metrics import Total, over_devices
 from models.optimizers import create_loss_scale_manager, create_optimizer
-from models.ranks import Ranks, join
+from models.ranks import Ranks, join, started
 from models.registry import create_network
 from models.task import create_task
 from thor.model import StepModel
@@ -29,7 +31,8 @@ class Session:
         step: ``loss = step(*batch)``; its parameters are the whole state of training.
         model: MindSpore's Model around ``step``, with evaluation.
         train_set: training batches.
-        eval_set: held-out batches.
+        eval_set: held-out batches, of several processes this one's.
+        metrics: of the evaluation.
         ranks: this process among those that train together.
         instruction_set: what was set or kept for oneDNN and why, "" if there is nothing to say.
     """
@@ -41,6 +44,7 @@ class Session:
     model: Model
     train_set: Dataset
     eval_set: Dataset
+    metrics: dict[str, Total]
     instruction_set: str
     ranks: Ranks = Ranks()
 
@@ -50,9 +54,9 @@ class Session:
         return epoch_length(self.config, self.train_set)
 
     def evaluate(self) -> dict[str, float]:
-        """Loss and accuracies on the held-out data."""
+        """Loss and accuracies on the held-out data of all processes."""
         with evaluation_weights(self.optimizer):
-            return self.model.eval(self.eval_set, dataset_sink_mode=False)
+            return evaluate(self.model, self.eval_set, self.metrics, self.ranks)
 
 
 def create_session(config: Config) -> Session:
@@ -65,12 +69,13 @@ def create_session(config: Config) -> Session:
     ranks = join(config.parallel)
     network, instruction_set = prepare_network(config)
     task = create_task(config)
-    train_set, eval_set = task.dataset(train=True, **ranks.shards), task.dataset(train=False)
+    train_set, eval_set = (task.dataset(train, **ranks.shards) for train in (True, False))
     optimizer = create_optimizer(config, network, epoch_length(config, train_set))
     step = make_train_step(task.training_network(network, optimizer), optimizer, create_loss_scale_manager(config),
                            config.train.accumulate_steps)
-    model = StepModel(step, **task.evaluation(network))
-    return Session(config, network, optimizer, step, model, train_set, eval_set, instruction_set, ranks)
+    evaluation = task.evaluation(network)
+    return Session(config, network, optimizer, step, StepModel(step, **evaluation), train_set, eval_set,
+                   evaluation["metrics"], instruction_set, ranks)
 
 
 def epoch_length(config: Config, train_set: Dataset) -> int:
@@ -79,12 +84,23 @@ def epoch_length(config: Config, train_set: Dataset) -> int:
     return config.train.sink_size if sinks else train_set.get_dataset_size()
 
 
-def create_evaluation(config: Config) -> tuple[nn.Cell, Model, Dataset]:
-    """Network, Model and held-out data for evaluation alone; errors as for ``create_session``."""
-    join(config.parallel)
+def create_evaluation(config: Config) -> tuple[nn.Cell, Callable[[], dict[str, float]]]:
+    """The network, and what evaluates it on the held-out data; errors as for ``create_session``.
+
+    One process evaluates whatever the number of devices the configuration is meant for.
+    """
+    ranks = join(config.parallel) if started() > 1 else Ranks()
     network, _ = prepare_network(config)
     task = create_task(config)
-    return network, Model(network, **task.evaluation(network)), task.dataset(train=False)
+    evaluation, eval_set = task.evaluation(network), task.dataset(train=False, **ranks.shards)
+    model = Model(network, **evaluation)
+    return network, lambda: evaluate(model, eval_set, evaluation["metrics"], ranks)
+
+
+def evaluate(model: Model, eval_set: Dataset, metrics: dict[str, Total], ranks: Ranks) -> dict[str, float]:
+    """``metrics`` of ``model`` on ``eval_set``, over all processes."""
+    results = model.eval(eval_set, dataset_sink_mode=False)
+    return results if ranks.count == 1 else over_devices(metrics, ranks.sum)
 
 
 def prepare_network(config: Config) -> tuple[nn.Cell, str]:

@@ -59,7 +59,8 @@ def restore(session: Session, folder: RunFolder) -> int:
     from models import checkpoint
 
     if folder.start_from is not None:
-        return checkpoint.restore(session, folder.start_from)
+        load = checkpoint.restore_newest if folder.start_from.is_dir() else checkpoint.restore
+        return load(session, folder.start_from)
     return checkpoint.restore_newest(session, folder.checkpoints) if folder.resumes else 0
 
 
@@ -72,6 +73,8 @@ def announce(session: Session, folder: RunFolder, done: int) -> None:
     print(f"run folder {folder.path}")
     if folder.resumes:
         print(f"going on after batch {done} (--train.resume never starts anew)")
+    if folder.start_from:
+        print(f"going on after batch {done} of this number of devices, from {folder.start_from}")
     if session.config.optimizer.second_order:
         from models.optimizers import thor_within
 

@@ -33,10 +33,8 @@ require_directory DATA_DIR "$1"
 CONFIG_PATH="${CONFIG_PATH:-$ROOT/configs/bert/bert_large_ascend_8p.yaml}"
 require_file CONFIG_PATH "$CONFIG_PATH"
 DATA_DIR="$(absolute "$1")"
-if [ "$3" != none ]; then
-    RANK_TABLE_FILE="$(absolute "$3")"
-    export RANK_TABLE_FILE
-fi
+LAUNCH=(--workers "$DEVICE_NUM")
+[ "$3" = none ] || LAUNCH+=(--rank-table "$(absolute "$3")")
 shift 3
-exec bash "$ROOT/scripts/run_distribute_train.sh" --workers "$DEVICE_NUM" "$CONFIG_PATH" \
+exec bash "$ROOT/scripts/run_distribute_train.sh" "${LAUNCH[@]}" "$CONFIG_PATH" \
     --train.epochs "$EPOCH_SIZE" --data.path "$DATA_DIR" "$@"

@@ -13,6 +13,7 @@ from models.bert.corpus.folder import CORPUS, HELD_OUT, TRAIN, VOCABULARY, WORK
 from models.config import BertConfig
 from models.data.epochs import TrainingDataset
 from models.data.errors import require_folder
+from models.data.parts import held_out_part
 
 # In the order of the inputs of models.bert.loss.BertPretrainingLoss.
 COLUMNS = {"input_ids": np.int32, "segment_ids": np.int32, "input_mask": np.int32, "masked_lm_positions": np.int32,
@@ -45,7 +46,7 @@ def pretraining_dataset(data_config: Any, bert_config: BertConfig, train: bool, 
     files = record_files(data_config, train)
     _check_vocabulary(files[0], bert_config)
     _check_record(files[0], bert_config)
-    shards = {"num_shards": num_shards, "shard_id": shard_id}
+    shards = {"num_shards": num_shards, "shard_id": shard_id} if train else {}
     workers = min(data_config.workers, os.cpu_count() or 1)
     count = _source(files, workers, **shards).get_dataset_size()
     if train and data_config.batch_size > count:
@@ -56,6 +57,8 @@ def pretraining_dataset(data_config: Any, bert_config: BertConfig, train: bool, 
         records = _source(files, workers, **shards)
         if train:
             records = records.shuffle(min(SHUFFLED, max(count, 2)))
+        else:
+            records = held_out_part(records, num_shards, shard_id)
         size = data_config.batch_size if train else data_config.eval_batch_size
         batches = records.batch(size, drop_remainder=train, num_parallel_workers=1)
         return batches.map(Checked(bert_config), list(COLUMNS), list(COLUMNS), num_parallel_workers=1)

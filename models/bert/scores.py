@@ -2,14 +2,11 @@
 from __future__ import annotations
 
 import math
-from typing import Callable
-
 import mindspore as ms
-import numpy as np
 from mindspore import nn, ops
-from mindspore.train import Metric
 
 from models.bert.loss import cross_entropy
+from models.metrics import Total, mean
 
 # Places in the scores of a batch.
 WORD_LOSS, WORDS_RIGHT, WORDS, SENTENCE_LOSS, SENTENCES_RIGHT, SENTENCES = range(6)
@@ -43,34 +40,10 @@ def sums(logits, labels, weights):
     return ((cross_entropy(logits, labels) * weights).sum(), (right * weights).sum(), weights.sum())
 
 
-class Total(Metric):
-    """A number made of the scores summed over all batches, so that every masked word counts the same.
-
-    Args:
-        measure: of the sums ``(6,)``, float64.
-    """
-
-    def __init__(self, measure: Callable[[np.ndarray], float]) -> None:
-        super().__init__()
-        self.measure = measure
-        self.clear()
-
-    def clear(self) -> None:
-        self.totals = np.zeros(6)
-
-    def update(self, *scores: ms.Tensor) -> None:
-        self.totals += scores[0].asnumpy().astype(np.float64)
-
-    def eval(self) -> float:
-        return float(self.measure(self.totals))
-
-
-def pretraining_metrics() -> dict[str, Metric]:
+def pretraining_metrics() -> dict[str, Total]:
     """Loss as trained on, and loss, perplexity and accuracy of the two tasks."""
-    def mean(total: int, count: int) -> Callable[[np.ndarray], float]:
-        return lambda totals: totals[total] / max(totals[count], 1.0)
     words, sentences = mean(WORD_LOSS, WORDS), mean(SENTENCE_LOSS, SENTENCES)
-    return {"loss": Total(lambda totals: words(totals) + sentences(totals)), "mlm_loss": Total(words),
-            "mlm_perplexity": Total(lambda totals: math.exp(min(words(totals), 700.0))),
-            "mlm_accuracy": Total(mean(WORDS_RIGHT, WORDS)),
-            "nsp_accuracy": Total(mean(SENTENCES_RIGHT, SENTENCES))}
+    measures = {"loss": lambda totals: words(totals) + sentences(totals), "mlm_loss": words,
+                "mlm_perplexity": lambda totals: math.exp(min(words(totals), 700.0)),
+                "mlm_accuracy": mean(WORDS_RIGHT, WORDS), "nsp_accuracy": mean(SENTENCES_RIGHT, SENTENCES)}
+    return {name: Total(measure, 6) for name, measure in measures.items()}

@@ -5,6 +5,7 @@ from typing import Any
 
 from mindspore.train import Callback
 
+from models.callbacks.agreement import Agreement
 from models.callbacks.curvature import CurvatureFile, CurvaturePicture
 from models.callbacks.evaluation import Evaluation
 from models.callbacks.files import CurvesPicture, MetricsFile
@@ -26,13 +27,15 @@ def build_callbacks(session: Any, folder: Any) -> list[Callback]:
         folder: has path, for tables and pictures, and checkpoints; models.run_folder.RunFolder.
     """
     state = TrainingState(session)
+    parallel = session.config.parallel
+    agreement = [Agreement(state)] if session.ranks.count > 1 and parallel.check_every else []
     if not session.ranks.is_first:
-        return [state, Evaluation(state)]
+        return [state, *agreement, Evaluation(state)]
     metrics = MetricsFile(state, folder.path / "metrics.csv")
     curves = CurvesPicture(metrics, folder.path / "curves.png")
     record = []
     if session.config.curvature.record:
         curvature = CurvatureFile(state, folder.path / "curvature.csv")
         record = [curvature, CurvaturePicture(curvature, folder.path / "curvature.png")]
-    return [state, Evaluation(state), *record, metrics, ProgressBar(state), curves,
+    return [state, *agreement, Evaluation(state), *record, metrics, ProgressBar(state), curves,
             CheckpointCallback(session, folder.checkpoints)]

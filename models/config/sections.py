@@ -173,6 +173,7 @@ class ParallelConfig(Section):
         gradients_mean: average gradients over devices (true) or sum them.
         all_reduce_fusion_config: indices of the trainable parameters after which fused gradient reductions
             are cut; null for MindSpore's own cuts.
+        check_every: batches between checks that all devices have the same weights and inverses, 0 for none.
     """
 
     device_num: int = setting(1, integer(1))
@@ -180,3 +181,4 @@ class ParallelConfig(Section):
     gradients_mean: bool = setting(True, flag())
     all_reduce_fusion_config: tuple[int, ...] | None = setting(
         None, optional(ascending(), "MindSpore's own cuts"))
+    check_every: int = setting(1000, integer(0))

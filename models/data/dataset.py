@@ -14,6 +14,7 @@ from models.data.digits import digits_source
 from models.data.epochs import TrainingDataset
 from models.data.idx import idx_source
 from models.data.imagenet import imagenet_source
+from models.data.parts import held_out_part
 
 SOURCES = {"digits": digits_source, "mnist": idx_source, "fashion_mnist": idx_source,
            "cifar10": cifar10_source, "imagenet": imagenet_source}
@@ -25,8 +26,9 @@ def create_dataset(data_config: Any, train: bool, seed: int, num_shards: int | N
 
     Training batches are shuffled anew each epoch, augmented if ``data_config.augment``, and always full:
     what is left of an epoch is dropped. They come as a TrainingDataset, whose ``start_at(step)`` resumes
-    anywhere. Evaluation gives every held-out image exactly once, in a fixed order; the last batch may be
-    smaller.
+    anywhere. The order of an epoch is one permutation of all images whatever the number of devices: of R devices,
+    device r takes every R-th image of it from the r-th on. Evaluation gives every held-out image exactly once, in a
+    fixed order; the last batch may be smaller.
 
     Args:
         data_config: has name, path, batch_size, eval_batch_size, image_size, workers and augment.
@@ -40,14 +42,15 @@ def create_dataset(data_config: Any, train: bool, seed: int, num_shards: int | N
         FileNotFoundError, NotADirectoryError: data.path or a file is missing; the message says what to do.
         ValueError: a file cannot be what its name says, or there are fewer training images than a batch.
     """
-    shards = {"num_shards": num_shards, "shard_id": shard_id}
     if not train:
-        return _pipeline(data_config, False, shards)
-    _check_batch_fits(data_config, _source(data_config, True, shards).get_dataset_size())
-    return TrainingDataset(lambda: _pipeline(data_config, True, shards), seed, ["image", "label"])
+        return _pipeline(data_config, False, held_out_part(_source(data_config, False), num_shards, shard_id))
+    shards = {"num_shards": num_shards or 1, "shard_id": shard_id or 0}
+    _check_batch_fits(data_config, _source(data_config, True, **shards).get_dataset_size())
+    return TrainingDataset(lambda: _pipeline(data_config, True, _source(data_config, True, **shards)), seed,
+                           ["image", "label"])
 
 
-def _source(data_config: Any, train: bool, shards: dict) -> ds.Dataset:
+def _source(data_config: Any, train: bool, **shards: int) -> ds.Dataset:
     return SOURCES[data_config.name](data_config, train, shuffle=train,
                                      num_parallel_workers=_workers(data_config), **shards)
 
@@ -56,9 +59,8 @@ def _workers(data_config: Any) -> int:
     return min(data_config.workers, os.cpu_count() or 1)
 
 
-def _pipeline(data_config: Any, train: bool, shards: dict) -> ds.Dataset:
-    images = _source(data_config, train, shards).map(
-        image_transforms(data_config, train), "image", num_parallel_workers=_workers(data_config))
+def _pipeline(data_config: Any, train: bool, samples: ds.Dataset) -> ds.Dataset:
+    images = samples.map(image_transforms(data_config, train), "image", num_parallel_workers=_workers(data_config))
     pairs = images.map(transforms.TypeCast(ms.int32), "label", num_parallel_workers=1)
     batch_size = data_config.batch_size if train else data_config.eval_batch_size
     return pairs.batch(batch_size, drop_remainder=train, num_parallel_workers=1)

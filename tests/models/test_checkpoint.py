@@ -18,6 +18,7 @@ from models import checkpoint  # noqa: E402
 from models.checkpoint import CheckpointCallback, config_digest  # noqa: E402
 from models.config import Config, TrainConfig  # noqa: E402
 from models.finite import DivergedError  # noqa: E402
+from models.ranks import Ranks  # noqa: E402
 
 
 def names(folder: Path) -> list[str]:
@@ -52,6 +53,18 @@ def test_restoring_gives_every_parameter_and_the_place_in_the_data(tmp_path):
     assert set(found) == set(expected) and {"moments.weight", "global_step"} <= set(found)
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, name)
+
+
+@pytest.mark.parametrize("count, batches, steps", [(1, 8, 3), (2, 4, 2), (3, 2, 1)])
+def test_another_number_of_devices_counts_the_same_samples_as_seen(tmp_path, count, batches, steps):
+    """Three steps in eight batches; the rest of a batch that was not whole is seen again."""
+    session = fake_session()
+    train_some(session)
+    checkpoint.save(session, tmp_path, 8)
+    other = fake_session()
+    other.ranks = Ranks(0, count)
+    assert checkpoint.restore_newest(other, tmp_path) == batches == other.train_set.first
+    assert state(other)["global_step"].tolist() == [steps]
 
 
 def test_an_empty_or_missing_folder_starts_anew(tmp_path):

@@ -32,13 +32,18 @@ def failure(capsys, entry, *words):
     (["--train.epochs", "0"], "error: --train.epochs: train.epochs=0; must be an int >= 1"),
     (["--data.name", "mnist"], "error: data.path is empty; "),
     (["--data.name", "mnist", "--data.path", "/no/where"], "error: data.path=/no/where; no such folder; "),
-    (["--parallel.device_num", "8"], "error: parallel.device_num=8; must be 1 where one process trains; "),
     (["--device.target", "Ascend"], "error: device.target=Ascend; this MindSpore cannot use it "),
 ])
 def test_what_cannot_be_loaded_is_told_in_one_line(entry, words, expected, config, capsys, tmp_path):
     words = words if "--config" in words else ["--config", config, *words]
     assert failure(capsys, entry, *words).startswith(expected)
     assert not (tmp_path / "runs").exists()
+
+
+def test_one_process_evaluates_what_several_devices_have_trained_but_does_not_train_it(config, capsys):
+    words = ["--config", config, "--parallel.device_num", "8"]
+    assert failure(capsys, train.main, *words).startswith("error: parallel.device_num=8; must be 1 where one process ")
+    assert failure(capsys, ENTRIES["evaluate"], *words).startswith("error: checkpoint=x.ckpt; is not a file; ")
 
 
 @pytest.mark.parametrize("entry", [train.main, evaluate.main])

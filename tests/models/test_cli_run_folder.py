@@ -50,6 +50,25 @@ def test_auto_goes_on_with_the_newest_unfinished_run_of_the_same_config(tmp_path
     assert open_run_folder(configure(tmp_path, "--seed", "9")).path == other
 
 
+def test_auto_goes_on_in_a_new_folder_where_only_the_number_of_devices_differs(tmp_path):
+    older = interrupted(configure(tmp_path, "--parallel.device_num", "2", "--train.resume", "never"))
+    newest = interrupted(configure(tmp_path, "--train.resume", "never"))
+    run = open_run_folder(configure(tmp_path, "--parallel.device_num", "2"))
+    assert run.path not in (older, newest) and not run.resumes and run.start_from == newest / "checkpoints"
+    assert load_config(run.path / "config.yaml").parallel.device_num == 2
+    (run.checkpoints / "b.ckpt").write_text("weights")
+    run.lock.close()
+    again = open_run_folder(configure(tmp_path))
+    assert again.start_from == run.checkpoints
+
+
+def test_auto_starts_anew_where_a_run_on_other_devices_was_finished(tmp_path):
+    path = interrupted(configure(tmp_path))
+    (path / "results.json").write_text("{}")
+    run = open_run_folder(configure(tmp_path, "--parallel.device_num", "2"))
+    assert not run.resumes and run.start_from is None
+
+
 def test_auto_leaves_finished_used_and_empty_runs_alone(tmp_path):
     config = configure(tmp_path)
     run = open_run_folder(config)

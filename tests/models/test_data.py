@@ -102,6 +102,30 @@ def test_shards_cover_the_images_without_overlap():
     np.testing.assert_array_equal(np.sort(np.concatenate(shards)), np.sort(digits_arrays(False)[1]))
 
 
+def test_held_out_parts_are_consecutive_and_lose_nothing():
+    whole = collect(plain(digits_config(eval_batch_size=50)))[1]
+    for count in (1, 7):
+        parts = [collect(plain(digits_config(eval_batch_size=50), num_shards=count, shard_id=i))[1] for i in range(count)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    with pytest.raises(ValueError, match="360 held-out samples; must be at least 361, one for each device"):
+        plain(digits_config(), num_shards=361, shard_id=0)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_several_devices_share_the_batches_of_one(epoch):
+    """Device r of R has every R-th image of one permutation, so that R small batches are one large one."""
+    def labels(batch_size, **shards):
+        data = plain(digits_config(batch_size=batch_size), train=True, **shards)
+        batches = list(data.create_tuple_iterator(num_epochs=2, output_numpy=True))
+        return np.concatenate([labels for _, labels in batches[epoch * data.get_dataset_size():][:8]])
+
+    whole = labels(12)
+    for count in (2, 3):
+        parts = [labels(12 // count, num_shards=count, shard_id=i) for i in range(count)]
+        together = np.stack(parts, 1).reshape(-1)
+        np.testing.assert_array_equal(together[:len(whole)], whole)
+
+
 def test_more_workers_than_cores_are_clamped():
     assert len(collect(plain(digits_config(workers=4096)))[1]) == 360
 

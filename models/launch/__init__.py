@@ -1,0 +1,1 @@
+"""Starting one training process for each device. Importing this package does not import MindSpore."""

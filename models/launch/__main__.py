@@ -1,0 +1,178 @@
+"""Start one process for each device with MindSpore's msrun, show the first, and name the one that failed.
+
+``python -m models.launch --workers N [--nodes M --node-rank R --master ADDRESS:PORT] MODULE ARGUMENT...``
+``python -m models.launch --rank-table FILE MODULE ARGUMENT...``
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Sequence
+
+from models.launch.alive import FOLDER, WELL, ended
+from models.launch.rank_table import own_addresses, read_rank_table
+
+PORT = 8118
+WORKER = Path(__file__).with_name("worker.py")
+PATIENCE = 15.0  # seconds msrun has to end what is left after a rank has failed
+HEARTBEAT = 30  # seconds after which machines notice that another one is gone
+
+
+class Job(argparse.Namespace):
+    """What msrun is to start: workers a machine, nodes, node_rank, master, module and its arguments."""
+
+    @property
+    def ranks(self) -> range:
+        """The ranks on this machine."""
+        return range(self.node_rank * self.workers, (self.node_rank + 1) * self.workers)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Start as the command line says and wait; 0 if all ranks ended well."""
+    made = create_parser()
+    job = made.parse_args(words, Job())
+    try:
+        if job.rank_table:
+            apply_rank_table(job)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if not job.workers:
+        made.error("--workers or --rank-table is needed")
+    logs = Path("runs", "logs", f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}").absolute()
+    logs.mkdir(parents=True)
+    print(f"logs of the ranks: {logs}/worker_*.log", flush=True)
+    return watch(start(job, logs), job, logs)
+
+
+def create_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m models.launch", allow_abbrev=False,
+                                   description="Start one process for each device.")
+    made.add_argument("--workers", type=int, metavar="N", help="processes on this machine")
+    made.add_argument("--nodes", type=int, default=1, metavar="M", help="machines")
+    made.add_argument("--node-rank", type=int, default=0, metavar="R", help="number of this machine, from 0")
+    made.add_argument("--master", default=f"127.0.0.1:{PORT}", metavar="ADDRESS:PORT", help="the first machine")
+    made.add_argument("--rank-table", metavar="FILE", help="a rank table of HCCL instead of all these")
+    made.add_argument("module", help="what each process runs")
+    made.add_argument("arguments", nargs=argparse.REMAINDER)
+    return made
+
+
+def apply_rank_table(job: Job) -> None:
+    """Take processes, machines and devices from the rank table.
+
+    Raises:
+        OSError, ValueError: it cannot be used.
+    """
+    table = read_rank_table(job.rank_table)
+    own = os.environ.get("SERVER_ID")
+    job.nodes, job.node_rank = len(table.servers), table.node_of([own] if own else own_addresses())
+    server = table.servers[job.node_rank]
+    if job.workers and job.workers != len(server.devices):
+        raise ValueError(f"--workers={job.workers}; must be {len(server.devices)}, the devices of this machine in "
+                         f"{job.rank_table}; leave it out")
+    job.workers = len(server.devices)
+    address = table.servers[0].address if job.nodes > 1 else "127.0.0.1"
+    job.master = f"{address}:{os.environ.get('MASTER_PORT', PORT)}"
+    os.environ.setdefault("ASCEND_RT_VISIBLE_DEVICES", ",".join(map(str, server.devices)))
+
+
+def start(job: Job, logs: Path) -> subprocess.Popen:
+    """msrun, in a process group of its own."""
+    address, _, port = job.master.rpartition(":")
+    total = job.workers * job.nodes
+    command = [str(Path(sys.executable).parent / "msrun"), f"--worker_num={total}", f"--local_worker_num={job.workers}",
+               f"--node_rank={job.node_rank}", f"--master_addr={address}", f"--master_port={port}",
+               f"--log_dir={logs}", "--join=True", str(WORKER), job.module, *job.arguments, "--parallel.device_num",
+               str(total)]
+    environment = {**os.environ, FOLDER: str(logs), "MS_NODE_TIMEOUT": str(HEARTBEAT),
+                   "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"}
+    with open(logs / "msrun.log", "wb") as output:
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment,
+                                start_new_session=True)
+
+
+def watch(msrun: subprocess.Popen, job: Job, logs: Path) -> int:
+    """Show the first rank's output until all have ended; 0 if they ended well, else 1 and a line about the first."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    failed: dict[int, str] = {}
+    since = None
+    with Screen(logs / f"worker_{job.ranks[0]}.log") as screen:
+        try:
+            while msrun.poll() is None and not overdue(since):
+                screen.follow()
+                failed = failed or failures(logs, job.ranks)
+                since = since or (time.monotonic() if failed else None)
+                time.sleep(0.2)
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            stop(msrun, logs)
+            screen.follow()
+    failed = failed or failures(logs, job.ranks)
+    if msrun.returncode == 0 and not failed:
+        return 0
+    for rank, word in failed.items():
+        print(f"error: rank {rank} {word or 'was killed'}; the other ranks were stopped; its log is "
+              f"{logs}/worker_{rank}.log; the same command goes on with the newest checkpoint", file=sys.stderr)
+    if not failed:
+        print(f"error: msrun ended with status {msrun.returncode}; see {logs}/msrun.log", file=sys.stderr)
+    return 1
+
+
+def overdue(since: float | None) -> bool:
+    """Whether msrun has had its time since a rank failed."""
+    return since is not None and time.monotonic() - since > PATIENCE
+
+
+def failures(logs: Path, ranks: range) -> dict[int, str]:
+    """The ranks that have ended other than well, and how."""
+    words = {rank: ended(logs, rank) for rank in ranks}
+    return {rank: word for rank, word in words.items() if word is not None and word != WELL}
+
+
+def stop(msrun: subprocess.Popen, logs: Path) -> None:
+    """End msrun and what it has started, if they still run."""
+    if msrun.poll() is None:
+        msrun.send_signal(signal.SIGINT)  # ends its workers, each in a group of its own
+        try:
+            msrun.wait(5)
+        except subprocess.TimeoutExpired:
+            pass
+    try:
+        os.killpg(msrun.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    msrun.wait()
+
+
+class Screen:
+    """Copies what is appended to a file to standard output."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.stream = path, None
+
+    def __enter__(self) -> "Screen":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.stream:
+            self.stream.close()
+
+    def follow(self) -> None:
+        """Copy what is new."""
+        if self.stream is None and self.path.exists():
+            self.stream = open(self.path, "rb")
+        if self.stream:
+            sys.stdout.buffer.write(self.stream.read())
+            sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

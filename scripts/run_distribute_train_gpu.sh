@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Train on the GPUs of one machine, one process each.
+#
+#   DEVICE_NUM  GPUs; those nvidia-smi lists when not set, CUDA_VISIBLE_DEVICES chooses among them
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+USAGE="usage: bash run_distribute_train_gpu.sh DATASET_PATH CONFIG_PATH [--key value ...]
+DATASET_PATH is a directory, or none for a dataset that needs no files (digits). DEVICE_NUM says how many GPUs train;
+all that are visible when it is not set."
+
+if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
+    echo "$USAGE"
+    exit 0
+fi
+if [ $# -lt 2 ] || [[ "$1" == --* || "$2" == --* ]]; then
+    usage_error "$USAGE"
+fi
+DATASET_PATH="$1"
+require_file CONFIG_PATH "$2"
+CONFIG_PATH="$(absolute "$2")"
+shift 2
+if [ "$DATASET_PATH" != none ]; then
+    require_directory DATASET_PATH "$DATASET_PATH"
+    set -- --data.path "$(absolute "$DATASET_PATH")" "$@"
+fi
+if [ -z "${DEVICE_NUM:-}" ]; then
+    if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then
+        DEVICE_NUM="$(tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | wc -l)"
+    else
+        command -v nvidia-smi >/dev/null || fail "nvidia-smi is not on PATH; set DEVICE_NUM to the number of GPUs"
+        DEVICE_NUM="$(nvidia-smi --list-gpus | wc -l)"
+    fi
+fi
+[[ "$DEVICE_NUM" =~ ^[1-9][0-9]*$ ]] || fail "DEVICE_NUM=$DEVICE_NUM; must be an int >= 1"
+exec bash "$ROOT/scripts/run_distribute_train.sh" --workers "$DEVICE_NUM" "$CONFIG_PATH" --device.target GPU "$@"

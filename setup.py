@@ -16,6 +16,6 @@ setup(
     install_requires=["mindspore>=2.7,<2.11", "numpy<2", "pyyaml", "scipy", "threadpoolctl"],
     extras_require={
         "zoo": ["scikit-learn", "matplotlib", "tokenizers", "tqdm"],
-        "test": ["pytest"],
+        "test": ["pytest", "pytest-xdist"],
     },
 )

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Set up and run the tests; arguments go to pytest.
+# Set up and run the tests, two files at a time; arguments go to pytest.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 set_up zoo,test
-run_module pytest -q "$@"
+run_module pytest -q -n 2 --dist loadfile "$@"

@@ -10,6 +10,7 @@ import mindspore.dataset as ds
 import numpy as np
 
 from models.bert.corpus.folder import CORPUS, HELD_OUT, TRAIN, VOCABULARY, WORK
+from models.bert.framing import check_whole
 from models.config import BertConfig
 from models.data.epochs import TrainingDataset
 from models.data.errors import require_folder
@@ -46,6 +47,9 @@ def pretraining_dataset(data_config: Any, bert_config: BertConfig, train: bool, 
     files = record_files(data_config, train)
     _check_vocabulary(files[0], bert_config)
     _check_record(files[0], bert_config)
+    for file in files:
+        if file.suffix != MINDRECORD:
+            check_whole(file)
     shards = {"num_shards": num_shards, "shard_id": shard_id} if train else {}
     workers = min(data_config.workers, os.cpu_count() or 1)
     count = _source(files, workers, **shards).get_dataset_size()

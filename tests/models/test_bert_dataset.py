@@ -117,11 +117,15 @@ def test_ids_of_another_vocabulary_are_one_line(prepared):
     assert line.startswith("input_ids of a record is not in 0 to 49; the records were made with another vocabulary")
 
 
-def test_a_truncated_tfrecord_is_named(prepared, tmp_path):
+@pytest.mark.parametrize("cut", [lambda content: content[:-100], lambda content: content[:-2],
+                                 lambda content: content + content[:6], lambda content: content + content[:12]],
+                         ids=["in the record", "in its checksum", "in the header", "after the header"])
+def test_a_truncated_tfrecord_is_named(prepared, tmp_path, cut):
     shutil.copytree(prepared[1] / "train", tmp_path / "train")
     file = sorted((tmp_path / "train").iterdir())[-1]
-    file.write_bytes(file.read_bytes()[:-100])
-    assert line_of(tmp_path) == f"{file}: cannot be read; delete or replace it"
+    file.write_bytes(cut(file.read_bytes()))
+    with pytest.raises(ValueError, match=f"^{file}: ends within a record; it is truncated; copy it again$"):
+        batches(tmp_path, True)
 
 
 def test_a_truncated_mindrecord_is_named(prepared, tmp_path):

@@ -20,9 +20,10 @@ CONFIGS = {"thor": "configs/bert/bert_small.yaml", "lamb": "configs/bert/bert_sm
 SETTINGS = {
     "thor": [{"optimizer.learning_rate.initial": 0.03, "optimizer.damping.initial": 0.05},
              {"optimizer.learning_rate.initial": 0.06, "optimizer.damping.initial": 0.05},
-             {"optimizer.learning_rate.initial": 0.03, "optimizer.damping.initial": 0.02}],
+             {"optimizer.learning_rate.initial": 0.03, "optimizer.damping.initial": 0.02},
+             {"optimizer.learning_rate.initial": 0.06, "optimizer.damping.initial": 0.1}],
     "lamb": [{"optimizer.learning_rate.initial": 0.01}, {"optimizer.learning_rate.initial": 0.02},
-             {"optimizer.learning_rate.initial": 0.005}],
+             {"optimizer.learning_rate.initial": 0.005}, {"optimizer.learning_rate.initial": 0.0025}],
 }
 
 
@@ -39,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
     def measure() -> dict[str, Any]:
         common.check_writable(options.picture)
         runs = [{"optimizer": name, "setting": setting, **read_run(zoo_runs.run(name, config(options, name, setting)))}
-                for place in range(3) for name, settings in SETTINGS.items() for setting in [settings[place]]]
+                for turn in zip(*SETTINGS.values()) for name, setting in zip(SETTINGS, turn)]
         numbers = summary(runs, time_steps(options))
         if options.picture:
             draw(runs, numbers, Path(options.picture))

@@ -75,13 +75,14 @@ def test_policies_are_read_from_finished_runs_and_told(tmp_path, monkeypatch, ca
 
 
 def test_partial_refresh_report():
-    seconds = {"stale": np.array([1.0, 1.0]), "some": np.array([1.1, 1.1]), "all": np.array([1.5, 1.5])}
-    some, whole = seconds["some"] - seconds["stale"], seconds["all"] - seconds["stale"]
+    seconds = {"stale": np.array([1.0, 1.0]), "some, others stopped": np.array([1.1, 1.1]),
+               "some, others kept": np.array([1.2, 1.2]), "all": np.array([1.5, 1.5])}
+    stopped, kept, whole = (seconds[name] - seconds["stale"] for name in list(seconds)[1:])
     from benchmarks.workload import Work
 
     numbers = {"work": vars(Work()), "seconds": seconds, "refreshed": [0, 5], "layers": 10, "machine": MACHINE,
-               "repeats": 2, "warmup": 1, "partial_share": common.ratio(some, whole), "share_of_layers": 0.2,
-               "share_of_floor": 0.15}
+               "repeats": 2, "warmup": 1, "partial_share": common.ratio(stopped, whole),
+               "partial_share_kept": common.ratio(kept, whole), "share_of_layers": 0.2, "share_of_floor": 0.15}
     text = partial.report(numbers)
-    assert "cost of refreshing some to that of all 0.200" in text
+    assert "that of all: 0.200 (0.200 to 0.200) where the others are stopped, 0.400 (0.400 to 0.400) where " in text
     assert text.endswith("share of the layers 0.200, of the work 0.150")

@@ -113,6 +113,10 @@ def test_sp_ngd_intervals_grow_and_shrink_per_factor():
     assert max(np.diff(times[0]).tolist()) >= 3
 
 
+class BandWithoutTraces(UpdatePolicy):
+    keep_below = 0.1
+
+
 @pytest.mark.parametrize("create, error, message", [
     (lambda: UpdatePolicy(0), ValueError, "interval=0; must be an int >= 1; use 100"),
     (lambda: UpdatePolicy("5"), TypeError, "interval='5'; must be an int or pairs"),
@@ -122,6 +126,8 @@ def test_sp_ngd_intervals_grow_and_shrink_per_factor():
     (lambda: TracePolicy(1, -0.1), ValueError, "w1=-0.1; must be a number >= 0"),
     (lambda: TracePolicy(1, 0.1, 0.2), ValueError, "w2=0.2; must be <= w1=0.1; use 0 to stop no layer"),
     (lambda: FrobeniusPolicy(1, 0.0), ValueError, "alpha=0.0; must be a number > 0"),
+    (lambda: THOR(ms.nn.Dense(2, 2), 0.1, 0.1, 0.9, update=BandWithoutTraces()), ValueError,
+     "keep_below=0.1 of BandWithoutTraces; must be 0 without traces; set traced = True"),
     (lambda: THOR(ms.nn.Dense(2, 2), 0.1, 0.1, 0.9, update="trace"), TypeError,
      "update='trace'; must be a thor.curvature.UpdatePolicy or None; use e.g. TracePolicy"),
 ])

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent / "backends"))
 import emulated  # noqa: E402
 
 from thor import THOR  # noqa: E402
-from thor.backends import blas  # noqa: E402
+from thor.backends import blas, host  # noqa: E402
 from thor.backends.gpu import GpuBackend  # noqa: E402
 from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy  # noqa: E402
 from thor.layers import TapOptions  # noqa: E402
@@ -111,15 +111,15 @@ def test_graph_and_pynative_agree_to_the_bit(name):
     assert seen == ({"refreshed", "kept", "stopped"} if name == "trace" else {"refreshed"})
 
 
-def counting(monkeypatch, name):
+def counting(monkeypatch, name, module=blas):
     calls = []
-    original = getattr(blas, name)
+    original = getattr(module, name)
 
     def counted(*arguments, **keywords):
         calls.append(1)
         return original(*arguments, **keywords)
 
-    monkeypatch.setattr(blas, name, counted)
+    monkeypatch.setattr(module, name, counted)
     return calls
 
 
@@ -189,6 +189,24 @@ def test_stopped_means_stopped():
     make_train_step(optimizer.registration.network, optimizer)(*batches(1)[0])
     for place, blocks in inverses_of(optimizer).items():
         np.testing.assert_array_equal(blocks, inverses[place])
+
+
+@pytest.mark.usefixtures("pynative")
+def test_traces_are_measured_only_for_a_policy_that_reads_them_and_of_layers_it_looks_at(monkeypatch):
+    squares = counting(monkeypatch, "squares", host)
+    train(OnlyLast(1), steps=2)
+    assert not squares
+    optimizer, step = create(TracePolicy(1, 1e6, 1e6))
+    first, second = batches(2)
+    step(*first)
+    assert squares
+    squares.clear()
+    step(*second)  # which stops all layers
+    assert squares
+    squares.clear()
+    step(*first)
+    assert not squares
+    assert {row.status for row in optimizer.curvature_report()} == {"stopped"}
 
 
 @pytest.mark.usefixtures("pynative")

@@ -124,10 +124,7 @@ class Backend(nn.Cell):
         return operator if place is None else SkippingOperator(operator, place)
 
     def squares_operator(self, geometry: ConvGeometry | None = None):
-        """``x, opened -> (1,)``: the sum of squares of ``x``, or of its im2col rows where ``geometry`` is given.
-
-        Where ``opened`` ``(2,)`` is all 0, the sum is not needed and may be anything finite.
-        """
+        """``x -> (1,)``: the sum of squares of ``x``, or of its im2col rows where ``geometry`` is given."""
         return SquaresOperator() if geometry is None else SquaresOfPatchesOperator(geometry)
 
     def updated_inverse(self, blocks: Tensor, scale: Tensor, damping: Tensor, divisor: Tensor, selected: Tensor,

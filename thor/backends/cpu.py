@@ -72,12 +72,10 @@ class CpuBackend(Backend):
         return covariance_node(compute, shape, place)
 
     def squares_operator(self, geometry: ConvGeometry | None = None):
-        def compute(x, opened):
-            if not opened.any():
-                return np.zeros(1, np.float32)
+        def compute(x):
             return np.float32([host.squares(x) if geometry is None else host.squares_of_patches(x, geometry)])
 
-        return host_operator(compute, lambda x, opened: (1,))
+        return host_operator(compute, lambda x: (1,))
 
 
 def covariance_node(compute, shape, place: int | None):

@@ -70,7 +70,7 @@ class SkippingOperator(nn.Cell):
 class SquaresOperator(nn.Cell):
     """The sum of squares of a tensor, ``(1,)``."""
 
-    def construct(self, x, opened):
+    def construct(self, x):
         return (x * x).sum().reshape(1)
 
 
@@ -84,7 +84,7 @@ class SquaresOfPatchesOperator(nn.Cell):
         self.window = Tensor(np.ones((1, 1, *geometry.kernel)), ms.float32)
         self.convolve = ops.Conv2D(1, geometry.kernel, stride=geometry.stride, dilation=geometry.dilation)
 
-    def construct(self, images, opened):
+    def construct(self, images):
         top, bottom, left, right = conv_padding(images.shape[2:], self.pad_mode, self.pad, self.kernel, self.stride,
                                                 self.dilation)
         squares = (images * images).sum(axis=1, keepdims=True)  # (n, 1, height, width)

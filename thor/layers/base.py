@@ -116,14 +116,18 @@ class Measure(nn.Cell):
         return y
 
     def bprop(self, x, y, factor_a, factor_g, statistics, gates, out, dout):
-        gradient_of_x = self.zeros_like(x)
-        x, d = self.sample(x), self.cast(self.sample(dout), ms.float32)
-        opened = self.gate.opened(gates)  # (2,)
-        trace_a = self.input_trace(x, d, opened) if self.traced else None
-        trace_g = self.output_trace(d, opened) if self.traced else None
-        told = self.gate(gates, opened, self.positions(y), trace_a, trace_g)  # (6,)
-        return (gradient_of_x, dout, self.input_factor(x, told), self.output_factor(d, told),
-                told * MEASUREMENT_SCALE, self.zeros_like(gates))
+        if self.gate.is_open(gates):
+            a, g, told = self.measured(self.sample(x), y, self.cast(self.sample(dout), ms.float32), gates)
+        else:
+            a, g, told = self.zeros_like(factor_a), self.zeros_like(factor_g), self.gate.closed(self.positions(y))
+        return self.zeros_like(x), dout, a, g, told * MEASUREMENT_SCALE, self.zeros_like(gates)
+
+    def measured(self, x, y, d, gates):
+        """Factors of one call, and what it tells, ``(6,)``."""
+        trace_a = self.input_trace(x, d) if self.traced else None
+        trace_g = self.output_trace(d) if self.traced else None
+        told = self.gate(gates, self.positions(y), trace_a, trace_g)
+        return self.input_factor(x, told), self.output_factor(d, told), told
 
     def sample(self, rows):
         """Every ``subsample``-th row of a tensor, from the first on."""
@@ -141,11 +145,11 @@ class Measure(nn.Cell):
         """G of one call, likewise, before ``batch_size^2 / loss_scale^2``."""
         raise NotImplementedError
 
-    def input_trace(self, x, d, opened):
-        """Trace of A of one call, ``(1,)``, without ``MEASUREMENT_SCALE``; anything where ``opened`` ``(2,)`` is 0."""
+    def input_trace(self, x, d):
+        """Trace of A of one call, ``(1,)``, without ``MEASUREMENT_SCALE``."""
         raise NotImplementedError
 
-    def output_trace(self, d, opened):
+    def output_trace(self, d):
         """Trace of G of one call, likewise."""
         raise NotImplementedError
 

@@ -30,11 +30,11 @@ class ConvMeasure(Measure):
     def output_factor(self, d, told):
         return self.covariance_g(self.reshape(d, (d.shape[0], d.shape[1], -1)), told)
 
-    def input_trace(self, x, d, opened):
-        return self.squares_of_patches(self.cast(x, ms.float32), opened) / (d.shape[0] * d.shape[2] * d.shape[3]) + self.ones
+    def input_trace(self, x, d):
+        return self.squares_of_patches(self.cast(x, ms.float32)) / (d.shape[0] * d.shape[2] * d.shape[3]) + self.ones
 
-    def output_trace(self, d, opened):
-        return self.squares(d, opened) / (d.shape[0] * d.shape[2] * d.shape[3])
+    def output_trace(self, d):
+        return self.squares(d) / (d.shape[0] * d.shape[2] * d.shape[3])
 
     def positions(self, y):
         return float(y.shape[2] * y.shape[3])

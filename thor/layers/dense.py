@@ -29,11 +29,11 @@ class DenseMeasure(Measure):
     def output_factor(self, d, told):
         return self.covariance_g(d, told)
 
-    def input_trace(self, x, d, opened):
-        return self.squares(self.cast(x, ms.float32), opened) / x.shape[0] + float(self.append_one)
+    def input_trace(self, x, d):
+        return self.squares(self.cast(x, ms.float32)) / x.shape[0] + float(self.append_one)
 
-    def output_trace(self, d, opened):
-        return self.squares(d, opened) / d.shape[0]
+    def output_trace(self, d):
+        return self.squares(d) / d.shape[0]
 
 
 def tap_dense(cell: nn.Cell, backend: Backend, options: TapOptions, shared: TappedLayer | None = None) -> TappedLayer:

@@ -24,11 +24,11 @@ class EmbeddingMeasure(Measure):
     def output_factor(self, d, told):
         return self.covariance(self.reshape(d, (-1, d.shape[-1])), told)
 
-    def input_trace(self, x, d, opened):
+    def input_trace(self, x, d):
         return Tensor([float(d.size // d.shape[-1] * self.subsample)], ms.float32)  # ids looked up
 
-    def output_trace(self, d, opened):
-        return self.squares(d, opened) * (d.shape[-1] / d.size)
+    def output_trace(self, d):
+        return self.squares(d) * (d.shape[-1] / d.size)
 
 
 class OneHotMeasure(EmbeddingMeasure):

@@ -45,9 +45,17 @@ class Gate(nn.Cell):
         """``(open_a, open_g)`` of the layer, ``(2,)``."""
         return self.slice(gates, (self.row, 0), (1, 2)).reshape(2) if self.gated else self.always
 
-    def construct(self, gates, opened, positions, trace_a, trace_g):
-        """``opened`` is that of :meth:`opened`, ``positions`` a number; the traces have shape ``(1,)``."""
-        calls = Tensor([1.0, positions], ms.float32)
+    def is_open(self, gates):
+        """Whether the layer is looked at; a constant where it always is, so that nothing is compiled for it."""
+        return self.opened(gates).sum() > 0 if self.gated else True
+
+    def closed(self, positions):
+        """The statistics of a call that is not looked at."""
+        return Tensor([1.0, positions, 0.0, 0.0, 0.0, 0.0], ms.float32)
+
+    def construct(self, gates, positions, trace_a, trace_g):
+        """``positions`` is a number; the traces have shape ``(1,)``."""
+        calls, opened = Tensor([1.0, positions], ms.float32), self.opened(gates)
         if not self.traced:
             return self.concat((calls, opened, Tensor([0.0, 0.0], ms.float32)))
         if not self.gated:

@@ -39,7 +39,7 @@ class BatchNormMeasure(nn.Cell):
         variances = (of_gamma * of_gamma).mean(axis=0), (of_beta * of_beta).mean(axis=0)
         blocks = ops.stack((variances[0], cross, cross, variances[1]), 1).reshape(-1, 2, 2)
         trace = (variances[0] + variances[1]).sum().reshape(1) if self.traced else None
-        told = self.gate(gates, self.gate.opened(gates), 1.0, ops.ones((1,), ms.float32), trace)
+        told = self.gate(gates, 1.0, ops.ones((1,), ms.float32), trace)
         return (ops.zeros_like(x), dout, blocks * MEASUREMENT_SCALE, told * MEASUREMENT_SCALE, ops.zeros_like(gates))
 
 

@@ -33,10 +33,9 @@ class TiedDenseMeasure(Measure):
         squares = (d * d).sum(axis=0) / n  # (vocab_size,)
         total = squares.sum().reshape(1)
         share = squares / ops.maximum(total, Tensor(1e-38, ms.float32))
-        opened = self.gate.opened(gates)
-        trace_g = total * self.squares(rows, opened) / n if self.traced else None
+        trace_g = total * self.squares(rows) / n if self.traced else None
         decoded = n * self.subsample
-        told = self.gate(gates, opened, 1.0, Tensor([float(decoded)], ms.float32), trace_g)
+        told = self.gate(gates, 1.0, Tensor([float(decoded)], ms.float32), trace_g)
         return (self.zeros_like(x), dout, share * (decoded * MEASUREMENT_SCALE), self.covariance(rows, told) * total,
                 told * MEASUREMENT_SCALE, self.zeros_like(gates))
 

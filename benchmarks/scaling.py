@@ -103,8 +103,9 @@ def start(command: list[str], folder: str, cores: list[int]) -> None:
         raise common.BenchmarkError(f"{Path(command[0]).name} has not ended after {TIMEOUT} s") from None
     if done.returncode:
         logs = [path.read_text(errors="replace") for path in sorted((Path(folder) / "logs").glob("worker_*.log"))]
-        last = " ".join((done.stderr + "".join(logs))[-800:].split())
-        raise common.BenchmarkError(f"{Path(command[0]).name} failed: {last}")
+        lines = (done.stderr + "".join(logs)).splitlines()
+        told = [line for line in lines if "Error: " in line] or lines[-5:]
+        raise common.BenchmarkError(f"{Path(command[0]).name} failed: {told[-1] if told else 'without a word'}")
 
 
 def free_port() -> int:

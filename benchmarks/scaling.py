@@ -35,6 +35,7 @@ CONFIG = ROOT / "configs" / "resnet" / "resnet18_fashion_mnist.yaml"
 WARMUP, REPEATS = 3, 11
 TIMEOUT = 1200  # seconds
 STEPS = ("first_order", "stale", "refresh")
+MODES = {"data": STEPS, "hybrid": ("refresh",)}  # what differs between them
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -127,14 +128,14 @@ def run_rank(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     numbers: dict[str, Any] = {}
     if ranks.count == 1:
         whole, half = (at_batch(config, options.batch_size // parts) for parts in (1, RANKS))
-        numbers["data"] = median_steps(whole, options)
-        numbers["half"] = median_steps(half, options, inverses=True)
+        numbers["data"] = median_steps(whole, options, STEPS)
+        numbers["half"] = median_steps(half, options, (*STEPS, "inverse"))
         numbers["copy_bytes"] = planner.copy_rate()
     else:
-        for mode in ("data", "hybrid"):
+        for mode, names in MODES.items():
             parallel = dataclasses.replace(config.parallel, curvature=mode)
             numbers[mode] = median_steps(at_batch(dataclasses.replace(config, parallel=parallel),
-                                                  options.batch_size // ranks.count), options)
+                                                  options.batch_size // ranks.count), options, names)
         numbers["link"] = dataclasses.asdict(planner.measure_link(ranks.count))
     (Path(options.as_rank) / f"{ranks.count}_{ranks.rank}.json").write_text(json.dumps(numbers))
 
@@ -146,14 +147,12 @@ def at_batch(config: Any, batch_size: int) -> Any:
     return dataclasses.replace(on_cpu(config), data=dataclasses.replace(config.data, batch_size=batch_size))
 
 
-def median_steps(config: Any, options: argparse.Namespace, inverses: bool = False) -> dict[str, float]:
-    """Median seconds of the three steps in turn and, on demand, of all inverses."""
+def median_steps(config: Any, options: argparse.Namespace, names: Sequence[str]) -> dict[str, float]:
+    """Median seconds of some of :func:`thor.planner.measure.step_calls`, called in turn."""
     from thor.planner import measure as planner
 
     sides = planner.step_calls(config)
-    if not inverses:
-        del sides["inverse"]
-    times = planner.timed_in_turn(sides, options.warmup, options.repeats)
+    times = planner.timed_in_turn({name: sides[name] for name in names}, options.warmup, options.repeats)
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
@@ -178,8 +177,8 @@ def predict(options: argparse.Namespace, config: Any, one: dict, two: dict) -> d
 
 
 def efficiency(one: dict[str, float], two: dict[str, float]) -> dict[str, float]:
-    """Of each step: the time of one process over that of all, a process."""
-    return {name: one[name] / two[name] / RANKS for name in STEPS}
+    """Of each step that ``two`` has: the time of one process over that of all, a process."""
+    return {name: one[name] / seconds / RANKS for name, seconds in two.items()}
 
 
 def report(numbers: dict[str, Any]) -> str:
@@ -188,7 +187,7 @@ def report(numbers: dict[str, Any]) -> str:
     plans = {plan["mode"]: plan for plan in numbers["planned"]["plans"]}
     rows = [("step, ms", f"1 process, batch {batch}", f"{RANKS} processes, batch {batch // RANKS} each", "efficiency",
              "predicted", "predicted / measured")]
-    for mode, names in (("data", STEPS), ("hybrid", ("refresh",))):
+    for mode, names in MODES.items():
         shared = efficiency(one["data"], two[mode])
         for name in names:
             predicted = plans[mode]["step"][name]

@@ -30,7 +30,7 @@ def test_report_holds_measurements_predictions_and_traffic():
     plans = [make_plans(job(), PROFILE, 2)]
     step = {mode: plan.step for mode, plan in plans[0].items()}
     made = {"one": {"data": seconds(1000.0)}, "batch_size": 10, "config": "two_dense.yaml", "machine": common.machine(),
-            "two": {"data": seconds(800.0), "hybrid": seconds(625.0), "link": {"latency": 2e-4, "bandwidth": 5e8}},
+            "two": {"data": seconds(800.0), "hybrid": {"refresh": 1250.0}, "link": {"latency": 2e-4, "bandwidth": 5e8}},
             "repeats": 3, "warmup": 1, "planned": numbers(job(), PROFILE, plans),
             "planner_report": report(job(), PROFILE, plans)}
     lines = scaling.report(made).splitlines()

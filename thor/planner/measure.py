@@ -27,7 +27,7 @@ from thor.planner.work import layer_floor
 from thor.planner.zoo import build_network, job_of, make_batch
 
 COPY_BYTES = 2 ** 27
-LINK_SIZES = (2 ** 12, 2 ** 16, 2 ** 20, 2 ** 23)  # bytes
+LINK_SIZES, MESSAGES = (2 ** 12, 2 ** 16, 2 ** 20, 2 ** 23), 8  # bytes of a message, and messages of a graph
 WARMUP, REPEATS = 2, 7
 LEAST_SHARE = 1e-3  # of a step that a difference of two steps counts as at least
 ASSUMED_LINK = Link(1e-4, 1e9)
@@ -174,14 +174,27 @@ def copy_rate() -> float:
     return COPY_BYTES / statistics.median(times)
 
 
+class Messages(nn.Cell):
+    """All-reduces one after the other in one graph, as a step sends them."""
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.reduces = nn.CellList([AllReduce(i) for i in range(MESSAGES)], auto_prefix=False)
+
+    def construct(self, vector):
+        for reduce in self.reduces:
+            vector = reduce(vector)
+        return vector
+
+
 def measure_link(ranks: int, sizes: Sequence[int] = LINK_SIZES) -> Link:
     """The link between processes, from all-reduces of several sizes."""
     sides = {}
     for size in sizes:
-        reduce, vector = AllReduce(0), Tensor(np.ones(size // 4, np.float32))
-        sides[str(size)] = lambda reduce=reduce, vector=vector: reduce(vector)[:1].asnumpy()
+        messages, vector = Messages(), Tensor(np.ones(size // 4, np.float32))
+        sides[str(size)] = lambda messages=messages, vector=vector: messages(vector)[:1].asnumpy()
     times = timed_in_turn(sides)
-    return fit_link(sizes, [statistics.median(times[str(size)]) for size in sizes], ranks)
+    return fit_link(sizes, [statistics.median(times[str(size)]) / MESSAGES for size in sizes], ranks)
 
 
 def fit_link(sizes: Sequence[float], seconds: Sequence[float], ranks: int) -> Link:

@@ -1,7 +1,7 @@
 """The CPU backend's arithmetic: NumPy on the host's BLAS and LAPACK, block by block, without full matrices.
 
-MindSpore's own CPU kernels for these shapes copy and transpose more than they multiply, and its matrix product
-slows down with the instruction set its convolutions need (see ``models.device``); BLAS does neither.
+MindSpore's own CPU kernels for these shapes copy and transpose more than they multiply, and its inverse takes fifteen
+times as long as LAPACK's.
 Shapes are those of :class:`thor.backends.base.Backend`.
 """
 from __future__ import annotations
@@ -17,24 +17,13 @@ from thor.backends.parallel import for_each, scratch
 DIRECT_POSITIONS = 128  # from here on one BLAS call a sample is cheaper than a transposed copy
 
 
-def covariance(rows: np.ndarray, blocks: np.ndarray, groups: int, scale: float) -> np.ndarray:
-    """Fill zeroed ``blocks`` with those of ``scale * rows' rows / n_rows``; ``rows`` is ``(n_rows, groups * dim)``."""
-    n_rows, width = rows.shape
-    dim = width // groups
-    rows = np.ascontiguousarray(rows)
-
-    def compute(block):
-        out, group, first, last = block
-        first, last = first + group * dim, last + group * dim
-        blas.add_second_moment(rows[:, first:last], out, scale / n_rows, of_columns=True)
-        mirror(out)
-
-    for_each(compute, list(blocks_of(blocks, groups, dim)))
-    return blocks
-
-
 def covariance_of_maps(maps: np.ndarray, blocks: np.ndarray, groups: int, scale: float) -> np.ndarray:
-    """The same for ``maps`` ``(n, groups * dim, positions)``."""
+    """Fill zeroed ``blocks`` with those of ``scale`` times the second moment of ``maps``' positions.
+
+    Args:
+        maps: ``(n, groups * dim, positions)``.
+        blocks: ``(groups * n_blocks, size, size)``.
+    """
     n, width, positions = maps.shape
     dim = width // groups
 
@@ -142,39 +131,6 @@ def sliding_windows(images: np.ndarray, geometry) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(
         images, (channels, kh, kw, n, out_h, out_w),
         (of_c, of_h * dh, of_w * dw, of_n, of_h * sh, of_w * sw))
-
-
-def precondition(gradient: np.ndarray, inverse_g: np.ndarray, inverse_a: np.ndarray,
-                 out: np.ndarray | None = None) -> np.ndarray:
-    """``G^-1 g A^-1`` for ``gradient`` ``(groups, rows, columns)``, written to ``out`` if given."""
-    product = precondition_rows(gradient, inverse_g, scratch("rows", gradient.shape))
-    return precondition_columns(product, inverse_a, out)
-
-
-def precondition_rows(gradient: np.ndarray, inverse_g: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """``G^-1 g``."""
-    groups, rows, _ = gradient.shape
-    product = np.empty_like(gradient) if out is None else out
-
-    def compute(item):
-        inverse, group, first, last = item
-        blas.product(inverse, gradient[group, first:last], product[group, first:last])
-
-    for_each(compute, list(blocks_of(inverse_g, groups, rows)))
-    return product
-
-
-def precondition_columns(gradient: np.ndarray, inverse_a: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """``g A^-1``."""
-    groups, _, columns = gradient.shape
-    product = np.empty_like(gradient) if out is None else out
-
-    def compute(item):
-        inverse, group, first, last = item
-        blas.product(gradient[group, :, first:last], inverse, product[group, :, first:last])
-
-    for_each(compute, list(blocks_of(inverse_a, groups, columns)))
-    return product
 
 
 def damped_inverse(blocks: np.ndarray, damping: np.ndarray,

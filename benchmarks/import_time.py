@@ -42,8 +42,8 @@ def import_seconds() -> float:
 def report(numbers: dict[str, Any]) -> str:
     """The lines to print."""
     each = numbers["import_s_each"]
-    return (f"{common.describe(numbers['machine'])}\n\nimport thor after mindspore: {numbers['import_s']:.3f} s, median "
-            f"of {numbers['repeats']} processes ({min(each):.3f} to {max(each):.3f})")
+    return (f"{common.describe(numbers['machine'])}\n\nimport thor after mindspore: {numbers['import_s']:.3f} s, "
+            f"median of {numbers['repeats']} processes ({min(each):.3f} to {max(each):.3f})")
 
 
 if __name__ == "__main__":

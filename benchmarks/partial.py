@@ -48,8 +48,8 @@ def measure(work: workload.Work, count: int, warmup: int, repeats: int) -> dict[
     return {"layers": len(layers), "refreshed": chosen, "share_of_layers": count / len(layers),
             "share_of_floor": floor_of(chosen) / floor_of(every),
             "partial_share": common.ratio(over["some, others stopped"], over["all"]),
-            "partial_share_kept": common.ratio(over["some, others kept"], over["all"]), "rates": rates, "work": vars(work), "warmup": warmup,
-            "repeats": repeats, "machine": common.machine(),
+            "partial_share_kept": common.ratio(over["some, others kept"], over["all"]), "rates": rates,
+            "work": vars(work), "warmup": warmup, "repeats": repeats, "machine": common.machine(),
             "seconds": {name: list(values) for name, values in seconds.items()}}
 
 

@@ -1,9 +1,9 @@
 """Checkpoints from which a run continues bit for bit.
 
 A checkpoint is one MindSpore file, ``step-000123.ckpt``, with all parameters of the train step (weights,
-momentum, factors, inverses, global step, loss scale) and, beside them, how many batches were seen and of how many
-samples over all devices, the seed and a digest of the configuration. Data order and augmentation are functions of seed and batch (models.data).
-Dropout is not restored with MindSpore's ``nn.Dropout``, whose generator cannot be read; models.dropout keeps
+momentum, factors, inverses, global step, loss scale) and, beside them, how many batches were seen and of how
+many samples over all devices, the seed and a digest of the configuration. Data order and augmentation are
+functions of seed and batch (models.data). Dropout is not restored with MindSpore's ``nn.Dropout``, whose generator cannot be read; models.dropout keeps
 its state in a parameter.
 
     checkpoint.restore_newest(session, folder)  # number of batches seen, 0 if there is no checkpoint
@@ -54,7 +54,8 @@ def save(session: Any, folder: Path, batches: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     part, path = folder / PART, folder / f"step-{batches:06d}.ckpt"
     part.unlink(missing_ok=True)
-    facts = {BATCHES: batches, SAMPLES: samples_a_batch(session), SEED: session.config.seed, DIGEST: config_digest(session.config)}
+    facts = {BATCHES: batches, SAMPLES: samples_a_batch(session), SEED: session.config.seed,
+             DIGEST: config_digest(session.config)}
     ms.save_checkpoint(session.step, str(part), append_dict=facts, crc_check=True)
     _to_disk(part)
     part.replace(path)

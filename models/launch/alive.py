@@ -1,4 +1,4 @@
-"""Which of the processes are alive, told by locks on files: a process that dies, however it dies, lets go of its lock."""
+"""Which processes are alive, told by locks on files: a process that dies, however it dies, lets go of its lock."""
 from __future__ import annotations
 
 import fcntl

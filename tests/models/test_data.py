@@ -103,9 +103,10 @@ def test_shards_cover_the_images_without_overlap():
 
 
 def test_held_out_parts_are_consecutive_and_lose_nothing():
-    whole = collect(plain(digits_config(eval_batch_size=50)))[1]
+    config = digits_config(eval_batch_size=50)
+    whole = collect(plain(config))[1]
     for count in (1, 7):
-        parts = [collect(plain(digits_config(eval_batch_size=50), num_shards=count, shard_id=i))[1] for i in range(count)]
+        parts = [collect(plain(config, num_shards=count, shard_id=i))[1] for i in range(count)]
         np.testing.assert_array_equal(np.concatenate(parts), whole)
     with pytest.raises(ValueError, match="360 held-out samples; must be at least 361, one for each device"):
         plain(digits_config(), num_shards=361, shard_id=0)

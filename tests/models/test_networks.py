@@ -1,4 +1,4 @@
-"""ResNets, LeNet and the plain ConvNet: exact parameter counts, shapes, strides, initial values; the registry's answers."""
+"""ResNets, LeNet and the ConvNet: exact parameter counts, shapes, strides, initial values; the registry's answers."""
 from __future__ import annotations
 
 from types import SimpleNamespace

@@ -60,7 +60,8 @@ def test_servers_and_devices_come_in_the_order_of_their_ranks(form, tmp_path):
     (newer(("a", ())), r"rank_id=\[\]; must be"),
     (newer(("a", ((0, 0), (1, 2))), ("b", ((0, 1), (1, 3)))), "the ranks of b do not follow one another"),
     (newer(("a", ((0, 0),)), ("b", ((0, 1), (1, 2)))), "devices of the servers {'a': 1, 'b': 2}; must be equally many"),
-    ({"server_list": [{"server_id": "a", "device": [{"device_id": "x", "rank_id": "0"}]}]}, "is no rank table, invalid"),
+    ({"server_list": [{"server_id": "a", "device": [{"device_id": "x", "rank_id": "0"}]}]},
+     "is no rank table, invalid literal"),
 ])
 def test_what_is_no_rank_table_is_refused(contents, message, tmp_path):
     path = write(tmp_path, contents)

@@ -33,6 +33,14 @@ def parse(made: argparse.ArgumentParser, words: Sequence[str] | None) -> tuple[a
         made.error(str(error))
 
 
+def positive(text: str) -> int:
+    """An argparse type: an int from 1 on."""
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; must be an int >= 1")
+    return value
+
+
 def run(entry: Callable[[], None]) -> int:
     """Run ``entry`` and give the exit status. Expected errors are one line on stderr, others a traceback."""
     try:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
+from models.command_line import positive
 from models.command_line import run as run_entry
 from models.compare.execute import run_all, time_in_turn
 from models.compare.picture import draw
@@ -24,8 +25,8 @@ def main(words: Sequence[str] | None = None) -> int:
         usage="python -m models.compare --config FILE [options] [--section.key value ...]")
     made.add_argument("--config", required=True, type=Path, metavar="FILE", help="see configs/compare/")
     made.add_argument("--optimizers", metavar="NAME,...", help="only these, in this order; by default all of the file")
-    made.add_argument("--budget", type=_positive, metavar="N", help="settings tried for each; by default the file's")
-    made.add_argument("--seeds", type=_positive, metavar="N", help="runs of each best setting; by default the file's")
+    made.add_argument("--budget", type=positive, metavar="N", help="settings tried for each; by default the file's")
+    made.add_argument("--seeds", type=positive, metavar="N", help="runs of each best setting; by default the file's")
     made.add_argument("--output", type=Path, metavar="DIR", help="by default runs/compare/ and the file's name")
     made.add_argument("--plan", action="store_true", help="print what would be tried, run nothing")
     options, overrides = made.parse_known_args(words)
@@ -117,16 +118,6 @@ def _result(comparison: Comparison, best: Run, every: Sequence[tuple[Run, Outcom
     outcomes = tuple(outcome for run, outcome in own if run.number == best.number)
     return Result(best.label, best.setting, len(tried), sum(outcome.accuracy is None for outcome in tried), outcomes,
                   comparison.target, tuple(turns.get(best.label, ())))
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; must be an int >= 1")
-    return value
 
 
 if __name__ == "__main__":

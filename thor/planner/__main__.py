@@ -34,13 +34,13 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def create_parser() -> argparse.ArgumentParser:
     """The options; all others belong to the configuration."""
-    from models.command_line import parser
+    from models.command_line import parser, positive
 
     made = parser("python -m thor.planner", "Memory, step time, best mode and split_indices for so many devices.")
     made.add_argument("--devices", type=device_counts, metavar="N,N,...", help="numbers of devices to plan for")
     made.add_argument("--profile", metavar="PROFILE", help="YAML of a device, see configs/profiles/")
     made.add_argument("--measure", metavar="FILE", help="instead: measure this device with this network, write FILE")
-    made.add_argument("--sequence-length", type=count, metavar="N",
+    made.add_argument("--sequence-length", type=positive, metavar="N",
                       help="tokens of a sequence of text (default: the network's longest)")
     made.add_argument("--json", metavar="FILE", help="also write the numbers there")
     return made
@@ -87,18 +87,9 @@ def measure(options: argparse.Namespace, config: Any) -> None:
 
 def device_counts(text: str) -> tuple[int, ...]:
     """An argparse type: ``8,64,256``."""
-    return tuple(count(part) for part in text.split(","))
+    from models.command_line import positive
 
-
-def count(text: str) -> int:
-    """An argparse type: an int from 1 on."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; must be an int >= 1")
-    return value
+    return tuple(positive(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

@@ -4,4 +4,4 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 set_up zoo,test
-run_module pytest -q -n 2 --dist loadfile "$@"
+run_module pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"

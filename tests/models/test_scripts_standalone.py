@@ -112,7 +112,7 @@ def test_evaluation_gets_its_three_paths(sandbox, tmp_path):
 
 def test_the_environment_is_made_once_and_used_again_in_silence(sandbox):
     run("run_tests.sh", "-k", "x", **sandbox)
-    assert log(sandbox) == ["venv", "pip .[zoo,test]", f"{ROOT}: -m pytest -q -n 2 --dist loadfile -k x"]
+    assert log(sandbox) == ["venv", "pip .[zoo,test]", f"{ROOT}: -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -k x"]
     for script in ("run_tests.sh", "run_standalone_train.sh"):
         result = run(script, **sandbox)
         assert (result.returncode, result.stderr, result.stdout) == (0, "", "")
@@ -176,4 +176,4 @@ def test_ci_runs_the_tests(sandbox):
     result = subprocess.run(["bash", str(ROOT / ".ci" / "run")], cwd="/", capture_output=True, text=True,
                             env={**os.environ, **{k: str(v) for k, v in sandbox.items()}}, check=False)
     assert result.returncode == 0
-    assert log(sandbox)[-1] == f"{ROOT}: -m pytest -q -n 2 --dist loadfile"
+    assert log(sandbox)[-1] == f"{ROOT}: -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder"

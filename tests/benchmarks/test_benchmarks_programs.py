@@ -1,13 +1,16 @@
 """The programs: help, wrong arguments, and their pure functions."""
 from __future__ import annotations
 
+import subprocess
+
 import numpy as np
 import pytest
 
-from benchmarks import inverse, memory, step_time, time_to_target
+from benchmarks import inverse, memory, peak_memory, step_time, time_to_target
 from benchmarks.workload import Work
 
-PROGRAMS = {"step_time": step_time, "inverse": inverse, "memory": memory, "time_to_target": time_to_target}
+PROGRAMS = {"step_time": step_time, "inverse": inverse, "memory": memory, "peak_memory": peak_memory,
+            "time_to_target": time_to_target}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -72,3 +75,18 @@ def test_memory_counts_lenet_by_hand(capsys):
     assert numbers["factors_mib"] == pytest.approx((blocks + 5 * 6) * 4 / 2 ** 20)
     assert numbers["rest_mib"] == pytest.approx(blocks * 4 / 2 ** 20, abs=1e-3)
     assert numbers["dense_copy_mib"] == pytest.approx(sum(d * d for d in columns + rows) * 4 / 2 ** 20)
+
+
+def test_peak_memory_is_measured_in_a_process_for_each_optimizer(capsys, monkeypatch):
+    peaks = iter(["noise\n600.5\n", "500.0\n"])
+    monkeypatch.setattr(peak_memory.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(
+        command, 0, next(peaks), ""))
+    assert peak_memory.main(["--model", "lenet5", "--batch-size", "8"]) == 0
+    assert capsys.readouterr().out.endswith("THOR takes 1.20 of LAMB's\n")
+
+
+def test_a_side_that_fails_is_told(capsys, monkeypatch):
+    monkeypatch.setattr(peak_memory.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(
+        command, 1, "", "out of memory"))
+    assert peak_memory.main(["--model", "lenet5"]) == 1
+    assert capsys.readouterr().err == "error: --side=thor ended with status 1: out of memory\n"

@@ -21,9 +21,11 @@ SETTINGS = {
     "thor": [{"optimizer.learning_rate.initial": 0.03, "optimizer.damping.initial": 0.05},
              {"optimizer.learning_rate.initial": 0.06, "optimizer.damping.initial": 0.05},
              {"optimizer.learning_rate.initial": 0.03, "optimizer.damping.initial": 0.02},
-             {"optimizer.learning_rate.initial": 0.06, "optimizer.damping.initial": 0.1}],
+             {"optimizer.learning_rate.initial": 0.06, "optimizer.damping.initial": 0.1},
+             {"optimizer.learning_rate.initial": 0.1, "optimizer.damping.initial": 0.1}],
     "lamb": [{"optimizer.learning_rate.initial": 0.01}, {"optimizer.learning_rate.initial": 0.02},
-             {"optimizer.learning_rate.initial": 0.005}, {"optimizer.learning_rate.initial": 0.0025}],
+             {"optimizer.learning_rate.initial": 0.005}, {"optimizer.learning_rate.initial": 0.0025},
+             {"optimizer.learning_rate.initial": 0.00125}],
 }
 
 

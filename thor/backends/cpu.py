@@ -1,8 +1,7 @@
 """CPU operators: the host's BLAS and LAPACK, called from inside the compiled graph.
 
 A host operator gets copies of its inputs. The covariances of Dense layers are left to MindSpore's own products, which are
-faster there; preconditioning is not: its transposed gradients, which MindSpore keeps, would take half as much memory again
-as BERT-base's whole step.
+faster there; preconditioning is not, because they would keep transposed copies of every gradient.
 """
 from __future__ import annotations
 

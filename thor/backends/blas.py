@@ -37,14 +37,6 @@ def libraries():
     return ThreadpoolController().select(user_api="blas")
 
 
-def product(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
-    """``out[:] = left @ right``; ``(m, k)``, ``(k, n)``, ``(m, n)``."""
-    (m, k), n = left.shape, right.shape[1]
-    routine("sgemm", 13)(b"N", b"N", _int(n), _int(m), _int(k), ctypes.byref(_ONE), right.ctypes.data,
-                         _leading(right), left.ctypes.data, _leading(left), ctypes.byref(_ZERO), out.ctypes.data,
-                         _leading(out))
-
-
 def add_second_moment(features: np.ndarray, out: np.ndarray, scale: float) -> None:
     """Add ``scale * features features'`` to the upper triangle of ``out``; ``(size, count)``, ``(size, size)``."""
     size, count = features.shape

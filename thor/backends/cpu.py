@@ -1,7 +1,7 @@
-"""CPU operators: the host's BLAS and LAPACK, called from inside the compiled graph.
+"""CPU operators: inverses and a convolution's covariances by the host's LAPACK and BLAS, called from inside the graph.
 
-A host operator gets copies of its inputs. The covariances of Dense layers are left to MindSpore's own products, which are
-faster there; preconditioning is not, because they would keep transposed copies of every gradient.
+A host operator gets copies of its inputs. What MindSpore's own products do without transposing much, preconditioning
+and the covariances of Dense layers, is left to them.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from thor.backends.parallel import scratch, zeros
 
 
 class CpuBackend(Backend):
-    """Preconditioning, a convolution's covariances and all inverses are one node of the graph each."""
+    """A convolution's covariances and all inverses are one node of the graph each."""
 
     name = "cpu"
     skips_blocks = True
@@ -24,22 +24,10 @@ class CpuBackend(Backend):
         super().__init__()
         self.host_inverse = host_operator(_damped_inverse, lambda blocks, damping: (blocks, damping), 2)
         self.host_update = host_operator(_updated_inverse, lambda blocks, scale, *_: (blocks, scale, scale), 3)
-        self.host_precondition = host_operator(_precondition, lambda gradient, *_: gradient)
-        self.host_rows = host_operator(_precondition_rows, lambda gradient, *_: gradient)
-        self.host_columns = host_operator(_precondition_columns, lambda gradient, *_: gradient)
 
     def damped_inverse(self, blocks: Tensor, damping: Tensor) -> tuple:
         result = self.host_inverse(blocks, damping)
         return result[0], result[1]
-
-    def precondition(self, gradient: Tensor, inverse_g: Tensor, inverse_a: Tensor) -> Tensor:
-        return self.host_precondition(gradient, inverse_g, inverse_a)
-
-    def precondition_rows(self, gradient: Tensor, inverse_g: Tensor) -> Tensor:
-        return self.host_rows(gradient, inverse_g)
-
-    def precondition_columns(self, gradient: Tensor, inverse_a: Tensor) -> Tensor:
-        return self.host_columns(gradient, inverse_a)
 
     def updated_inverse(self, blocks: Tensor, scale: Tensor, damping: Tensor, divisor: Tensor, selected: Tensor,
                         old: Tensor) -> tuple:
@@ -93,18 +81,6 @@ def _damped_inverse(blocks, damping):
 
 def _updated_inverse(blocks, scale, damping, divisor, selected, old):
     return host.updated_inverse(blocks, scale, damping, divisor, selected, old, scratch("out", blocks.shape))
-
-
-def _precondition(gradient, inverse_g, inverse_a):
-    return host.precondition(gradient, inverse_g, inverse_a, scratch("out", gradient.shape))
-
-
-def _precondition_rows(gradient, inverse_g):
-    return host.precondition_rows(gradient, inverse_g, scratch("out", gradient.shape))
-
-
-def _precondition_columns(gradient, inverse_a):
-    return host.precondition_columns(gradient, inverse_a, scratch("out", gradient.shape))
 
 
 def host_operator(function, out_shape, outputs: int = 1):

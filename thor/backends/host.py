@@ -133,39 +133,6 @@ def sliding_windows(images: np.ndarray, geometry) -> np.ndarray:
         (of_c, of_h * dh, of_w * dw, of_n, of_h * sh, of_w * sw))
 
 
-def precondition(gradient: np.ndarray, inverse_g: np.ndarray, inverse_a: np.ndarray,
-                 out: np.ndarray | None = None) -> np.ndarray:
-    """``G^-1 g A^-1`` for ``gradient`` ``(groups, rows, columns)``, written to ``out`` if given."""
-    product = precondition_rows(gradient, inverse_g, scratch("rows", gradient.shape))
-    return precondition_columns(product, inverse_a, out)
-
-
-def precondition_rows(gradient: np.ndarray, inverse_g: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """``G^-1 g``."""
-    groups, rows, _ = gradient.shape
-    product = np.empty_like(gradient) if out is None else out
-
-    def compute(item):
-        inverse, group, first, last = item
-        blas.product(inverse, gradient[group, first:last], product[group, first:last])
-
-    for_each(compute, list(blocks_of(inverse_g, groups, rows)))
-    return product
-
-
-def precondition_columns(gradient: np.ndarray, inverse_a: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """``g A^-1``."""
-    groups, _, columns = gradient.shape
-    product = np.empty_like(gradient) if out is None else out
-
-    def compute(item):
-        inverse, group, first, last = item
-        blas.product(gradient[group, :, first:last], inverse, product[group, :, first:last])
-
-    for_each(compute, list(blocks_of(inverse_a, groups, columns)))
-    return product
-
-
 def damped_inverse(blocks: np.ndarray, damping: np.ndarray,
                    out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Invert damped symmetric blocks one by one with LAPACK's ``potrf`` and ``potri``, into ``out`` if given."""

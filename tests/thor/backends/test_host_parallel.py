@@ -46,17 +46,6 @@ def test_scratch_is_the_same_memory_for_a_role_and_another_for_each_thread():
     assert not np.shares_memory(first, others[0])
 
 
-def test_products_of_strided_matrices():
-    random = np.random.default_rng(5)
-    left = random.standard_normal((7, 40), np.float32)[:, 3:24]
-    right = random.standard_normal((50, 9), np.float32)[9:30]
-    out = np.full((7, 20), 3.0, np.float32)
-    blas.product(left, right, out[:, 4:13])
-    expected = left.astype(np.float64) @ right
-    np.testing.assert_allclose(out[:, 4:13], expected, atol=1e-5)
-    assert (out[:, :4] == 3.0).all() and (out[:, 13:] == 3.0).all()
-
-
 @pytest.mark.parametrize("positions", [host.DIRECT_POSITIONS - 1, host.DIRECT_POSITIONS])
 def test_both_ways_through_a_map_give_its_second_moment(positions):
     maps = np.random.default_rng(6).standard_normal((3, 20, positions), np.float32)

@@ -36,19 +36,20 @@ class Lamb(nn.Optimizer):
         self.decays = tuple(weight_decay if decay_filter(p) else 0.0 for p in self.weights)
         self.moments1 = self.weights.clone(prefix="lamb_m", init="zeros")
         self.moments2 = self.weights.clone(prefix="lamb_v", init="zeros")
+        self.divide = ops.RealDiv()  # what "/" stands for keeps two indices of eight bytes for every element on CPU
 
     def construct(self, gradients):
         rate = self.get_lr()
         self.assignadd(self.global_step, self.global_step_increase_tensor)
         step = self.global_step.astype(ms.float32).reshape(())
-        correction1 = 1.0 - ops.pow(Tensor(self.beta1, ms.float32), step)
-        correction2 = 1.0 - ops.pow(Tensor(self.beta2, ms.float32), step)
+        correction1 = 1.0 / (1.0 - ops.pow(Tensor(self.beta1, ms.float32), step))
+        correction2 = 1.0 / (1.0 - ops.pow(Tensor(self.beta2, ms.float32), step))
         success = True
         for i in range(len(self.weights)):
             weight = self.weights[i]
             first = self.beta1 * self.moments1[i] + (1.0 - self.beta1) * gradients[i]
             second = self.beta2 * self.moments2[i] + (1.0 - self.beta2) * gradients[i] * gradients[i]
-            update = (first / correction1) / (ops.sqrt(second / correction2) + self.eps)
+            update = self.divide(first * correction1, ops.sqrt(second * correction2) + self.eps)
             update = update + self.decays[i] * weight
             new = weight - rate * norm_ratio(norm(weight), norm(update)) * update
             success = ops.depend(success, (ops.assign(self.moments1[i], first),

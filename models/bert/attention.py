@@ -7,7 +7,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from models.bert.layers import dense, dropout
+from models.bert.layers import dense, dropout, on_cpu
 from models.config import BertConfig
 
 
@@ -16,7 +16,7 @@ class SelfAttention(nn.Cell):
 
     Inputs:
         rows: ``(batch * sequence, hidden_size)``.
-        mask: added to the scores, ``(batch, 1, 1, sequence)``.
+        mask: added to the scores, ``(heads, batch, sequence, sequence)``.
 
     Outputs: ``(batch * sequence, hidden_size)``.
     """
@@ -32,24 +32,34 @@ class SelfAttention(nn.Cell):
         self.softmax = ops.Softmax(-1)
         self.scale = config.head_size ** -0.5
         self.relative = RelativePositions(config) if config.relative_positions else None
+        self.by_parts = on_cpu()  # where splitting and stacking takes a quarter of a transpose's time
 
     def construct(self, rows, mask):
-        batch, sequence = mask.shape[0], mask.shape[3]
+        batch, sequence = mask.shape[1], mask.shape[3]
         query = self.split_heads(self.query(rows) * self.scale, batch, sequence)
         key = self.split_heads(self.key(rows), batch, sequence)
         value = self.split_heads(self.value(rows), batch, sequence)
-        scores = self.product_nt(query, key) + mask  # (batch, heads, sequence, sequence)
+        scores = self.product_nt(query, key) + mask  # (heads, batch, sequence, sequence)
         if self.relative is not None:
             scores = scores + self.relative.scores(query)
         weights = self.dropout(self.softmax(scores))
-        context = self.product(weights, value)  # (batch, heads, sequence, head_size)
+        context = self.product(weights, value)  # (heads, batch, sequence, head_size)
         if self.relative is not None:
             context = context + self.relative.values(weights)
-        return self.output(context.transpose(0, 2, 1, 3).reshape(-1, self.hidden_size))
+        return self.output(self.join_heads(context))
 
     def split_heads(self, rows, batch, sequence):
-        """``(batch * sequence, hidden)`` to ``(batch, heads, sequence, head_size)``."""
-        return rows.reshape(batch, sequence, self.heads, self.head_size).transpose(0, 2, 1, 3)
+        """``(batch * sequence, hidden)`` to ``(heads, batch, sequence, head_size)``."""
+        if self.by_parts:
+            rows = ops.stack(ops.split(rows, self.head_size, 1), 0)
+            return rows.reshape(self.heads, batch, sequence, self.head_size)
+        return rows.reshape(batch, sequence, self.heads, self.head_size).transpose(2, 0, 1, 3)
+
+    def join_heads(self, context):
+        """``(heads, batch, sequence, head_size)`` to ``(batch * sequence, hidden)``."""
+        if self.by_parts:
+            return ops.concat(ops.unstack(context.reshape(self.heads, -1, self.head_size), 0), 1)
+        return context.transpose(1, 2, 0, 3).reshape(-1, self.hidden_size)
 
 
 class RelativePositions(nn.Cell):
@@ -72,19 +82,19 @@ class RelativePositions(nn.Cell):
         return self.table[distance.clamp(-self.max_distance, self.max_distance) + self.max_distance]
 
     def scores(self, query):
-        """``query . relation``: ``(batch, heads, sequence, head_size)`` to ``(batch, heads, sequence, sequence)``."""
+        """``query . relation``: ``(heads, batch, sequence, head_size)`` to ``(heads, batch, sequence, sequence)``."""
         return self.by_position(query, self.product_nt)
 
     def values(self, weights):
-        """``sum_j weight_j relation_j``, back to ``(batch, heads, sequence, head_size)``."""
+        """``sum_j weight_j relation_j``, back to ``(heads, batch, sequence, head_size)``."""
         return self.by_position(weights, self.product)
 
     def by_position(self, x, product):
-        """One product for each query position: ``(batch, heads, sequence, n)`` with ``relations``."""
-        batch, heads, sequence, width = x.shape
-        rows = x.transpose(2, 0, 1, 3).reshape(sequence, batch * heads, width)
+        """One product for each query position: ``(heads, batch, sequence, n)`` with ``relations``."""
+        heads, batch, sequence, width = x.shape
+        rows = x.transpose(2, 0, 1, 3).reshape(sequence, heads * batch, width)
         result = product(rows, self.relations(sequence))
-        return result.reshape(sequence, batch, heads, -1).transpose(1, 2, 0, 3)
+        return result.reshape(sequence, heads, batch, -1).transpose(1, 2, 0, 3)
 
 
 def sinusoids(positions: int, width: int) -> np.ndarray:

@@ -29,7 +29,8 @@ class Embeddings(nn.Cell):
     def construct(self, input_ids, token_type_ids):
         total = self.word(input_ids) + self.token_type(token_type_ids)  # (batch, sequence, hidden)
         if self.position is not None:
-            total = total + self.position(ops.arange(input_ids.shape[1]))
+            positions = self.position(ops.arange(input_ids.shape[1]))
+            total = total + ops.tile(positions.expand_dims(0), (input_ids.shape[0], 1, 1))
         return self.dropout(self.norm(total.reshape(-1, self.hidden_size)))
 
 

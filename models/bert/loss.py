@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import nn
+
+from models.losses import cross_entropy
 
 
 class BertPretrainingLoss(nn.Cell):
@@ -29,11 +31,3 @@ class BertPretrainingLoss(nn.Cell):
         of_words = cross_entropy(words, masked_labels.reshape(-1))
         masked = (of_words * weights).sum() / weights.sum().clamp(min=1.0)
         return masked + cross_entropy(sentences, next_sentence_labels.reshape(-1)).mean()
-
-
-def cross_entropy(logits, labels):
-    """``-log softmax(logits)[label]`` of each row: ``(n, classes)`` and ``(n,)`` to ``(n,)``, in float32."""
-    logits = logits.astype(ms.float32)
-    # Written out as in models.losses: MindSpore's log_softmax on CPU is off by 5e-6.
-    logits = logits - ops.stop_gradient(logits.max(-1, keepdims=True))
-    return ops.log(ops.exp(logits).sum(-1)) - ops.gather_elements(logits, 1, labels.reshape(-1, 1)).reshape(-1)

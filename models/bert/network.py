@@ -4,7 +4,7 @@ from __future__ import annotations
 from itertools import count
 
 import mindspore as ms
-from mindspore import nn
+from mindspore import nn, ops
 
 from models.bert.encoder import Embeddings, EncoderLayer
 from models.bert.heads import MaskedLanguageModelHead, NextSentenceHead
@@ -28,6 +28,7 @@ class Bert(nn.Cell):
         super().__init__()
         seeds = count(config.dropout_seed)
         self.hidden_size, self.max_positions = config.hidden_size, config.max_positions
+        self.heads = config.heads
         self.embeddings = Embeddings(config, seeds)
         self.encoder = nn.CellList([EncoderLayer(config, seeds) for _ in range(config.layers)])
         self.pooler = dense(config, config.hidden_size, config.hidden_size, "tanh")
@@ -37,7 +38,8 @@ class Bert(nn.Cell):
         if sequence > self.max_positions:
             raise ValueError(f"input_ids has sequences of {sequence}; must be at most max_positions="
                              f"{self.max_positions}; cut them or raise max_positions")
-        mask = (1.0 - input_mask.astype(ms.float32).reshape(batch, 1, 1, sequence)) * MASKED_SCORE
+        mask = (1.0 - input_mask.astype(ms.float32).reshape(1, batch, 1, sequence)) * MASKED_SCORE
+        mask = ops.tile(mask, (self.heads, 1, sequence, 1))  # once, or every layer would repeat it
         rows = self.embeddings(input_ids, token_type_ids)
         for layer in self.encoder:
             rows = layer(rows, mask)

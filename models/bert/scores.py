@@ -5,7 +5,7 @@ import math
 import mindspore as ms
 from mindspore import nn, ops
 
-from models.bert.loss import cross_entropy
+from models.losses import cross_entropy
 from models.metrics import Total, mean
 
 # Places in the scores of a batch.

@@ -39,8 +39,8 @@ class Backend(nn.Cell):
         """
         n_rows = rows.shape[0]
         columns = split_columns(rows, groups, split_dim)  # (n_rows, groups * n_blocks, size)
-        columns = columns.transpose(1, 0, 2)
-        return self.matmul_tn(columns, columns) / n_rows
+        blocks = self.columns_to_blocks(columns.reshape(1, n_rows, -1), columns.shape[1])
+        return self.matmul_tn(blocks, blocks) * (1.0 / n_rows)
 
     def covariance_of_maps(self, maps: Tensor, groups: int, split_dim: int) -> Tensor:
         """Block-diagonal second moment of features-first maps, without transposing them.
@@ -54,7 +54,7 @@ class Backend(nn.Cell):
         n, _, positions = maps.shape
         blocks = split_features(maps, groups, split_dim)  # (n, groups * n_blocks, size, positions)
         products = self.matmul_nt(blocks, blocks)
-        return products.sum(axis=0) / (n * positions)
+        return products.sum(axis=0) * (1.0 / (n * positions))
 
     def patches(self, images: Tensor, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple) -> Tensor:
         """Unfold images into the rows a convolution multiplies with its weight (im2col).
@@ -196,8 +196,18 @@ class Backend(nn.Cell):
         if per_group == 1:
             product = self.matmul(gradient, inverse_a)
         else:
-            blocks = gradient.reshape(groups, rows, per_group, size).transpose(0, 2, 1, 3)
-            product = self.matmul(blocks.reshape(n_blocks, rows, size), inverse_a)
-            product = product.reshape(groups, per_group, rows, size).transpose(0, 2, 1, 3)
-            product = product.reshape(groups, rows, columns + padding)
+            product = self.matmul(self.columns_to_blocks(gradient, per_group), inverse_a)
+            product = self.blocks_to_columns(product, groups)
         return product[:, :, :columns] if padding > 0 else product
+
+    def columns_to_blocks(self, matrices: Tensor, n_blocks: int) -> Tensor:
+        """``(groups, rows, n_blocks * size)`` to ``(groups * n_blocks, rows, size)``."""
+        groups, rows, columns = matrices.shape
+        blocks = matrices.reshape(groups, rows, n_blocks, columns // n_blocks).transpose(0, 2, 1, 3)
+        return blocks.reshape(groups * n_blocks, rows, columns // n_blocks)
+
+    def blocks_to_columns(self, blocks: Tensor, groups: int) -> Tensor:
+        """``(groups * n_blocks, rows, size)`` to ``(groups, rows, n_blocks * size)``."""
+        n_blocks, rows, size = blocks.shape
+        matrices = blocks.reshape(groups, n_blocks // groups, rows, size).transpose(0, 2, 1, 3)
+        return matrices.reshape(groups, rows, n_blocks // groups * size)

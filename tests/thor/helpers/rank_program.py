@@ -15,10 +15,10 @@ from thor.train import make_train_step
 BATCH, STEPS = 8, 20
 CASES = {
     "data": {},
-    "hybrid": {"share_inverses": True},
-    "split": {"split_indices": (0, 2)},
+    "hybrid": {"share_inverses": True, "split_indices": (0, 2)},
     "trace": {"update": lambda: TracePolicy(4, 0.05), "share_inverses": True},
     "overflow": {},
+    "sum": {},
 }
 
 
@@ -46,10 +46,20 @@ class Network(nn.Cell):
 
 
 def train(case: str, rank: int, ranks: int) -> dict[str, np.ndarray]:
-    """Weights and inverses after 20 steps of a case on this rank's part of every batch."""
+    """Weights and inverses after 20 steps of a case on this rank's part of every batch.
+
+    Gradients are averaged over ranks, or, in the case ``sum``, summed at a learning rate smaller by their number.
+    """
     options = {name: value() if callable(value) else value for name, value in CASES[case].items()}
     network = Network()
-    optimizer = THOR(network, 0.05, 0.1, 0.9, batch_size=BATCH // ranks, frequency=4, split_dim=128, **options)
+    rate = 0.05
+    if case == "sum":  # of the gradients; LayerNorm's update alone is not linear in them
+        rate /= ranks
+        for parameter in network.norm.trainable_params():
+            parameter.requires_grad = False
+    if ranks > 1:
+        ms.set_auto_parallel_context(gradients_mean=case != "sum")
+    optimizer = THOR(network, rate, 0.1, 0.9, batch_size=BATCH // ranks, frequency=4, split_dim=128, **options)
     manager = ms.amp.DynamicLossScaleManager(64.0, 2, 1000) if case == "overflow" else None
     step = make_train_step(network, optimizer, manager)
     rng = np.random.default_rng(5)
@@ -77,7 +87,7 @@ def main(output: str, ranks: int, cases: list[str]) -> None:
         ms.set_device("CPU")
         init()
         rank = get_rank()
-        ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)
+        ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL)
     for case in cases:
         np.savez(Path(output) / f"{case}_{ranks}_{rank}.npz", **train(case, rank, ranks))
 

@@ -30,6 +30,29 @@ absolute() {
     realpath -- "$1"
 }
 
+# read_file NAME PATH: sets the variable NAME to the whole path of a file
+read_file() {
+    require_file "$1" "$2"
+    printf -v "$1" %s "$(absolute "$2")"
+}
+
+# read_dataset PATH: sets OVERRIDES to what the configuration is told of DATASET_PATH, nothing for none
+read_dataset() {
+    OVERRIDES=()
+    if [ "$1" != none ]; then
+        require_directory DATASET_PATH "$1"
+        OVERRIDES=(--data.path "$(absolute "$1")")
+    fi
+}
+
+# print_usage_if_asked [ARGUMENT...]
+print_usage_if_asked() {
+    if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
+        echo "$USAGE"
+        exit 0
+    fi
+}
+
 python_version() {
     "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true
 }

@@ -12,10 +12,7 @@ python -m models.bert.prepare, or one of BERT's TFRecord files, then with --data
 SCHEMA_DIR is not needed to read them and may be none; RANK_TABLE_FILE may be none on one machine.
 CONFIG_PATH chooses another configuration than configs/bert/bert_large_ascend_8p.yaml."
 
-if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
-    echo "$USAGE"
-    exit 0
-fi
+print_usage_if_asked "$@"
 if [ $# -lt 5 ]; then
     usage_error "$USAGE"
 fi

@@ -47,7 +47,7 @@ read_neutral_form() {
         require_file --rank-table "$RANK_TABLE"
         LAUNCH=(--workers "$WORKERS" --rank-table "$(absolute "$RANK_TABLE")")
     fi
-    CONFIG_PATH="$1"
+    read_file CONFIG_PATH "$1"
     shift
     OVERRIDES=("$@")
 }
@@ -56,33 +56,24 @@ read_rank_table_form() {
     if [ $# -lt 3 ] || [[ "$2" == --* || "$3" == --* ]]; then
         usage_error "$USAGE"
     fi
-    require_file RANK_TABLE_FILE "$1"
-    LAUNCH=(--rank-table "$(absolute "$1")")
-    OVERRIDES=()
-    if [ "$2" != none ]; then
-        require_directory DATASET_PATH "$2"
-        OVERRIDES=(--data.path "$(absolute "$2")")
-    fi
-    CONFIG_PATH="$3"
+    read_file RANK_TABLE_FILE "$1"
+    LAUNCH=(--rank-table "$RANK_TABLE_FILE")
+    read_dataset "$2"
+    read_file CONFIG_PATH "$3"
     shift 3
     if [ $# -gt 0 ] && [[ "$1" != --* ]]; then
-        require_file RESUME_CKPT "$1"
-        OVERRIDES+=(--train.resume "$(absolute "$1")")
+        read_file RESUME_CKPT "$1"
+        OVERRIDES+=(--train.resume "$RESUME_CKPT")
         shift
     fi
     OVERRIDES+=("$@")
 }
 
-case "${1:-}" in
--h | --help)
-    echo "$USAGE"
-    exit 0
-    ;;
-"" | --*) read_neutral_form "$@" ;;
+print_usage_if_asked "$@"
+case "${1:---}" in
+--*) read_neutral_form "$@" ;;
 *) read_rank_table_form "$@" ;;
 esac
-require_file CONFIG_PATH "$CONFIG_PATH"
-CONFIG_PATH="$(absolute "$CONFIG_PATH")"
 
 set_up zoo
 run_module models.launch "${LAUNCH[@]}" models.train --config "$CONFIG_PATH" "${OVERRIDES[@]}"

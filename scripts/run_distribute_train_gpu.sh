@@ -9,21 +9,13 @@ USAGE="usage: bash run_distribute_train_gpu.sh DATASET_PATH CONFIG_PATH [--key v
 DATASET_PATH is a directory, or none for a dataset that needs no files (digits). DEVICE_NUM says how many GPUs train;
 all that are visible when it is not set."
 
-if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
-    echo "$USAGE"
-    exit 0
-fi
+print_usage_if_asked "$@"
 if [ $# -lt 2 ] || [[ "$1" == --* || "$2" == --* ]]; then
     usage_error "$USAGE"
 fi
-DATASET_PATH="$1"
-require_file CONFIG_PATH "$2"
-CONFIG_PATH="$(absolute "$2")"
+read_file CONFIG_PATH "$2"
+read_dataset "$1"
 shift 2
-if [ "$DATASET_PATH" != none ]; then
-    require_directory DATASET_PATH "$DATASET_PATH"
-    set -- --data.path "$(absolute "$DATASET_PATH")" "$@"
-fi
 if [ -z "${DEVICE_NUM:-}" ]; then
     if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then
         DEVICE_NUM="$(tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | wc -l)"
@@ -33,4 +25,5 @@ if [ -z "${DEVICE_NUM:-}" ]; then
     fi
 fi
 [[ "$DEVICE_NUM" =~ ^[1-9][0-9]*$ ]] || fail "DEVICE_NUM=$DEVICE_NUM; must be an int >= 1"
-exec bash "$ROOT/scripts/run_distribute_train.sh" --workers "$DEVICE_NUM" "$CONFIG_PATH" --device.target GPU "$@"
+exec bash "$ROOT/scripts/run_distribute_train.sh" --workers "$DEVICE_NUM" "$CONFIG_PATH" --device.target GPU \
+    "${OVERRIDES[@]}" "$@"

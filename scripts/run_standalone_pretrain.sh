@@ -9,25 +9,18 @@ USAGE="usage: bash run_standalone_pretrain.sh [--key value ...]
 DATA_DIR is a directory made by python -m models.bert.prepare, or one of BERT's TFRecord files.
 Any key of the configuration can be set, such as --optimizer.frequency 50."
 
+print_usage_if_asked "$@"
 CONFIG_PATH="$ROOT/configs/bert/bert_small.yaml"
 DATA_DIR=""
-case "${1:---}" in
--h | --help)
-    echo "$USAGE"
-    exit 0
-    ;;
---*) ;;
-*)
+if [[ "${1:---}" != --* ]]; then
     if [ $# -lt 2 ] || [[ "$2" == --* ]]; then
         usage_error "$USAGE"
     fi
     require_directory DATA_DIR "$1"
-    require_file CONFIG_PATH "$2"
     DATA_DIR="$(absolute "$1")"
-    CONFIG_PATH="$(absolute "$2")"
+    read_file CONFIG_PATH "$2"
     shift 2
-    ;;
-esac
+fi
 
 set_up zoo
 cd "$ROOT"

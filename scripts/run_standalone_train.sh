@@ -8,27 +8,17 @@ USAGE="usage: bash run_standalone_train.sh [--key value ...]
 DATASET_PATH is a directory, or none for a dataset that needs no files (digits).
 Any key of the configuration can be set, such as --optimizer.frequency 50."
 
+print_usage_if_asked "$@"
 CONFIG_PATH="$ROOT/configs/resnet/resnet18_digits.yaml"
-case "${1:---}" in
--h | --help)
-    echo "$USAGE"
-    exit 0
-    ;;
---*) ;;
-*)
+OVERRIDES=()
+if [[ "${1:---}" != --* ]]; then
     if [ $# -lt 2 ] || [[ "$2" == --* ]]; then
         usage_error "$USAGE"
     fi
-    DATASET_PATH="$1"
-    require_file CONFIG_PATH "$2"
-    CONFIG_PATH="$(absolute "$2")"
+    read_file CONFIG_PATH "$2"
+    read_dataset "$1"
     shift 2
-    if [ "$DATASET_PATH" != none ]; then
-        require_directory DATASET_PATH "$DATASET_PATH"
-        set -- --data.path "$(absolute "$DATASET_PATH")" "$@"
-    fi
-    ;;
-esac
+fi
 
 set_up zoo
-run_module models.train --config "$CONFIG_PATH" "$@"
+run_module models.train --config "$CONFIG_PATH" "${OVERRIDES[@]}" "$@"

@@ -99,6 +99,17 @@ def measure_in_turn(sides: dict[str, Callable[[], Any]], warmup: int, repeats: i
     return seconds
 
 
+def step_at(step: Any, optimizer: Any, batch: Sequence[Any], position: int | None = None) -> Callable[[], Any]:
+    """A call of a train step; of THOR's as at ``position`` steps after a refresh, 0 refreshes."""
+    from mindspore import Tensor, ops
+
+    def call():
+        if position is not None:
+            ops.assign(optimizer.global_step, Tensor([position], optimizer.global_step.dtype))
+        return step(*batch).asnumpy()
+    return call
+
+
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> dict[str, float]:
     """Median of the ratios of calls of the same round, and their quartiles ``low`` and ``high``."""
     low, middle, high = np.quantile(np.asarray(numerator) / np.asarray(denominator), (0.25, 0.5, 0.75))

@@ -40,8 +40,9 @@ def measure(work: workload.Work, warmup: int, repeats: int) -> dict[str, Any]:
     workload.compile_something()
     momentum = workload.create_momentum_step(first_order, work)
     thor = workload.create_thor_step(second_order, work)
-    sides = {"momentum": lambda: momentum(*batch).asnumpy(), "stale": thor_step(thor, batch, 1),
-             "refresh": thor_step(thor, batch, 0)}
+    sides = {"momentum": common.step_at(momentum, momentum.optimizer, batch),
+             "stale": common.step_at(thor, thor.optimizer, batch, 1),
+             "refresh": common.step_at(thor, thor.optimizer, batch, 0)}
     first = {name: seconds_of(call) for name, call in sides.items()}
     seconds = common.measure_in_turn(sides, warmup, repeats)
     layers = workload.layer_work(thor.optimizer.registration, rows)
@@ -51,21 +52,6 @@ def measure(work: workload.Work, warmup: int, repeats: int) -> dict[str, Any]:
             "warmup": warmup, "repeats": repeats, "machine": common.machine(), "rates": rates,
             "floor": vars(floor), "floor_s": floor_seconds(floor, *rates.values()),
             "seconds": {name: list(values) for name, values in seconds.items()}}
-
-
-def thor_step(step: Any, batch: tuple, position: int):
-    """A call of the train step as at ``position`` steps after a refresh; 0 refreshes."""
-    from mindspore import Tensor, ops
-
-    frequency = step.optimizer.frequency
-    if position and frequency == 1:
-        position = 0
-    at = Tensor([position], step.optimizer.global_step.dtype)
-
-    def call():
-        ops.assign(step.optimizer.global_step, at)
-        return step(*batch).asnumpy()
-    return call
 
 
 def seconds_of(call) -> float:

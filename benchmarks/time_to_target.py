@@ -189,22 +189,11 @@ def time_steps(search: dict[str, Any], options: argparse.Namespace) -> dict[str,
         if batch is None:
             batch = next(iter(session.train_set.create_tuple_iterator(num_epochs=1)))
         if name == "thor":
-            sides["stale"], sides["refresh"] = (step_at(session, batch, place) for place in (1, 0))
+            sides["stale"], sides["refresh"] = (common.step_at(session.step, session.optimizer, batch, place)
+                                                for place in (1, 0))
         else:
-            sides[name] = step_at(session, batch)
+            sides[name] = common.step_at(session.step, session.optimizer, batch)
     return common.measure_in_turn(sides, options.warmup, options.repeats)
-
-
-def step_at(session: Any, batch: Sequence[Any], position: int | None = None) -> Callable[[], Any]:
-    """A call of a session's step; of THOR's as at ``position`` steps after a refresh, 0 refreshes."""
-    from mindspore import Tensor, ops
-
-    def call():
-        if position is not None:
-            counter = session.optimizer.global_step
-            ops.assign(counter, Tensor([position], counter.dtype))
-        return session.step(*batch).asnumpy()
-    return call
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from thor.arguments import (check_bool, check_callable, check_int, check_learnin
 from thor.curvature import PRECONDITIONERS, CurvatureSettings, Refresh, UpdatePolicy
 from thor.curvature.policies import check_policy
 from thor.curvature.refresh import measured_layer
+from thor.curvature.report import CurvatureReports
 from thor.layers import TapOptions
 from thor.momentum import MomentumUpdate
 from thor.parallel import world
 from thor.registration import tap_network
-from thor.reports import CurvatureReports
 
 logger = logging.getLogger("thor")
 

@@ -23,7 +23,8 @@ def _decay(weight_decay, decays, weight, update):
 def _clip(update):
     """A tensor scaled down to L2 norm 1; smaller ones stay as they are."""
     norm = ops.sqrt(ops.square(update).sum())
-    return update / ops.maximum(norm, ops.ones_like(norm))
+    # multiplied: MindSpore's division on CPU takes twice the time and keeps an index of every element
+    return update * (1.0 / ops.maximum(norm, ops.ones_like(norm)))
 
 
 @_moved.register("Function", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")

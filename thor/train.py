@@ -54,7 +54,6 @@ class TrainStep(nn.TrainOneStepCell):
             self.apply(gradients)
         return self.scaling.adjust(finite)
 
-
     def apply(self, gradients):
         """Hand the gradients to the optimizer."""
         return self.optimizer(gradients)
@@ -170,7 +169,7 @@ class GradientAccumulator(nn.Cell):
     def add(self, gradients, indices):
         """Add the gradients of parameters ``indices``; True, as a Tensor of shape ``()``, when the update is due."""
         for place, index in enumerate(indices):
-            ops.assign_add(self.sums[index], gradients[place] / self.steps)
+            ops.assign_add(self.sums[index], gradients[place] * (1.0 / self.steps))
         seen = self.seen + 1
         ops.assign(self.seen, ops.floor_mod(seen, self.steps))
         return ops.equal(seen, self.steps)

@@ -27,7 +27,7 @@ def _compensate_adaptively(strength, decay, epsilon, now, then, mean_square, gra
     """The same with ``lambda / sqrt(mean square + epsilon)``, elementwise."""
     square = gradient * gradient
     mean = decay * mean_square + (1.0 - decay) * square
-    update = gradient + strength / ops.sqrt(mean + epsilon) * square * (now - then)
+    update = gradient + strength * ops.rsqrt(mean + epsilon) * square * (now - then)
     return ops.depend(update, ops.assign(mean_square, mean))
 
 

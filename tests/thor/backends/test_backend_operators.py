@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import emulated
+import numpy as np
 import pytest
+from mindspore import Tensor
 
 from thor import selfcheck
 from thor.backends import cases
@@ -46,3 +48,12 @@ def test_the_cases_cover_every_operator():
     assert set(FIRST_OF_OPERATOR) == {"covariance", "covariance_of_maps", "patches", "covariance_of_patches",
                                       "damped_inverse", "precondition", "precondition_rows",
                                       "precondition_columns"}
+
+
+@pytest.mark.parametrize("backend_name", BACKENDS)
+def test_columns_become_blocks_and_blocks_columns(backend_name, pynative):
+    backend = BACKENDS[backend_name]()
+    matrices = np.arange(2 * 5 * 12, dtype=np.float32).reshape(2, 5, 12)  # (groups, rows, 3 blocks of 4)
+    blocks = matrices.reshape(2, 5, 3, 4).transpose(0, 2, 1, 3).reshape(6, 5, 4)
+    np.testing.assert_array_equal(backend.columns_to_blocks(Tensor(matrices), 3).asnumpy(), blocks)
+    np.testing.assert_array_equal(backend.blocks_to_columns(Tensor(blocks), 2).asnumpy(), matrices)

@@ -153,10 +153,12 @@ def stop(msrun: subprocess.Popen, logs: Path) -> None:
 
 
 class Screen:
-    """Copies what is appended to a file to standard output."""
+    """Copies what is appended to a file to standard output, without the remarks MindSpore makes as ranks part."""
+
+    REMARK = b"[INFO] "
 
     def __init__(self, path: Path) -> None:
-        self.path, self.stream = path, None
+        self.path, self.stream, self.held = path, None, b""
 
     def __enter__(self) -> "Screen":
         return self
@@ -170,8 +172,14 @@ class Screen:
         if self.stream is None and self.path.exists():
             self.stream = open(self.path, "rb")
         if self.stream:
-            sys.stdout.buffer.write(self.stream.read())
+            lines = (self.held + self.stream.read()).splitlines(keepends=True)
+            self.held = lines.pop() if lines and self.may_be_remark(lines[-1]) else b""
+            sys.stdout.buffer.write(b"".join(line for line in lines if not line.startswith(self.REMARK)))
             sys.stdout.buffer.flush()
+
+    def may_be_remark(self, line: bytes) -> bool:
+        """Whether a line that has not ended is, or could become, a remark."""
+        return not line.endswith((b"\n", b"\r")) and self.REMARK.startswith(line[:len(self.REMARK)])
 
 
 if __name__ == "__main__":

@@ -70,6 +70,18 @@ def test_a_mark_tells_how_a_rank_ended(tmp_path):
     assert launch.failures(tmp_path, range(3)) == {0: "ended with status 3", 1: ""}
 
 
+def test_the_screen_shows_progress_at_once_and_no_remarks_of_mindspore(tmp_path, capfdbinary):
+    path = tmp_path / "log"
+    shown = []
+    with launch.Screen(path) as screen:
+        for text in (b"", b"epoch 1\r", b"epoch 2", b"\n[IN", b"FO] DISTRIBUTED(1): bye\nend\n[IN", b"PUT]\n"):
+            with open(path, "ab") as stream:
+                stream.write(text)
+            screen.follow()
+            shown.append(capfdbinary.readouterr().out)
+    assert shown == [b"", b"epoch 1\r", b"epoch 2", b"\n", b"end\n", b"[INPUT]\n"]
+
+
 def start(tmp_path, program, workers=2):
     """``python -m models.launch`` of a module that holds ``program``."""
     (tmp_path / "small_program.py").write_text(program)

@@ -36,7 +36,7 @@ class Dropout(nn.Cell):
         key = mixed(mixed(self.seed) + calls)
         bits = mixed(ops.arange(x.size).astype(ms.int32) + key)
         kept = ops.bitwise_and(bits, Tensor(0x7FFFFFFF, ms.int32)) >= self.limit
-        scaled = x * (kept.reshape(x.shape).astype(x.dtype) / (1 - self.p))
+        scaled = x * (kept.reshape(x.shape).astype(x.dtype) * (1 / (1 - self.p)))
         return ops.depend(scaled, ops.assign(self.calls, calls))
 
 

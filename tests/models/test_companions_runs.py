@@ -3,9 +3,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import mindspore as ms
@@ -14,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "resnet" / "resnet18_digits.yaml"
-SCRIPT = Path(__file__).parent / "helpers" / "tiny_run.py"
 SMALL = ["--model.name=convnet3", "--data.batch_size=360", "--data.eval_batch_size=360", "--train.epochs=1",
          "--train.run_dir=runs", "--optimizer.frequency=2"]
 
@@ -37,21 +33,3 @@ def test_a_run_evaluates_the_slow_weights_and_so_does_its_checkpoint(name, tmp_p
     assert json.loads((folder / "results.json").read_text())["loss"] == results["loss"]
     values = ms.load_checkpoint(str(checkpoint))
     assert not np.array_equal(values["slow.fc.weight"].asnumpy(), values["fc.weight"].asnumpy())
-
-
-def run(folder: Path, optimizer: str, kill_at: int = 0) -> subprocess.CompletedProcess:
-    folder.mkdir(exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOG_v": "3"}
-    return subprocess.run([sys.executable, str(SCRIPT), str(folder), optimizer, str(kill_at)], cwd=folder,
-                          env=environment, capture_output=True, text=True, timeout=240)
-
-
-@pytest.mark.parametrize("optimizer", ["dcasgd"])
-def test_killed_and_resumed_equals_uninterrupted(optimizer, tmp_path):
-    assert run(tmp_path / "whole", optimizer).returncode == 0
-    assert run(tmp_path / "killed", optimizer, 14).returncode == -9
-    resumed = run(tmp_path / "killed", optimizer)
-    assert resumed.returncode == 0 and "began with batch 12\n" in resumed.stdout, resumed.stderr
-    final, expected = (np.load(tmp_path / name / "final.npz") for name in ("killed", "whole"))
-    assert set(final) == set(expected)
-    assert [name for name in expected if not np.array_equal(final[name], expected[name])] == []

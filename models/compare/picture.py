@@ -46,7 +46,7 @@ def _label(axes, results: Sequence[Result]) -> None:
     target = 100 * results[0].target
     for axis in axes[1]:
         axis.axhline(target, color="black", linestyle=":", linewidth=1)
-        axis.set_ylim(min(target, best) - 15, max(target, best) + 1)
+        axis.set_ylim(max(min(target, best) - 15, 0), max(target, best) + 1)
     axes[0][1].legend(fontsize="small", ncols=2)
 
 

@@ -33,31 +33,55 @@ from typing import Any
 import mindspore as ms
 from mindspore import nn
 
+from models.config.errors import invalid
+from models.device_needs import missing_for, remarks
+
 logger = logging.getLogger("models")
 
 VARIABLE = "ONEDNN_MAX_CPU_ISA"
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Conv1dTranspose, nn.Conv2dTranspose, nn.Conv3dTranspose)
 
 
-def prepare(device_config: Any) -> None:
-    """Choose device and mode for the process; before the network is built.
+def prepare(device_config: Any, processes: int = 1) -> None:
+    """Choose device and mode for the process; before it meets others, and before the network is built.
+
+    MindSpore binds its communication to the device that is chosen when ``init()`` is called, and refuses or ignores
+    another one afterwards. Where msrun has started several processes, each takes the device of its place among those of
+    its machine, which msrun tells in DEVICE_ID.
 
     Args:
         device_config: has target (CPU, GPU, Ascend), device_id and mode (graph, pynative).
+        processes: how many train together.
 
     Raises:
+        ConfigError: a device is asked for where msrun assigns them.
         ValueError: this MindSpore cannot use the target; in one line.
     """
     ms.set_context(mode=ms.GRAPH_MODE if device_config.mode == "graph" else ms.PYNATIVE_MODE)
-    if device_config.target == "CPU" == ms.get_context("device_target"):
+    target = device_config.target
+    if target == "CPU" == ms.get_context("device_target"):
         return  # set_device refuses once an operator has run, even when nothing would change
+    device_id = None if target == "CPU" else chosen_id(device_config, processes)
     try:
-        device_id = None if device_config.target == "CPU" else device_config.device_id
-        ms.set_device(device_config.target, device_id)
+        ms.set_device(target, device_id)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).split(". ")[0].splitlines()[0]
-        raise ValueError(f"device.target={device_config.target}; this MindSpore cannot use it ({reason}); "
-                         f"set device.target to CPU or install MindSpore for it") from None
+        reason, remedy = missing_for(target, str(error))
+        raise ValueError(f"device.target={target}; this MindSpore cannot use it ({reason}); set device.target to CPU "
+                         f"or {remedy}") from None
+    for remark in remarks(target):
+        logger.warning(remark)
+
+
+def chosen_id(device_config: Any, processes: int) -> int | None:
+    """The device of this process among those that are visible, None to leave it to MindSpore; errors as above."""
+    if processes == 1:
+        return device_config.device_id
+    if device_config.device_id:
+        visible = {"GPU": "CUDA_VISIBLE_DEVICES", "Ascend": "ASCEND_RT_VISIBLE_DEVICES"}[device_config.target]
+        raise invalid("device.device_id", device_config.device_id, f"0 where {processes} processes train, each on a "
+                      "device of its own", f"choose the devices with {visible}")
+    place = os.environ.get("DEVICE_ID", "")
+    return int(place) if place.isdecimal() else None
 
 
 def limit_isa(device_config: Any, network: nn.Cell) -> str:

@@ -68,17 +68,23 @@ def started() -> int:
     return int(os.environ.get("MS_WORKER_NUM", "1"))
 
 
-def join(parallel: ParallelConfig) -> Ranks:
-    """Meet the other processes; before the network is built.
-
-    Raises:
-        ConfigError: parallel.device_num is not the number of processes that were started.
-    """
+def check_started(parallel: ParallelConfig) -> None:
+    """ConfigError if parallel.device_num is not the number of processes that were started."""
     if parallel.device_num != started():
         where = "1 where one process trains" if started() == 1 else f"{started()}, the processes msrun has started"
         raise invalid("parallel.device_num", parallel.device_num, where,
                       "start several with scripts/run_distribute_train.sh, or use a configuration for one device "
                       "(..._1p.yaml)")
+
+
+def join(parallel: ParallelConfig) -> Ranks:
+    """Meet the other processes; after the device is chosen, to which MindSpore binds its communication, and before the
+    network is built.
+
+    Raises:
+        ConfigError: as ``check_started``.
+    """
+    check_started(parallel)
     if parallel.device_num == 1:
         return Ranks()
     import mindspore as ms
@@ -90,4 +96,3 @@ def join(parallel: ParallelConfig) -> Ranks:
                                  gradients_mean=parallel.gradients_mean,
                                  **({} if fusion is None else {"all_reduce_fusion_config": list(fusion)}))
     return Ranks(get_rank(), get_group_size())
-

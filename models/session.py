@@ -12,7 +12,7 @@ from models import device
 from models.config import Config
 from models.metrics import Total, over_devices
 from models.optimizers import create_loss_scale_manager, create_optimizer
-from models.ranks import Ranks, join, started
+from models.ranks import Ranks, check_started, join, started
 from models.registry import create_network
 from models.task import create_task
 from thor.model import StepModel
@@ -63,11 +63,12 @@ def create_session(config: Config) -> Session:
     """Set up device, data, network and optimizer for training.
 
     Raises:
-        ConfigError: the configuration asks for another number of devices than there are processes.
+        ConfigError: the configuration asks for another number of devices than there are processes, or for one device
+            of several processes.
         OSError, ValueError, RuntimeError: the dataset or the device cannot be used.
     """
-    ranks = join(config.parallel)
-    network, instruction_set = prepare_network(config)
+    ranks = start(config)
+    network, instruction_set = seeded_network(config)
     task = create_task(config)
     train_set, eval_set = (task.dataset(train, **ranks.shards) for train in (True, False))
     optimizer = create_optimizer(config, network, epoch_length(config, train_set))
@@ -89,8 +90,8 @@ def create_evaluation(config: Config) -> tuple[nn.Cell, Callable[[], dict[str, f
 
     One process evaluates whatever the number of devices the configuration is meant for.
     """
-    ranks = join(config.parallel) if started() > 1 else Ranks()
-    network, _ = prepare_network(config)
+    ranks = start(config) if started() > 1 else start_alone(config)
+    network, _ = seeded_network(config)
     task = create_task(config)
     evaluation, eval_set = task.evaluation(network), task.dataset(train=False, **ranks.shards)
     model = Model(network, **evaluation)
@@ -103,13 +104,31 @@ def evaluate(model: Model, eval_set: Dataset, metrics: dict[str, Total], ranks: 
     return results if ranks.count == 1 else over_devices(metrics, ranks.sum)
 
 
+def start(config: Config) -> Ranks:
+    """Take this process's device, then meet the other processes: MindSpore wants them in this order."""
+    check_started(config.parallel)
+    device.prepare(config.device, started())
+    return join(config.parallel)
+
+
+def start_alone(config: Config) -> Ranks:
+    """Take the configuration's device, whatever number of devices it is meant for."""
+    device.prepare(config.device)
+    return Ranks()
+
+
 def prepare_network(config: Config) -> tuple[nn.Cell, str]:
     """Choose the device, seed everything, build the network, and choose oneDNN's instruction set for it.
 
     Returns:
         The network, and what ``device.limit_isa`` says; no operator has run yet.
     """
-    device.prepare(config.device)
+    device.prepare(config.device, started())
+    return seeded_network(config)
+
+
+def seeded_network(config: Config) -> tuple[nn.Cell, str]:
+    """``prepare_network`` on the device that is chosen already."""
     ms.set_seed(config.seed)
     network = create_network(config.model, config.data)
     return network, device.limit_isa(config.device, network)

@@ -1,4 +1,7 @@
-"""LAMB and LARS made of plain operators, for the CPU, where MindSpore has no kernel for its own two."""
+"""LAMB and LARS made of plain operators, for devices on which MindSpore has no kernel for its own two.
+
+That is the CPU for both, and the GPU for LARS, whose LARSUpdate is Ascend's alone.
+"""
 from __future__ import annotations
 
 from typing import Callable, Sequence

@@ -1,6 +1,6 @@
 """Optimizers by configuration: THOR and its companions from this project, all others MindSpore's own.
 
-MindSpore's LAMB and LARS have no CPU kernels; on CPU the same formulas run from models.layerwise.
+MindSpore's LAMB has no kernels on CPU, its LARS none on CPU and GPU; there the same formulas run from models.layerwise.
 """
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _lamb(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.O
 
 
 def _lars(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
-    if get_context("device_target") == "CPU":
+    if get_context("device_target") != "Ascend":
         return layerwise.Lars(network.trainable_params(), rate, options.momentum, options.weight_decay,
                               options.lars_coefficient, use_nesterov=options.nesterov,
                               **_epsilon(options, "epsilon"))

@@ -183,6 +183,14 @@ def assert_follows(optimizer, gradients, parameters, expected):
         np.testing.assert_allclose(parameter.asnumpy(), expected[parameter.name], rtol=2e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("target, lars, lamb", [
+    ("CPU", layerwise.Lars, layerwise.Lamb), ("GPU", layerwise.Lars, nn.Lamb), ("Ascend", nn.LARS, nn.Lamb)])
+def test_plain_operators_serve_where_mindspore_has_no_kernel(target, lars, lamb, monkeypatch):
+    monkeypatch.setattr("models.optimizers.get_context", {"device_target": target}.get)
+    for name, kind in (("lars", lars), ("lamb", lamb)):
+        assert type(create_optimizer(configure(optimizer__name=name), Net(), 6)) is kind
+
+
 def test_lamb_follows_its_paper():
     weights, gradients, parameters = two_gradients()
     moments = {name: (0.0, 0.0) for name in weights}

@@ -32,6 +32,7 @@ logger = logging.getLogger("models")
 
 PATTERN = "step-*.ckpt"
 PART = "part.ckpt"
+STEPS = ("global_step", "step_of_last_refresh")  # parameters that count them
 BATCHES, SAMPLES, SEED, DIGEST = "run.batches", "run.samples_a_batch", "run.seed", "run.config"
 
 
@@ -128,11 +129,12 @@ def samples_a_batch(session: Any) -> int:
 
 
 def rescaled(session: Any, batches: int, samples: int) -> int:
-    """``batches`` of ``samples`` in batches of the present size; the optimizer's count of steps follows."""
+    """``batches`` of ``samples`` in batches of the present size; what the optimizer counts in steps follows."""
     now = batches * samples // samples_a_batch(session)
     for name, counter in session.step.parameters_dict().items() if now != batches else ():
-        if name.rpartition(".")[2] == "global_step":
-            counter.set_data(Tensor(np.round(counter.asnumpy() * (now / batches)), counter.dtype))
+        if name.rpartition(".")[2] in STEPS:
+            steps = counter.asnumpy()
+            counter.set_data(Tensor(np.where(steps < 0, steps, np.round(steps * (now / batches))), counter.dtype))
     return now
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Sequence
 from models.command_line import LoadError, loading, parse, parser, quiet_mindspore, run
 from models.config import Config
 from models.run_folder import RunFolder, open_run_folder
+from models.sinks import has_sinks, plan_sinks
 
 if TYPE_CHECKING:
     from models.session import Session
@@ -70,6 +71,9 @@ def announce(session: Session, folder: RunFolder, done: int) -> None:
         return
     if session.instruction_set:
         print(session.instruction_set)
+    if has_sinks(session.config):
+        length = plan_sinks(session.config, session.batches_per_epoch, done).size
+        print(f"sinks of {length} steps, one of which ends with every epoch and every checkpoint")
     print(f"run folder {folder.path}")
     if folder.resumes:
         print(f"going on after batch {done} (--train.resume never starts anew)")
@@ -89,13 +93,12 @@ def fit(session: Session, folder: RunFolder, done: int) -> dict[str, float]:
     from models.callbacks import TrainingState, build_callbacks
     from models.data import dataset_error_line
 
-    options = session.config.train
-    epochs_done = done // session.batches_per_epoch
+    sinks = plan_sinks(session.config, session.batches_per_epoch, done)
     callbacks = build_callbacks(session, folder)
     try:
-        if epochs_done < options.epochs:
-            session.model.train(options.epochs, session.train_set, callbacks, options.sink, options.sink_size,
-                                epochs_done)
+        if sinks.done < sinks.epochs:
+            session.model.train(sinks.epochs, session.train_set, callbacks, session.config.train.sink, sinks.size,
+                                sinks.done)
         state = next(callback for callback in callbacks if isinstance(callback, TrainingState))
         results = state.evaluation or session.evaluate()
     except RuntimeError as error:

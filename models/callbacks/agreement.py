@@ -9,6 +9,7 @@ from mindspore.train import Callback
 
 from models.callbacks.state import TrainingState
 from models.command_line import LoadError
+from models.sinks import passed
 
 
 class RanksDifferError(LoadError):
@@ -16,7 +17,7 @@ class RanksDifferError(LoadError):
 
 
 class Agreement(Callback):
-    """Compares checksums over ranks every ``config.parallel.check_every`` batches.
+    """Compares checksums over ranks every ``config.parallel.check_every`` batches, or when the sink ends they lie in.
 
     Every parameter of the optimizer is compared: weights, momentum, inverses. BatchNorm's running statistics are each
     rank's own.
@@ -28,10 +29,15 @@ class Agreement(Callback):
     def __init__(self, state: TrainingState) -> None:
         super().__init__()
         self.state = state
+        self._before = 0
+
+    def on_train_begin(self, run_context: Any) -> None:
+        self._before = self.state.batches
 
     def on_train_step_end(self, run_context: Any) -> None:
-        session = self.state.session
-        if self.state.batches % session.config.parallel.check_every == 0:
+        session, before = self.state.session, self._before
+        self._before = self.state.batches
+        if passed(session.config.parallel.check_every, before, self.state.batches):
             parameters = list(session.optimizer.get_parameters())
             sums = session.ranks.gather(np.array([checksum(parameter.asnumpy()) for parameter in parameters]))
             check_agreement(sums, [parameter.name for parameter in parameters], self.state.batches)

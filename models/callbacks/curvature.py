@@ -19,7 +19,8 @@ class CurvatureFile(Callback):
     """A row for each layer at each refresh; nothing at all where the optimizer is not THOR.
 
     step counts optimizer steps from 0, seconds are those of the whole training step. A resumed run drops the rows
-    of steps it does again.
+    of steps it does again. The optimizer remembers its latest refresh alone: of several within one sink
+    (models.sinks) the last has rows, and seconds are those of an average step of the sink.
     """
 
     def __init__(self, state: TrainingState, path: Path) -> None:
@@ -28,11 +29,12 @@ class CurvatureFile(Callback):
         self.path = path
         self.optimizer = thor_within(state.session.optimizer)
         self._began = 0.0
-        self._step = -1
+        self._reported = -1
 
     def on_train_begin(self, run_context: Any) -> None:
         if self.optimizer is None:
             return
+        self._reported = self.optimizer.last_refresh
         kept = [row for row in read_rows(self.path) if int(row["step"]) < self._next_step()]
         part = self.path.with_suffix(".part")
         with open(part, "w", newline="", encoding="utf-8") as stream:
@@ -45,19 +47,20 @@ class CurvatureFile(Callback):
             self.state.refreshed = count_refreshed(report)
 
     def on_train_step_begin(self, run_context: Any) -> None:
-        if self.optimizer is not None:
-            self._step, self._began = self._next_step(), time.perf_counter()
+        self._began = time.perf_counter()
 
     def on_train_step_end(self, run_context: Any) -> None:
-        if self.optimizer is None or self._next_step() == self._step or not self.optimizer.refresh_due_at(self._step):
+        if self.optimizer is None or self.optimizer.last_refresh == self._reported:
             return
-        seconds = f"{time.perf_counter() - self._began:.4f}"
+        step = self._reported = self.optimizer.last_refresh
+        seconds = f"{(time.perf_counter() - self._began) / max(self.state.batches - self.state.before, 1):.4f}"
+        damping = self.state.damping_at(step)
         report = self.optimizer.curvature_report()
         with open(self.path, "a", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             for row in report:
-                numbers = [_text(value) for value in (row.trace, row.change, row.condition, self.state.damping)]
-                writer.writerow([self._step, row.name, row.status, row.refreshes, *numbers, seconds])
+                numbers = [_text(value) for value in (row.trace, row.change, row.condition, damping)]
+                writer.writerow([step, row.name, row.status, row.refreshes, *numbers, seconds])
         self.state.refreshed = count_refreshed(report)
 
     def _next_step(self) -> int:
@@ -73,7 +76,7 @@ class CurvaturePicture(Callback):
         self.path = path
 
     def on_train_epoch_end(self, run_context: Any) -> None:
-        rows = read_rows(self.record.path)
+        rows = read_rows(self.record.path) if self.record.state.ends_epoch else []
         if self.record.optimizer is not None and rows:
             draw_curvature(rows, self.path)
 

@@ -16,8 +16,8 @@ class Evaluation(Callback):
         self.state = state
 
     def on_train_epoch_end(self, run_context: Any) -> None:
-        epochs, rest = divmod(self.state.batches, self.state.per_epoch)
+        epochs = self.state.batches // self.state.per_epoch
         every = self.state.session.config.train.eval_every_epochs
-        if every and rest == 0 and epochs % every == 0:
+        if every and self.state.ends_epoch and epochs % every == 0:
             metrics = self.state.session.evaluate()
             self.state.evaluation = {name: float(value) for name, value in metrics.items()}

@@ -9,15 +9,15 @@ from typing import Any, Iterator
 from mindspore.train import Callback
 
 from models.callbacks.state import TrainingState
+from models.sinks import ROWS_PER_EPOCH, passed
 from models.task import create_task
 
 COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "refreshed_layers", "eval_loss", "eval_accuracy",
            "seconds")
-ROWS_PER_EPOCH = 50
 
 
 class MetricsFile(Callback):
-    """About 50 rows an epoch, the last of an epoch with the evaluation.
+    """About 50 rows an epoch, the last of an epoch with the evaluation; under a data sink at most one a sink.
 
     The columns are COLUMNS and, before the last of them, eval_NAME for each of the task's other metrics.
 
@@ -62,12 +62,13 @@ class MetricsFile(Callback):
         self._started = time.perf_counter()
 
     def on_train_step_end(self, run_context: Any) -> None:
-        within = self.state.batches % self.state.per_epoch
-        if within and within % self._every == 0:
+        state = self.state
+        of_epoch = state.batches % state.per_epoch
+        if of_epoch and passed(self._every, state.before % state.per_epoch, of_epoch):
             self._write()
 
     def on_train_epoch_end(self, run_context: Any) -> None:
-        if self.state.batches > self._written:
+        if self.state.ends_epoch and self.state.batches > self._written:
             self._write()
 
     def _write(self) -> None:
@@ -94,7 +95,8 @@ class CurvesPicture(Callback):
         self.path = path
 
     def on_train_epoch_end(self, run_context: Any) -> None:
-        draw_curves(list(self.metrics.rows()), self.path)
+        if self.metrics.state.ends_epoch:
+            draw_curves(list(self.metrics.rows()), self.path)
 
 
 def draw_curves(rows: list[dict[str, float | None]], path: Path) -> None:

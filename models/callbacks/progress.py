@@ -28,6 +28,8 @@ class ProgressBar(Callback):
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         state = self.state
+        if not state.ends_epoch:
+            return
         held_out = {f"held-out {name.replace('_', '-')}": f"{value:.4f}"
                     for name, value in state.evaluation.items()}
         numbers = {**_numbers(state), **held_out}

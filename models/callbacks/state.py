@@ -22,15 +22,16 @@ class TrainingState(Callback):
 
     Attributes:
         batches: training batches seen since the first start of the run.
+        before: the same at the report before; callbacks are called after every step, or once a sink (models.sinks).
         start: batches seen when this process began.
         total: batches of the whole run.
-        loss: of the latest batch.
+        loss: of the latest batch; those within a sink are not seen.
         refreshed: layers refreshed, and layers with curvature, at the latest refresh; None before it.
         evaluation: metrics of the latest evaluation if it belongs to the present batch, else {}.
 
     Raises:
         DivergedError: the loss, or after an epoch a parameter, is not finite. With a loss scale that skips
-            steps that overflow, only after 100 such losses in a row.
+            steps that overflow, only if one 100 batches ago and all seen since were not finite.
     """
 
     def __init__(self, session: Any) -> None:
@@ -39,7 +40,7 @@ class TrainingState(Callback):
         self.session = session
         self.per_epoch = session.batches_per_epoch
         self.total = config.train.epochs * self.per_epoch
-        self.batches = self.start = 0
+        self.batches = self.before = self.start = 0
         self.loss = math.nan
         self.refreshed: tuple[int, int] | None = None
         self.evaluation: dict[str, float] = {}
@@ -47,7 +48,7 @@ class TrainingState(Callback):
         self._dampings = damping_array(config, self.per_epoch) if config.optimizer.second_order else None
         skips = config.loss_scale.policy == "dynamic" or config.loss_scale.value != 1
         self._tolerated = MOST_SKIPPED if skips else 0
-        self._not_finite = 0
+        self._not_finite_since: int | None = None
 
     @property
     def epoch(self) -> float:
@@ -55,28 +56,39 @@ class TrainingState(Callback):
         return self.batches / self.per_epoch
 
     @property
+    def ends_epoch(self) -> bool:
+        """Whether an epoch of the run ends here; MindSpore's own end with every sink."""
+        return self.batches % self.per_epoch == 0
+
+    @property
     def learning_rate(self) -> float:
         """Learning rate of the latest update."""
-        return self._scheduled(self._learning_rates)
+        return float(self._learning_rates[self._within(self._updates() - 1)])
 
     @property
     def damping(self) -> float | None:
         """Damping of the latest update, None if the optimizer is not THOR."""
-        return None if self._dampings is None else self._scheduled(self._dampings)
+        return self.damping_at(self._updates() - 1)
 
-    def _scheduled(self, values: np.ndarray) -> float:
+    def damping_at(self, step: int) -> float | None:
+        """Damping of an optimizer step, from 0; None if the optimizer is not THOR."""
+        return None if self._dampings is None else float(self._dampings[self._within(step)])
+
+    def _within(self, step: int) -> int:
+        return min(max(step, 0), len(self._learning_rates) - 1)
+
+    def _updates(self) -> int:
         optimizer = self.session.optimizer
         if isinstance(optimizer, nn.LARS):
             optimizer = optimizer.opt
-        updates = int(optimizer.global_step.asnumpy().reshape(()))
-        return float(values[min(max(updates - 1, 0), len(values) - 1)])
+        return int(optimizer.global_step.asnumpy().reshape(()))
 
     def on_train_begin(self, run_context: Any) -> None:
-        self.start = self.batches = self.session.train_set.get_init_step()
+        self.start = self.before = self.batches = self.session.train_set.get_init_step()
 
     def on_train_step_end(self, run_context: Any) -> None:
         parameters = run_context.original_args()
-        self.batches = self.start + parameters.cur_step_num
+        self.before, self.batches = self.batches, self.start + parameters.cur_step_num
         self.evaluation = {}
         self.loss = float(np.mean(parameters.net_outputs.asnumpy()))
         self._check_loss()
@@ -84,10 +96,15 @@ class TrainingState(Callback):
             run_context.request_stop()  # epochs of a data sink need not end where the resumed run began
 
     def _check_loss(self) -> None:
-        self._not_finite = 0 if math.isfinite(self.loss) else self._not_finite + 1
-        if self._not_finite > self._tolerated:
+        if math.isfinite(self.loss):
+            self._not_finite_since = None
+            return
+        if self._not_finite_since is None:
+            self._not_finite_since = self.batches
+        if self.batches - self._not_finite_since >= self._tolerated:
             raise DivergedError(f"loss is {self.loss} at batch {self.batches} (epoch {self.epoch:.2f}); "
                                 f"training has diverged; lower the learning rate or raise the damping")
 
     def on_train_epoch_end(self, run_context: Any) -> None:
-        check_finite(self.session.step, self.batches)
+        if self.ends_epoch:
+            check_finite(self.session.step, self.batches)

@@ -69,7 +69,8 @@ class CurvatureConfig(Section):
         update: when it is refreshed, and of which layers.
         subsample: measure factors on every so many-th row of data (image of a convolution); 1 takes all.
         record: write each layer's trace, its change, condition and fate at every refresh to curvature.csv and draw
-            curvature.png; measuring the traces costs one pass over activations and gradients a refresh.
+            curvature.png; measuring the traces costs one pass over activations and gradients a refresh. Of several
+            refreshes within one sink of a device only the last is written.
     """
 
     update: UpdateConfig = subsection(UpdateConfig)

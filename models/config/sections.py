@@ -133,8 +133,10 @@ class TrainConfig(Section):
         amp_level: O0 (float32), O1, O2, O3 or auto, as in mindspore.amp.
         keep_batchnorm_fp32: BatchNorm in float32 whatever the level; null for the level's own choice.
         accumulate_steps: micro-batches averaged into one optimizer step.
-        sink: feed the device through MindSpore's data sink; on CPU, which has none, steps run one by one.
-        sink_size: steps a sink launch, -1 for an epoch.
+        sink: feed the device through MindSpore's data sink; on CPU, which has none, steps run one by one. Progress,
+            metrics.csv and curvature.csv then hold what the last step of each sink shows.
+        sink_size: steps that count as an epoch under a sink, -1 for a pass over the data. The device takes them in about
+            50 sinks, one of which ends wherever an epoch ends or a checkpoint is due (models.sinks).
         eval_every_epochs: epochs between evaluations, 0 for one at the end.
         checkpoint_every_epochs: epochs between checkpoints, 0 for none by epoch.
         checkpoint_every_steps: optimizer steps between checkpoints, 0 for none by step.

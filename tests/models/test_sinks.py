@@ -1,0 +1,183 @@
+"""Sinks end wherever something is due, and what they leave behind is that of single steps."""
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import mindspore as ms
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+
+from fake_run import FakeContext, fake_session  # noqa: E402
+from sink_model import SinkModel  # noqa: E402
+from tiny_run import tiny_session  # noqa: E402
+
+from models import checkpoint, registry, train  # noqa: E402
+from models.callbacks import MetricsFile, TrainingState  # noqa: E402
+from models.callbacks.agreement import Agreement  # noqa: E402
+from models.config import Config, DeviceConfig, LossScaleConfig, ParallelConfig, TrainConfig  # noqa: E402
+from models.finite import DivergedError  # noqa: E402
+from models.sinks import Sinks, plan_sinks  # noqa: E402
+from models.task import create_task  # noqa: E402
+
+SETTINGS = ["--data.batch_size", "64", "--train.sink", "true", "--train.sink_size", "20", "--optimizer.frequency", "7",
+            "--train.checkpoint_every_steps", "10", "--train.checkpoint_keep", "99"]
+
+
+def config_of(target: str, **options) -> Config:
+    return Config(device=DeviceConfig(target=target), train=TrainConfig(**{"epochs": 3, "sink": True, **options}))
+
+
+@pytest.mark.parametrize("per_epoch, every, accumulate, done, length", [
+    (5004, 0, 1, 0, 139),      # 50 sinks would have 100.08 steps
+    (1000, 0, 1, 0, 20),
+    (1000, 500, 1, 0, 20),
+    (1000, 300, 1, 0, 20),     # 300 and 1000 share 100
+    (5004, 500, 1, 0, 4),      # they share no more
+    (5003, 0, 1, 0, 5003),     # a prime
+    (5003, 500, 1, 0, 1),
+    (40032, 100, 8, 0, 32),    # 800 micro-batches a checkpoint
+    (28, 0, 1, 0, 14),         # sinks of fewer than 10 steps are not worth it
+    (7, 0, 1, 0, 7),
+    (1000, 500, 1, 1500, 20),
+    (1000, 0, 1, 1505, 5),     # resumed where no sink of 20 begins
+    (1000, 0, 1, 1001, 1),
+])
+def test_a_sink_ends_with_every_epoch_checkpoint_and_resumed_batch(per_epoch, every, accumulate, done, length):
+    config = config_of("Ascend", checkpoint_every_steps=every, accumulate_steps=accumulate)
+    sinks = plan_sinks(config, per_epoch, done)
+    assert sinks == Sinks(3 * per_epoch // length, length, done // length)
+    assert [due % length for due in (per_epoch, every * accumulate, done)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("options, done, expected", [
+    (dict(sink=False), 15, Sinks(3, -1, 1)), (dict(sink=False, sink_size=4), 15, Sinks(3, 4, 1)),
+    (dict(), 15, Sinks(3, -1, 1)), (dict(sink_size=10), 0, Sinks(3, 10, 0)), (dict(sink_size=10), 15, Sinks(6, 5, 3)),
+    (dict(sink_size=10, checkpoint_every_steps=3), 10, Sinks(3, 10, 1))])
+def test_without_a_device_there_are_epochs_that_end_where_they_should(options, done, expected):
+    assert plan_sinks(config_of("CPU", **options), 10, done) == expected
+
+
+def test_without_a_sink_a_device_trains_passes():
+    assert plan_sinks(config_of("GPU", sink=False), 10, 15) == Sinks(3, -1, 1)
+
+
+class Run:
+    """A finished training run of the tiny network in a folder of its own."""
+
+    def __init__(self, folder: Path, sinks: bool, start: Path | None = None) -> None:
+        self.session = tiny_session("thor", *SETTINGS)
+        if sinks:
+            device = dataclasses.replace(self.session.config.device, target="GPU")
+            evaluation = create_task(self.session.config).evaluation(self.session.network)
+            self.session.model = SinkModel(self.session.step, **evaluation)
+            self.session.config = dataclasses.replace(self.session.config, device=device)
+        self.folder = SimpleNamespace(path=folder, checkpoints=folder / "checkpoints")
+        done = checkpoint.restore(self.session, start) if start else 0
+        self.results = train.fit(self.session, self.folder, done)
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        with open(self.folder.path / name, newline="", encoding="utf-8") as stream:
+            return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(stream)]
+
+    def checkpoints(self) -> dict[str, dict[str, np.ndarray]]:
+        """Parameters by name, of every checkpoint by name."""
+        return {path.name: {name: value.asnumpy() for name, value in ms.load_checkpoint(str(path)).items()
+                            if hasattr(value, "asnumpy")} for path in self.folder.checkpoints.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run of single steps and the same in sinks, 60 batches in three epochs."""
+    builder = registry._BUILDERS["resnet18"]
+    yield [Run(tmp_path_factory.mktemp(name), name == "sinks") for name in ("steps", "sinks")]
+    registry._BUILDERS["resnet18"] = builder
+
+
+def test_sinks_are_cut_and_the_epochs_are_the_same(runs):
+    steps, sinks = runs
+    assert sinks.session.model.sinks == [10] * 6
+    assert sinks.results == steps.results
+
+
+def test_checkpoints_of_sinks_are_those_of_steps(runs):
+    steps, sinks = (run.checkpoints() for run in runs)
+    assert sorted(sinks) == sorted(steps) == [f"step-{batches:06d}.ckpt" for batches in range(10, 61, 10)]
+    for name, values in steps.items():
+        differing = [key for key, value in values.items() if not np.array_equal(value, sinks[name][key])]
+        assert differing == [], name
+
+
+def test_metrics_of_sinks_are_the_rows_of_their_last_steps(runs):
+    steps, sinks = (run.rows("metrics.csv") for run in runs)
+    assert [int(row["step"]) for row in steps] == list(range(1, 61))
+    assert sinks == steps[9::10]
+    assert [row["step"] for row in sinks if row["eval_accuracy"]] == ["20", "40", "60"]
+
+
+def test_curvature_of_sinks_has_the_last_refresh_of_each_at_its_own_step(runs):
+    steps, sinks = (run.rows("curvature.csv") for run in runs)
+    assert sorted({int(row["step"]) for row in steps}) == list(range(0, 60, 7))
+    last = {7, 14, 28, 35, 49, 56}  # of steps 0 to 9, 10 to 19, ...
+    assert sinks == [row for row in steps if int(row["step"]) in last]
+
+
+def test_a_run_in_sinks_resumes_in_the_middle_of_an_epoch(runs, tmp_path):
+    _, whole = runs
+    resumed = Run(tmp_path, True, whole.folder.checkpoints / "step-000030.ckpt")
+    assert resumed.session.model.sinks == [10] * 3
+    assert resumed.rows("metrics.csv") == whole.rows("metrics.csv")[3:]
+    assert resumed.rows("curvature.csv") == [row for row in whole.rows("curvature.csv") if int(row["step"]) > 30]
+    final, expected = (run.checkpoints()["step-000060.ckpt"] for run in (resumed, whole))
+    assert all(np.array_equal(final[name], value) for name, value in expected.items())
+
+
+def report_sinks(session, callbacks, length: int, count: int, losses=lambda batch: 1.0) -> FakeContext:
+    """Call ``callbacks`` as a sink of ``length`` steps does, ``count`` times."""
+    context = FakeContext()
+    for callback in callbacks:
+        callback.on_train_begin(context)
+    for batch in range(length, length * count + 1, length):
+        context.parameters.cur_step_num = batch
+        context.parameters.net_outputs = ms.Tensor(losses(batch), ms.float32)
+        for name in ("on_train_step_end", "on_train_epoch_end"):
+            for callback in callbacks:
+                getattr(callback, name)(context)
+    return context
+
+
+def test_fifty_rows_of_many_sinks(tmp_path):
+    session = fake_session(per_epoch=600, epochs=2)
+    state = TrainingState(session)
+    metrics = MetricsFile(state, tmp_path / "m.csv")
+    report_sinks(session, [state, metrics], 10, 120)  # 12 would give 50 rows
+    steps = [int(row["step"]) for row in metrics.rows()]
+    assert steps[:5] == [20, 30, 40, 50, 60] and len(steps) == 100 and {600, 1200} <= set(steps)
+
+
+def test_a_loss_between_is_not_seen_and_one_at_the_end_of_two_sinks_is_divergence():
+    session = fake_session(per_epoch=300, epochs=9)
+    session.config = dataclasses.replace(session.config, loss_scale=LossScaleConfig(policy="dynamic"))
+    report_sinks(session, [TrainingState(session)], 150, 4, lambda batch: math.nan if batch % 300 else 1.0)
+    with pytest.raises(DivergedError, match="at batch 300 "):
+        report_sinks(session, [TrainingState(session)], 150, 4, lambda batch: math.nan)
+
+
+def test_ranks_are_compared_when_the_sink_ends_in_which_it_is_due():
+    session, seen = fake_session(per_epoch=60), []
+    session.config = dataclasses.replace(session.config, parallel=ParallelConfig(check_every=25))
+    state = TrainingState(session)
+
+    def gather(values):
+        seen.append(state.batches)
+        return np.stack([values, values])
+
+    session.ranks = SimpleNamespace(gather=gather)
+    report_sinks(session, [state, Agreement(state)], 20, 6)
+    assert seen == [40, 60, 80, 100]

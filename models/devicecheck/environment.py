@@ -18,15 +18,14 @@ def device_environment(target: str, folder: Path, rank: int = 0, ranks: int = 1)
         rank, ranks: Ascend: the process is one of several, the others being simulated; it has the device of its rank.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
-    libraries = {"LD_LIBRARY_PATH": joined(folder / "lib64", kept.get("LD_LIBRARY_PATH")),
-                 "GLOG_v": os.environ.get("GLOG_v", "4")}
+    common = {**kept, "LD_LIBRARY_PATH": joined(folder / "lib64", kept.get("LD_LIBRARY_PATH")),
+              "GLOG_v": os.environ.get("GLOG_v", "4"),
+              "MS_DISABLE_KERNEL_BACKOFF": "1"}  # or a CPU kernel would hide that the device has none
     if target == "GPU":
-        # without the second a CPU kernel would hide that one for the GPU is missing
-        return {**kept, **libraries, "CUDA_HOME": str(folder), "MS_DISABLE_KERNEL_BACKOFF": "1"}
+        return {**common, "CUDA_HOME": str(folder)}
     # level 1 selects kernels, level 0 would accept everything
-    return {**kept, **libraries, "PYTHONPATH": joined(folder / "python", kept.get("PYTHONPATH")),
-            "MS_SIMULATION_LEVEL": "1", "RANK_SIZE": str(ranks), "RANK_ID": str(rank), "DEVICE_ID": str(rank),
-            "MS_WORKER_NUM": str(ranks)}
+    return {**common, "PYTHONPATH": joined(folder / "python", kept.get("PYTHONPATH")), "MS_SIMULATION_LEVEL": "1",
+            "RANK_SIZE": str(ranks), "RANK_ID": str(rank), "DEVICE_ID": str(rank), "MS_WORKER_NUM": str(ranks)}
 
 
 def joined(first: Path, rest: str | None) -> str:

@@ -29,6 +29,7 @@ class SinkGraph(nn.Cell):
 
         self.next = GetNext([tensor.dtype for tensor in batch], [tensor.shape for tensor in batch], len(batch), "data")
         self.step = step
+        self.add_flags(sink_mode=True)
 
     def construct(self):
         return self.step(*self.next())

@@ -9,9 +9,9 @@ import signal
 import time
 from typing import Any, Callable, Sequence
 
-# "Unsupported op [LARSUpdate] on GPU", "Select GPU operator[BatchMatMul] fail!", Ascend: "kernel info for op[...]"
-KERNEL_FAILURE = re.compile(r"kernel select|select kernel|unsupported op \[|select \w+ operator", re.I)
-OPERATOR = re.compile(r"\bop(?:erator)? ?\[(?:[\w/-]*/)?([A-Za-z]\w*?)(?:-op\d+)?\]")
+KERNEL_FAILURE = "HandleKernelSelectFailure"  # MindSpore's function, named at the end of its message
+# GPU: "Unsupported op [LARSUpdate] on GPU", "Select GPU operator[BatchMatMul] fail!"; Ascend: "Default/Cholesky-op0"
+OPERATOR = re.compile(r"\bop(?:erator)? ?\[(\w+)\]|node is \S*?(\w+)-op\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +45,8 @@ class Outcome:
     @property
     def operator(self) -> str:
         """The operator without a kernel, if that was it."""
-        if not KERNEL_FAILURE.search(self.error):
-            return ""
-        found = OPERATOR.search(self.error)
-        return found[1] if found else ""
+        found = OPERATOR.search(self.error) if KERNEL_FAILURE in self.error else None
+        return found[1] or found[2] if found else ""
 
 
 def in_child(graph: str, compile_graph: Callable[[], int]) -> Outcome:

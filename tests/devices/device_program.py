@@ -1,0 +1,21 @@
+"""Compile cases for a device: device_program.py GPU|Ascend [CASE ...], in the environment of its stubs.
+
+Prints a line of JSON for each graph: its case, and what became of it.
+"""
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+
+from device_cases import cases
+
+from models.devicecheck.outcome import in_child
+
+target, names = sys.argv[1], sys.argv[2:]
+for case in cases(target):
+    for graph in case.graphs if not names or case.name in names else ():
+        outcome = in_child(graph, lambda: case.compile(graph))
+        print(json.dumps({"case": case.name, **dataclasses.asdict(outcome)}), flush=True)
+os._exit(0)

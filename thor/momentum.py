@@ -29,8 +29,12 @@ def _clip(update):
 
 @_moved.register("Function", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
 def _move(apply_momentum, learning_rate, momentum, weight, moment, update):
-    """``v = mu v + u; w -= lr v``."""
-    return apply_momentum(weight, moment, learning_rate, update, momentum)
+    """``v = mu v + u; w -= lr v``.
+
+    The updated weight is not returned: it would leave a branch of the graph that chooses between two steps, which
+    neither GPU nor Ascend compiles.
+    """
+    return ops.depend(True, apply_momentum(weight, moment, learning_rate, update, momentum))
 
 
 @_moved_nesterov.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
@@ -38,7 +42,7 @@ def _move_nesterov(learning_rate, momentum, weight, moment, update):
     """``v = mu v + u; w -= lr (u + mu v)``, spelled out because MindSpore's CPU kernel ignores its flag."""
     velocity = momentum * moment + update
     step = ops.depend(learning_rate * (update + momentum * velocity), ops.assign(moment, velocity))
-    return ops.assign_sub(weight, step)
+    return ops.depend(True, ops.assign_sub(weight, step))
 
 
 class MomentumUpdate(nn.Cell):

@@ -14,6 +14,7 @@ from thor.curvature.policies import check_policy
 from thor.curvature.refresh import measured_layer
 from thor.curvature.report import CurvatureReports
 from thor.layers import TapOptions
+from thor.maps import cut, flatten, pick
 from thor.momentum import MomentumUpdate
 from thor.parallel import world
 from thor.registration import tap_network
@@ -21,6 +22,14 @@ from thor.registration import tap_network
 logger = logging.getLogger("thor")
 
 SCHEDULED, SECOND_ORDER, STALE = "scheduled", "second_order", "stale"
+
+_preconditioned = ops.MultitypeFuncGraph("preconditioned")
+
+
+@_preconditioned.register("Tensor", "Function", "Tuple")
+def _precondition_layer(damping, preconditioner, gradients):
+    """The gradients of one layer's parameters, a tuple."""
+    return preconditioner(gradients, damping)
 
 
 class THOR(CurvatureReports, nn.Optimizer):
@@ -112,6 +121,7 @@ class THOR(CurvatureReports, nn.Optimizer):
         self.momentum_update = MomentumUpdate(self.weights, momentum, weight_decay, decays, enable_clip_grad,
                                               use_nesterov)
         self.graph = SCHEDULED
+        self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
         self.measured_scale = Tensor(loss_scale, ms.float32)
         object.__setattr__(self, "registration", registration)
         logger.info("THOR updates:\n%s", registration.table())
@@ -139,8 +149,10 @@ class THOR(CurvatureReports, nn.Optimizer):
                            for layer in layers]
         self.preconditioners = nn.CellList(preconditioners, auto_prefix=False)
         counts = [len(layer.parameters) for layer in layers]
+        self.each_layer = tuple(preconditioners)
         self.spans = tuple((sum(counts[:i]), sum(counts[:i + 1])) for i in range(len(layers)))
-        self.singles = all(count == 1 for count in counts)
+        self.places = tuple((layer, k) for layer, count in enumerate(counts) for k in range(count))
+        self.map = ops.Map()
         measured = [i for i, layer in enumerate(layers) if layer.factors]
         self.has_factors = bool(measured)
         self.running_average = settings.running_average
@@ -171,7 +183,7 @@ class THOR(CurvatureReports, nn.Optimizer):
             elif self.graph == SCHEDULED:
                 if self.refresh_due():
                     self.refresh(gradients)
-        return self.stale_update(tuple([gradients[i] for i in self.plain]))
+        return self.stale_update(pick(gradients, self.plain))
 
     def stale_update(self, gradients):
         """Update ``weights`` with the inverses that are there; ``gradients`` are those of ``weights``, in order."""
@@ -184,12 +196,10 @@ class THOR(CurvatureReports, nn.Optimizer):
 
     def precondition(self, gradients, damping):
         """Preconditioned gradients of the layers' parameters, a tuple in the order of ``plain``."""
-        if self.singles:
-            return tuple([layer((gradients[i],), damping)[0] for i, layer in enumerate(self.preconditioners)])
-        updates = ()
-        for i, layer in enumerate(self.preconditioners):
-            updates = updates + layer(gradients[self.spans[i][0]:self.spans[i][1]], damping)
-        return updates
+        if not self.spans:
+            return ()
+        groups = self.map(ops.partial(_preconditioned, damping), self.each_layer, cut(gradients, self.spans))
+        return flatten(groups, self.places)
 
     def refresh_due(self):
         """Whether the present step refreshes curvature, as a Tensor of shape ``()``."""
@@ -209,7 +219,13 @@ class THOR(CurvatureReports, nn.Optimizer):
         for i, k, a, statistics in self.diagonals:
             self.preconditioners[i].refresh_diagonal(measured[a], measured[statistics][0], refreshed[k], damping,
                                                      self.running_average)
+        ops.assign(self.refreshed_at, self.global_step)
         return refreshed
+
+    @property
+    def last_refresh(self) -> int:
+        """Step of the last refresh of curvature, counted from 0; -1 before the first."""
+        return int(self.refreshed_at.asnumpy()[0])
 
     @property
     def frequency(self) -> int:

@@ -15,13 +15,23 @@ import mindspore as ms
 import numpy as np
 from mindspore import ParallelMode, Tensor, nn, ops
 
+from thor.maps import cut
+
 DEFAULT_GROUP_BYTES = 32 * 2 ** 20
 
 
 def world() -> tuple[int, int]:
-    """This process's rank and the number of ranks that train together; ``(0, 1)`` outside data parallelism."""
-    if ms.get_auto_parallel_context("parallel_mode") == ParallelMode.STAND_ALONE:
+    """This process's rank and the number of ranks that train together; ``(0, 1)`` outside data parallelism.
+
+    Raises:
+        ValueError: another parallel mode, under which a rank does not see whole layers.
+    """
+    mode = ms.get_auto_parallel_context("parallel_mode")
+    if mode == ParallelMode.STAND_ALONE:
         return 0, 1
+    if mode != ParallelMode.DATA_PARALLEL:
+        raise ValueError(f"parallel_mode={mode}; must be {ParallelMode.STAND_ALONE} or {ParallelMode.DATA_PARALLEL} "
+                         "with THOR; set it with mindspore.set_auto_parallel_context")
     from mindspore.communication import get_group_size, get_rank
 
     return get_rank(), get_group_size()
@@ -67,24 +77,64 @@ def groups_of(split_indices: Sequence[int], n_layers: int) -> list[range]:
     return [range(first, end) for first, end in zip([0, *ends[:-1]], ends)]
 
 
-class Triangle(nn.Cell):
-    """Symmetric blocks ``(n, size, size)`` as upper triangles ``(n, size (size + 1) / 2)`` and back."""
+def packed_count(shape: tuple) -> int:
+    """Numbers sent for a measurement of ``shape``."""
+    return shape[0] * (shape[1] * (shape[1] + 1) // 2) if len(shape) == 3 else int(np.prod(shape))
+
+
+class Packing:
+    """Measurements of one shape as vectors and back; symmetric blocks ``(n, size, size)`` as their upper triangles."""
+
+    def __init__(self, shape: tuple):
+        self.count = packed_count(shape)
+        if len(shape) == 3:
+            self.pack, self.unpack = PackTriangles(shape[-1]), UnpackTriangles(tuple(shape))
+        else:
+            self.pack, self.unpack = Flatten(), Unflatten(tuple(shape))
+
+
+class Flatten(nn.Cell):
+    """A tensor as a vector."""
+
+    def construct(self, measurement):
+        return measurement.reshape(-1)
+
+
+class Unflatten(nn.Cell):
+    """A vector as a tensor of ``shape``."""
+
+    def __init__(self, shape: tuple):
+        super().__init__(auto_prefix=False)
+        self.shape = shape
+
+    def construct(self, vector):
+        return vector.reshape(self.shape)
+
+
+class PackTriangles(nn.Cell):
+    """Symmetric blocks ``(n, size, size)`` as the vector of their upper triangles, ``size (size + 1) / 2`` each."""
 
     def __init__(self, size: int):
         super().__init__(auto_prefix=False)
         rows, columns = np.triu_indices(size)
-        place = np.zeros((size, size), np.int32)
+        self.size, self.upper = size, Tensor(rows * size + columns, ms.int32)
+
+    def construct(self, blocks):
+        return ops.gather(blocks.reshape(-1, self.size * self.size), self.upper, 1).reshape(-1)
+
+
+class UnpackTriangles(nn.Cell):
+    """Blocks of ``shape`` from the vector of their upper triangles."""
+
+    def __init__(self, shape: tuple):
+        super().__init__(auto_prefix=False)
+        rows, columns = np.triu_indices(shape[-1])
+        place = np.zeros(shape[1:], np.int32)
         place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-        self.size = size
-        self.upper, self.place = Tensor(rows * size + columns, ms.int32), Tensor(place.reshape(-1), ms.int32)
+        self.shape, self.place = shape, Tensor(place.reshape(-1))
 
-    def pack(self, blocks):
-        """The upper triangles of blocks."""
-        return ops.gather(blocks.reshape(-1, self.size * self.size), self.upper, 1)
-
-    def unpack(self, triangles):
-        """Blocks from their upper triangles."""
-        return ops.gather(triangles, self.place, 1).reshape(-1, self.size, self.size)
+    def construct(self, vector):
+        return ops.gather(vector.reshape(self.shape[0], -1), self.place, 1).reshape(self.shape)
 
 
 class FactorReducer(nn.Cell):
@@ -97,46 +147,51 @@ class FactorReducer(nn.Cell):
 
     def __init__(self, shapes: Sequence[Sequence[tuple]], split_indices: Sequence[int] | None = None):
         super().__init__(auto_prefix=False)
-        counts = [[packed_count(shape) for shape in layer] for layer in shapes]
+        packing = {tuple(shape): Packing(shape) for layer in shapes for shape in layer}
+        packed = [[packing[tuple(shape)] for shape in layer] for layer in shapes]
         if split_indices is None:
-            split_indices = default_split([4 * sum(layer) for layer in counts])
+            split_indices = default_split([4 * sum(part.count for part in layer) for layer in packed])
+        groups = groups_of(split_indices, len(shapes))
         firsts = np.cumsum([0] + [len(layer) for layer in shapes]).tolist()
-        self.groups = tuple((firsts[group.start], firsts[group.stop])
-                            for group in groups_of(split_indices, len(shapes)))
-        self.shapes = tuple(tuple(shape) for layer in shapes for shape in layer)
-        self.counts = tuple(count for layer in counts for count in layer)
-        sizes = sorted({shape[-1] for shape in self.shapes if len(shape) == 3})
-        self.triangles = nn.CellList([Triangle(size) for size in sizes], auto_prefix=False)
-        self.triangle_of = tuple(sizes.index(shape[-1]) if len(shape) == 3 else -1 for shape in self.shapes)
-        self.all_reduces = nn.CellList([AllReduce(i) for i in range(len(self.groups))], auto_prefix=False)
-        self.concat = ops.Concat()
+        self.groups = tuple((firsts[group.start], firsts[group.stop]) for group in groups)
+        self.all_reduces = tuple(AllReduce(i) for i in range(len(groups)))
+        self.packs = tuple(part.pack for layer in packed for part in layer)
+        self.unpacks = tuple(part.unpack for layer in packed for part in layer)
+        places = []  # (group, first number, numbers) of each measurement
+        for i, group in enumerate(groups):
+            counts = [part.count for layer in group for part in packed[layer]]
+            places += [(i, first, count) for first, count in zip(np.cumsum([0, *counts]).tolist(), counts)]
+        self.places = tuple(places)
+        self.map, self.concat = ops.Map(), ops.Concat()
 
     def construct(self, measurements):
         """The sums of ``measurements``, all layers' one after the other, in the same order and shapes."""
-        sums = ()
-        for i, (first, end) in enumerate(self.groups):
-            parts = ()
-            for place in range(first, end):
-                parts = parts + (self.flat(measurements[place], place),)
-            total = self.all_reduces[i](self.concat(parts))
-            start = 0
-            for place in range(first, end):
-                sums = sums + (self.shaped(total[start:start + self.counts[place]], place),)
-                start = start + self.counts[place]
-        return sums
+        vectors = self.map(_packed, self.packs, measurements)
+        totals = self.map(ops.partial(_reduced, self.concat), self.all_reduces, cut(vectors, self.groups))
+        return self.map(ops.partial(_unpacked, totals), self.unpacks, self.places)
 
-    def flat(self, measurement, place):
-        """A measurement as a vector."""
-        if self.triangle_of[place] >= 0:
-            measurement = self.triangles[self.triangle_of[place]].pack(measurement)
-        return measurement.reshape(-1)
 
-    def shaped(self, vector, place):
-        """A vector as the measurement it was."""
-        shape = self.shapes[place]
-        if self.triangle_of[place] < 0:
-            return vector.reshape(shape)
-        return self.triangles[self.triangle_of[place]].unpack(vector.reshape(shape[0], -1))
+_packed = ops.MultitypeFuncGraph("packed")
+_reduced = ops.MultitypeFuncGraph("reduced")
+_unpacked = ops.MultitypeFuncGraph("unpacked")
+
+
+@_packed.register("Function", "Tensor")
+def _pack(pack, measurement):
+    return pack(measurement)
+
+
+@_reduced.register("Function", "Function", "Tuple")
+def _reduce(concat, all_reduce, vectors):
+    """One vector with the sums of a group."""
+    return all_reduce(concat(vectors))
+
+
+@_unpacked.register("Tuple", "Function", "Tuple")
+def _unpack(totals, unpack, place):
+    """A measurement from the vector of its group."""
+    group, first, count = place
+    return unpack(totals[group][first:first + count])
 
 
 class AllReduce(nn.Cell):
@@ -181,7 +236,3 @@ class SharedUpdate(nn.Cell):
         told = self.gather(self.all_gather(self.concat((accepted, condition))), self.place, 0)  # (n_blocks, 2, 1)
         return self.gather(self.all_gather(inverse), self.place, 0), told[:, :1], told[:, 1:]
 
-
-def packed_count(shape: tuple) -> int:
-    """Numbers sent for a measurement of ``shape``."""
-    return shape[0] * (shape[1] * (shape[1] + 1) // 2) if len(shape) == 3 else int(np.prod(shape))

@@ -7,8 +7,25 @@ from mindspore.amp import (DynamicLossScaleManager, DynamicLossScaler, FixedLoss
                            all_finite)
 
 from thor.arguments import check_int
+from thor.maps import pick
 from thor.optimizer import SECOND_ORDER, STALE, THOR
-from thor.parallel import FactorReducer
+from thor.parallel import FactorReducer, world
+
+_accumulated = ops.MultitypeFuncGraph("accumulated")
+_emptied = ops.MultitypeFuncGraph("emptied")
+
+
+@_accumulated.register("Number", "Tensor", "Tensor")
+def _accumulate(share, total, gradient):
+    """Add a micro-batch's part of the average."""
+    return ops.depend(True, ops.assign_add(total, gradient * share))
+
+
+@_emptied.register("Tensor")
+def _empty(total):
+    """The average, leaving zeros."""
+    average = total + 0.0
+    return ops.depend(average, ops.assign(total, ops.depend(ops.zeros_like(total), average)))
 
 
 class TrainStep(nn.TrainOneStepCell):
@@ -28,7 +45,7 @@ class TrainStep(nn.TrainOneStepCell):
         if indices is not None:
             self.weights = ParameterTuple([optimizer.parameters[i] for i in indices])
         if self.reducer_flag:
-            self.grad_reducer = GradientReducer(optimizer, self.indices, self.mean, self.degree)
+            self.grad_reducer = GradientReducer(optimizer, self.indices)
         self.scaling = scaling
         self.accumulator = accumulator
 
@@ -39,8 +56,7 @@ class TrainStep(nn.TrainOneStepCell):
         gradients = self.grad_reducer(gradients)
         if self.accumulator is None:
             return ops.depend(loss, self.update(gradients))
-        complete = self.accumulator.add(gradients, self.indices)
-        if complete:
+        if self.accumulator.add(gradients, self.indices):
             loss = ops.depend(loss, self.update(self.accumulator.take(self.indices)))
         return loss
 
@@ -62,19 +78,22 @@ class TrainStep(nn.TrainOneStepCell):
 class GradientReducer(nn.Cell):
     """Gradients averaged over ranks by MindSpore, THOR's measurements summed by :class:`FactorReducer`.
 
+    In the stale graph nothing is measured, and nothing of it sent.
+
     Args:
         indices: of the parameters of ``optimizer`` that are differentiated.
     """
 
-    def __init__(self, optimizer, indices: tuple[int, ...], mean: bool, degree: int):
+    def __init__(self, optimizer, indices: tuple[int, ...]):
         super().__init__(auto_prefix=False)
+        self.optimizer = optimizer
         layers = [list(places) for places in getattr(optimizer, "measurement_places", lambda: [])()]
         measured = [place for places in layers for place in places]
         plain = [place for place in indices if place not in set(measured)]
         self.plain = tuple(indices.index(place) for place in plain)
         self.measured = tuple(indices.index(place) for place in measured if place in set(indices))
         self.reduce_plain = nn.DistributedGradReducer(ParameterTuple([optimizer.parameters[i] for i in plain]),
-                                                      mean, degree)
+                                                      ms.get_auto_parallel_context("gradients_mean"), world()[1])
         if self.measured:
             shapes = [[optimizer.parameters[i].shape for i in places] for places in layers]
             self.reduce_measured = FactorReducer(shapes, optimizer.split_indices)
@@ -82,10 +101,11 @@ class GradientReducer(nn.Cell):
         self.order = tuple(order[position] for position in range(len(indices)))
 
     def construct(self, gradients):
-        reduced = self.reduce_plain(tuple([gradients[i] for i in self.plain]))
+        reduced = self.reduce_plain(pick(gradients, self.plain))
         if self.measured:
-            reduced = reduced + self.reduce_measured(tuple([gradients[i] for i in self.measured]))
-        return tuple([reduced[i] for i in self.order])
+            measured = pick(gradients, self.measured)
+            reduced = reduced + (measured if self.optimizer.graph == STALE else self.reduce_measured(measured))
+        return pick(reduced, self.order)
 
 
 class StaleTrainStep(TrainStep):
@@ -164,24 +184,19 @@ class GradientAccumulator(nn.Cell):
         super().__init__(auto_prefix=False)
         self.steps = steps
         self.sums = parameters.clone(prefix="accumulated", init="zeros")
+        self.map = ops.Map()
         self.seen = Parameter(Tensor(0, ms.int32), name="accumulated_micro_batches", requires_grad=False)
 
     def add(self, gradients, indices):
         """Add the gradients of parameters ``indices``; True, as a Tensor of shape ``()``, when the update is due."""
-        for place, index in enumerate(indices):
-            ops.assign_add(self.sums[index], gradients[place] * (1.0 / self.steps))
-        seen = self.seen + 1
+        added = self.map(ops.partial(_accumulated, 1.0 / self.steps), pick(self.sums, indices), gradients)
+        seen = ops.depend(self.seen + 1, added)
         ops.assign(self.seen, ops.floor_mod(seen, self.steps))
         return ops.equal(seen, self.steps)
 
     def take(self, indices):
         """The averages of parameters ``indices``, resetting them."""
-        averages = ()
-        for index in indices:
-            averages = averages + (self.sums[index] + 0.0,)
-        for place, index in enumerate(indices):
-            ops.assign(self.sums[index], ops.depend(ops.zeros_like(self.sums[index]), averages[place]))
-        return averages
+        return self.map(_emptied, pick(self.sums, indices))
 
 
 class TwoGraphStep(nn.Cell):
@@ -253,7 +268,19 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
 
 
 def wrap_train_cell(step: nn.TrainOneStepCell, optimizer: THOR) -> nn.Cell:
-    """Give a train cell of the user's, whose construct calls ``self.optimizer(grads)``, its two graphs."""
+    """Give a train cell of the user's, whose construct calls ``self.optimizer(grads)``, its two graphs.
+
+    With several ranks its ``grad_reducer`` is replaced by one that reduces factors as :func:`make_train_step` does.
+
+    Raises:
+        ValueError: there are several ranks, and the cell has no ``grad_reducer``.
+    """
     if isinstance(step, nn.TrainOneStepWithLossScaleCell):
         optimizer.bind_loss_scale(step.scale_sense)
+    if world()[1] > 1:
+        if getattr(step, "grad_reducer", None) is None:
+            raise ValueError(f"network={type(step).__name__} has no grad_reducer; must have one with several ranks, "
+                             "called in its construct before the optimizer; derive it from nn.TrainOneStepCell")
+        step.grad_reducer = GradientReducer(optimizer, tuple(range(len(optimizer.parameters))))
+        optimizer.measure_always()
     return TwoGraphStep(StepGraph(step), StepGraph(step), optimizer).set_train()

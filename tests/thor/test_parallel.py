@@ -7,7 +7,7 @@ import pytest
 from mindspore import Tensor
 
 from thor import THOR
-from thor.parallel import Triangle, assign_owners, default_split, groups_of, inverse_cost, packed_count, world
+from thor.parallel import Packing, assign_owners, default_split, groups_of, inverse_cost, packed_count, world
 
 # block sizes of ResNet-50 (A and G of 54 layers) and of BERT-large (24 encoder layers, hidden 1024, 4096 inside)
 RESNET50 = [128] * 2 + [64] * 21 + [128] * 850 + [27] * 3
@@ -50,10 +50,21 @@ def test_groups_cover_all_layers_in_order(split, expected):
 def test_triangles_hold_symmetric_blocks(size):
     blocks = np.random.default_rng(0).standard_normal((3, size, size)).astype(np.float32)
     blocks = blocks + blocks.transpose(0, 2, 1)
-    triangle = Triangle(size)
-    packed = triangle.pack(Tensor(blocks))
+    packing = Packing(blocks.shape)
+    packed = packing.pack(Tensor(blocks))
     assert packed.size == packed_count(blocks.shape) == 3 * size * (size + 1) // 2
-    np.testing.assert_array_equal(triangle.unpack(packed).asnumpy(), blocks)
+    np.testing.assert_array_equal(packing.unpack(packed).asnumpy(), blocks)
+
+
+@pytest.mark.parametrize("mode", [ms.ParallelMode.SEMI_AUTO_PARALLEL, ms.ParallelMode.AUTO_PARALLEL,
+                                  ms.ParallelMode.HYBRID_PARALLEL])
+def test_other_parallel_modes_are_refused(mode):
+    ms.set_auto_parallel_context(parallel_mode=mode)
+    try:
+        with pytest.raises(ValueError, match=f"parallel_mode={mode}; must be stand_alone or data_parallel with THOR"):
+            THOR(ms.nn.Dense(3, 2), 0.1, 0.1, 0.9)
+    finally:
+        ms.reset_auto_parallel_context()
 
 
 def test_one_process_is_rank_zero_of_one():

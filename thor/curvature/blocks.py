@@ -10,6 +10,24 @@ from thor.backends.geometry import diagonals
 from thor.backends.operators import part
 from thor.curvature.preconditioners import BlockFactor, InverseSpan
 from thor.curvature.settings import CurvatureSettings
+from thor.maps import flatten, pick
+
+_kept = ops.MultitypeFuncGraph("kept")
+_updated = ops.MultitypeFuncGraph("updated")
+
+
+@_kept.register("Tensor", "Tensor", "Tuple")
+def _keep(blocks, stored, span):
+    """Assign one member's part of ``blocks``."""
+    return ops.depend(True, ops.assign(stored, part(blocks, span)))
+
+
+@_updated.register("Function", "Tuple", "Tuple")
+def _update_member(update, columns, span):
+    """``update`` of one member's part of every column."""
+    blocks, scale, damping, divisor, wanted, old = columns
+    return update(part(blocks, span), part(scale, span), part(damping, span), part(divisor, span), part(wanted, span),
+                  part(old, span))
 
 
 class BlockBatch(nn.Cell):
@@ -65,7 +83,7 @@ class BlockBatch(nn.Cell):
         Args:
             measured: calls that measured each factor, ``(n_factors,)``.
         """
-        blocks = self.concat(tuple([gradients[i] for i in self.measurements]))
+        blocks = self.concat(pick(gradients, self.measurements))
         calls = self.per_block(measured, self.of_factor)
         scale = ops.select(self.is_a, ops.ones_like(calls), gradient_scale * ops.ones_like(calls)) / calls
         if self.average == 0.0:
@@ -146,18 +164,16 @@ class InverseUpdateByMember(nn.Cell):
 
     def __init__(self, backend: Backend, spans: tuple):
         super().__init__(auto_prefix=False)
-        self.backend, self.spans = backend, spans
-        self.members = nn.CellList([InverseUpdateIfWanted(backend) for _ in spans])
-        self.concat = ops.Concat()
+        self.update, self.spans = InverseUpdateIfWanted(backend), spans
+        self.results = tuple(tuple((i, k) for i in range(len(spans))) for k in range(3))
+        self.map, self.concat = ops.Map(), ops.Concat()
 
     def construct(self, blocks, scale, damping, divisor, wanted, old):
-        inverses, accepted, conditions = (), (), ()
-        for i, member in enumerate(self.members):
-            span = self.spans[i]
-            inverse, good, condition = member(part(blocks, span), part(scale, span), part(damping, span),
-                                              part(divisor, span), part(wanted, span), part(old, span))
-            inverses, accepted, conditions = inverses + (inverse,), accepted + (good,), conditions + (condition,)
-        return self.concat(inverses), self.concat(accepted), self.concat(conditions)
+        columns = (blocks, scale, damping, divisor, wanted, old)
+        updated = self.map(ops.partial(_updated, self.update, columns), self.spans)
+        inverses, accepted, conditions = self.results
+        return (self.concat(flatten(updated, inverses)), self.concat(flatten(updated, accepted)),
+                self.concat(flatten(updated, conditions)))
 
 
 def create_update(backend: Backend, selective: bool, spans: tuple) -> nn.Cell:
@@ -175,6 +191,4 @@ def finite_or_zero(values):
 def keep(stored, spans, good, fresh):
     """Assign blocks of ``fresh`` to the parameters ``stored`` where ``good``; leave the rest as it was."""
     kept = ops.where(good, fresh, ops.Concat()(stored))
-    for i, span in enumerate(spans):
-        ops.assign(stored[i], part(kept, span))
-    return True
+    return ops.Map()(ops.partial(_kept, kept), stored, spans)

@@ -14,6 +14,7 @@ from thor.curvature.policies import UpdatePolicy
 from thor.curvature.preconditioners import BlockFactor
 from thor.curvature.settings import CurvatureSettings
 from thor.layers.gates import MEASURED_A, MEASURED_G, STATISTICS
+from thor.maps import pick
 from thor.parallel import SharedUpdate, assign_owners, inverse_cost, world
 
 
@@ -109,7 +110,7 @@ class Refresh(nn.Cell):
         Returns:
             1.0 for each layer that was refreshed, ``(n_layers,)``.
         """
-        told = self.concat(tuple([gradients[i] for i in self.statistics])).reshape(-1, STATISTICS)
+        told = self.concat(pick(gradients, self.statistics)).reshape(-1, STATISTICS)
         calls = told[:, 0]
         ops.assign(self.seen_calls, calls)
         positions = told[:, 1] / calls

@@ -1,0 +1,50 @@
+"""Picking, cutting and calling over tuples inside graphs.
+
+MindSpore compiles a Python loop over layers, or a list comprehension, as functions that call one another, three deep a
+round: the 161 parameters of ResNet-50 come to half of the thousand calls it allows, and take minutes. Maps are flat.
+"""
+from __future__ import annotations
+
+from mindspore import ops
+
+_MAP = ops.Map()  # unlike HyperMap it does not walk into tuples of tuples
+
+_picked = ops.MultitypeFuncGraph("picked")
+_cut = ops.MultitypeFuncGraph("cut")
+_taken = ops.MultitypeFuncGraph("taken")
+
+
+@_picked.register("Tuple", "Number")
+def _pick(values, place):
+    return values[place]
+
+
+@_cut.register("Tuple", "Tuple")
+def _slice(values, span):
+    return values[span[0]:span[1]]
+
+
+@_taken.register("Tuple", "Tuple")
+def _take(groups, place):
+    return groups[place[0]][place[1]]
+
+
+def pick(values: tuple, places: tuple[int, ...]) -> tuple:
+    """``values[i]`` for every i of ``places``, which are constants of the graph."""
+    if len(places) == 0:
+        return ()
+    return _MAP(ops.partial(_picked, values), places)
+
+
+def cut(values: tuple, spans: tuple[tuple[int, int], ...]) -> tuple[tuple, ...]:
+    """``values[first:end]`` for every ``(first, end)`` of ``spans``."""
+    if len(spans) == 0:
+        return ()
+    return _MAP(ops.partial(_cut, values), spans)
+
+
+def flatten(groups: tuple[tuple, ...], places: tuple[tuple[int, int], ...]) -> tuple:
+    """``groups[i][k]`` for every ``(i, k)`` of ``places``."""
+    if len(places) == 0:
+        return ()
+    return _MAP(ops.partial(_taken, groups), places)

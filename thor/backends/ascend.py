@@ -1,4 +1,4 @@
-"""Ascend operators: inverses by the 128-block Cholesky kernel or by products only; float16 products."""
+"""Ascend operators: inverses by matrix products only, or by the 128-block Cholesky kernel; float16 products."""
 from __future__ import annotations
 
 import mindspore as ms
@@ -17,10 +17,10 @@ class AscendBackend(Backend):
     """The reference operators on the matrix unit (cube).
 
     Args:
-        inverse: ``"newton_schulz"``: matrix products only (:class:`NewtonSchulzInverse`);
+        inverse: ``"newton_schulz"`` (default): matrix products only (:class:`NewtonSchulzInverse`);
             ``"cholesky"``: the 128-block kernel of the first Ascend 910 (:class:`CholeskyInverse`), with
-            Newton-Schulz for blocks larger than 128; ``"auto"`` (default): Cholesky where the kernel is
-            known to exist, Newton-Schulz elsewhere.
+            Newton-Schulz for blocks larger than 128. MindSpore 2.10's kernel selection
+            refuses it; earlier versions are untried.
         precision: of covariances and preconditioning: ``"float32"``; ``"float16"``: operands scaled by their
             abs-max (:class:`ScaledHalfMatMul`); ``"auto"`` (default): float16 where the cube takes nothing
             else, which is the first Ascend 910. Inverses are always computed in float32.
@@ -30,25 +30,25 @@ class AscendBackend(Backend):
         ValueError: if an argument is none of these, or ``"cholesky"`` is asked of a device without the
             kernel.
 
+    THOR takes the backend a network was converted with:
+    ``tap_network(net, backend=AscendBackend(inverse="cholesky"))`` before ``THOR(net, ...)``.
+
     Image patches are the reference's slices: ``Im2Col`` runs on the AI CPU of older devices, and
     ``NewIm2Col`` takes float16 and "same" padding only.
     """
 
     name = "ascend"
 
-    def __init__(self, inverse: str = "auto", precision: str = "auto",
+    def __init__(self, inverse: str = "newton_schulz", precision: str = "auto",
                  primitives: AscendPrimitives | None = None):
         super().__init__()
-        primitives = primitives or ascend_primitives()
-        check_choice("inverse", inverse, ("auto", "cholesky", "newton_schulz"))
+        check_choice("inverse", inverse, ("newton_schulz", "cholesky"))
         check_choice("precision", precision, ("auto", "float32", "float16"))
-        has_kernels = primitives.cholesky_trsm is not None and primitives.vector_matmul_nt is not None
-        if inverse == "cholesky" and not has_kernels:
+        primitives = primitives or ascend_primitives(with_cholesky=inverse == "cholesky")
+        if inverse == "cholesky" and (primitives.cholesky_trsm is None or primitives.vector_matmul_nt is None):
             raise ValueError("inverse='cholesky'; must be 'newton_schulz' on a device without "
                              "CusCholeskyTrsm and CusBatchMatMul (only the first Ascend 910 has them); "
-                             "use 'auto'")
-        if inverse == "auto":
-            inverse = "cholesky" if has_kernels else "newton_schulz"
+                             "use 'newton_schulz'")
         if precision == "auto":
             precision = "float16" if primitives.float16_cube else "float32"
         self.inverse, self.precision = inverse, precision
@@ -83,8 +83,9 @@ class NewtonSchulzInverse(nn.Cell):
     residuals are within about 10 times those of a Cholesky inverse, and the relative error stays below
     ``condition * 1.2e-7``.
 
-    The 14 steps, fixed at compile time, converge up to condition 1e6; a block beyond what float32 carries,
-    an indefinite one, and one that is not finite fail the residual check.
+    The 14 steps converge up to condition 1e6; a block beyond what float32 carries, an indefinite one, and one that
+    is not finite fail the residual check. They are a loop inside the graph, whose body is compiled once for each
+    block size.
 
     Args:
         batch_matmul: makes a batched product; float32 inputs must be multiplied in float32.
@@ -109,13 +110,15 @@ class NewtonSchulzInverse(nn.Cell):
         product, bound = product / tighter, bound * tighter
         root = identity / ops.sqrt(bound)
         low = ops.sqrt(ops.maximum(damping / bound, self.SMALLEST * ops.ones_like(bound)))
-        for _ in range(self.steps):
+        done = Tensor(0, ms.int32)
+        while done < self.steps:
             squared_gain = 3.0 / (1.0 + low + low * low)
             gain = ops.sqrt(squared_gain)
             step = 0.5 * gain * (3.0 * identity - squared_gain * product)
             root = self.matmul(root, step)
             product = self.matmul(self.matmul(step, product), step)
             low = 0.5 * gain * low * (3.0 - squared_gain * low * low)
+            done = done + 1
         inverse = self.matmul_nt(root, root)
         return verify(inverse, identity - self.matmul(inverse, matrix))
 
@@ -220,4 +223,4 @@ def power_of_two(count: int) -> int:
 
 def check_choice(name: str, value: str, allowed: tuple) -> None:
     if value not in allowed:
-        raise ValueError(f"{name}={value!r}; must be one of {', '.join(map(repr, allowed))}; use 'auto'")
+        raise ValueError(f"{name}={value!r}; must be one of {', '.join(map(repr, allowed))}; use {allowed[0]!r}")

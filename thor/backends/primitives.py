@@ -10,6 +10,8 @@ ops.operations.CusBatchMatMul     1.2 - 2.10   Ascend 910, first generation (TIK
 hal.get_device_name               2.3 - 2.10   all; announced as deprecated
 ================================  ===========  =====================================================
 
+The kernel selection of MindSpore 2.10 refuses the two TIK operators on the device they are for.
+
 Backends take their operators from here through the constructor, so that a test, or a later MindSpore, can
 give them others.
 """
@@ -61,11 +63,11 @@ def gpu_primitives() -> GpuPrimitives:
     return GpuPrimitives(ops.operations.CholeskyTrsm(), ops.unfold)
 
 
-def ascend_primitives() -> AscendPrimitives:
-    """The operators of the installed MindSpore for the Ascend device at hand."""
+def ascend_primitives(with_cholesky: bool = False) -> AscendPrimitives:
+    """The operators of the installed MindSpore for the Ascend device at hand, TIK's only where asked for."""
     first_generation = ascend_device_name() in FIRST_GENERATION
     cholesky_trsm = vector_matmul_nt = None
-    if first_generation:
+    if first_generation and with_cholesky:
         try:
             cholesky_trsm = ops.operations.CusCholeskyTrsm()
             vector_matmul_nt = ops.operations.CusBatchMatMul()

@@ -16,22 +16,19 @@ def relative_error(computed: Tensor, expected: np.ndarray) -> float:
     return np.linalg.norm(computed.asnumpy() - expected) / np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize("device, inverse, precision", [
-    (emulated.ascend_910, "cholesky", "float16"),
-    (emulated.ascend_a2, "newton_schulz", "float32"),
-])
-def test_auto_follows_the_device(device, inverse, precision):
+@pytest.mark.parametrize("device, precision", [(emulated.ascend_910, "float16"), (emulated.ascend_a2, "float32")])
+def test_precision_follows_the_device_and_inverses_are_products(device, precision):
     backend = AscendBackend(primitives=device())
-    assert (backend.inverse, backend.precision) == (inverse, precision)
+    assert (backend.inverse, backend.precision) == ("newton_schulz", precision)
 
 
 def test_choices_override_the_device():
-    backend = AscendBackend("newton_schulz", "float32", emulated.ascend_910())
-    assert (backend.inverse, backend.precision) == ("newton_schulz", "float32")
+    backend = AscendBackend("cholesky", "float32", emulated.ascend_910())
+    assert (backend.inverse, backend.precision) == ("cholesky", "float32")
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({"inverse": "lu"}, "inverse='lu'; must be one of 'auto', 'cholesky', 'newton_schulz'; use 'auto'"),
+    ({"inverse": "lu"}, "inverse='lu'; must be one of 'newton_schulz', 'cholesky'; use 'newton_schulz'"),
     ({"precision": "bf16"}, "precision='bf16'; must be one of 'auto', 'float32', 'float16'; use 'auto'"),
     ({"inverse": "cholesky"}, "inverse='cholesky'; must be 'newton_schulz' on a device without Cus"),
 ])
@@ -46,12 +43,13 @@ def test_wrong_arguments(arguments, message):
     ("Ascend910B1", False), ("Ascend910_9391", False), ("", False),
 ])
 def test_device_generations(name, first_generation, monkeypatch):
-    """Without the TIK compiler even the first generation lacks the kernel: auto must not choose it."""
+    """The TIK kernels are not made unless asked for, and without the TIK compiler not even then."""
     monkeypatch.setattr(primitives, "ascend_device_name", lambda: name)
-    found = primitives.ascend_primitives()
-    assert found.float16_cube is first_generation
-    assert (found.cholesky_trsm, found.vector_matmul_nt) == (None, None)
-    assert AscendBackend(primitives=found).inverse == "newton_schulz"
+    for with_cholesky in (False, True):
+        found = primitives.ascend_primitives(with_cholesky)
+        assert found.float16_cube is first_generation
+        assert (found.cholesky_trsm, found.vector_matmul_nt) == (None, None)
+    assert AscendBackend().inverse == "newton_schulz"
 
 
 def test_installed_gpu_kernel_takes_a_batch():

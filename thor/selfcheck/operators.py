@@ -1,13 +1,6 @@
-"""Check every operator of a device's backend against float64 NumPy.
-
-``python -m thor.selfcheck [--device CPU|GPU|Ascend] [--mode graph|pynative]`` prints a table and exits with 0
-if all operators are right, 1 if one is off, 2 if the device cannot be used. Run it once on a new device,
-MindSpore version or driver; it takes a few seconds.
-"""
+"""Every operator of a backend on small problems with float64 answers."""
 from __future__ import annotations
 
-import argparse
-import sys
 from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
@@ -16,12 +9,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from thor.backends import Backend, create_backend
+from thor.backends import Backend
 from thor.backends.cases import Case, make_cases
-
-HINT = ("Errors near 1e-3 mean products in reduced precision (TF32, HF32, float16); switch it off with\n"
-        "mindspore.device_context.gpu.op_precision.matmul_allow_tf32(False) or\n"
-        "mindspore.device_context.ascend.op_precision.precision_mode('must_keep_origin_dtype')")
 
 
 @dataclass(frozen=True)
@@ -104,32 +93,6 @@ def format_table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None, backend: Backend | None = None) -> int:
-    """Command line; ``backend`` replaces the device's own. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m thor.selfcheck", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("CPU", "GPU", "Ascend"),
-                        help="default: MindSpore's present target")
-    parser.add_argument("--mode", choices=("graph", "pynative"), default="graph", help="default: graph")
-    options = parser.parse_args(arguments)
-    if options.device and options.device != ms.get_context("device_target"):
-        try:
-            ms.set_device(options.device)
-        except (RuntimeError, ValueError) as error:
-            reason = shorten(str(error).split(". ")[0], 120)
-            print(f"--device={options.device}; must be a device MindSpore {ms.__version__} can use here "
-                  f"({reason}); use --device CPU or install its driver and MindSpore", file=sys.stderr)
-            return 2
-    ms.set_context(mode=ms.GRAPH_MODE if options.mode == "graph" else ms.PYNATIVE_MODE)
-    backend = backend or create_backend()
-    precision = getattr(backend, "precision", "float32")
-    print(f"MindSpore {ms.__version__}, device {ms.get_context('device_target')}, backend {backend.name}, "
-          f"{precision} products, {options.mode} mode; errors are relative to float64 NumPy")
-    results = [check(backend, case) for case in make_cases(precision)]
-    print(format_table(results))
-    off = sum(not result.ok for result in results)
-    print(f"{off} of {len(results)} checks are off\n{HINT}" if off else f"all {len(results)} checks passed")
-    return 1 if off else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def check_operators(backend: Backend, precision: str) -> list[Result]:
+    """All cases of :mod:`thor.backends.cases` at the precision of the backend's products."""
+    return [check(backend, case) for case in make_cases(precision)]

@@ -11,23 +11,27 @@ from types import SimpleNamespace
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import nn
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from fake_run import FakeContext, fake_session  # noqa: E402
 from sink_model import SinkModel  # noqa: E402
-from tiny_run import tiny_session  # noqa: E402
 
 from models import checkpoint, registry, train  # noqa: E402
 from models.callbacks import MetricsFile, TrainingState  # noqa: E402
 from models.callbacks.agreement import Agreement  # noqa: E402
-from models.config import Config, DeviceConfig, LossScaleConfig, ParallelConfig, TrainConfig  # noqa: E402
+from models.config import (Config, DeviceConfig, LossScaleConfig, ParallelConfig, TrainConfig,  # noqa: E402
+                           load_config)
 from models.finite import DivergedError  # noqa: E402
+from models.session import create_session  # noqa: E402
 from models.sinks import Sinks, plan_sinks  # noqa: E402
 from models.task import create_task  # noqa: E402
 
-SETTINGS = ["--data.batch_size", "64", "--train.sink", "true", "--train.sink_size", "20", "--optimizer.frequency", "7",
-            "--train.checkpoint_every_steps", "10", "--train.checkpoint_keep", "99"]
+CONFIG = Path(__file__).parents[2] / "configs" / "resnet" / "resnet18_digits.yaml"
+SETTINGS = ["--data.batch_size", "64", "--data.eval_batch_size", "360", "--train.epochs", "3", "--train.sink", "true",
+            "--train.sink_size", "20", "--train.checkpoint_every_steps", "10", "--train.checkpoint_keep", "99",
+            "--optimizer.frequency", "7", "--optimizer.learning_rate.initial", "0.02"]
 
 
 def config_of(target: str, **options) -> Config:
@@ -69,10 +73,10 @@ def test_without_a_sink_a_device_trains_passes():
 
 
 class Run:
-    """A finished training run of the tiny network in a folder of its own."""
+    """A finished training run of two Dense layers in a folder of its own."""
 
     def __init__(self, folder: Path, sinks: bool, start: Path | None = None) -> None:
-        self.session = tiny_session("thor", *SETTINGS)
+        self.session = create_session(load_config(CONFIG, SETTINGS))
         if sinks:
             device = dataclasses.replace(self.session.config.device, target="GPU")
             evaluation = create_task(self.session.config).evaluation(self.session.network)
@@ -96,6 +100,8 @@ class Run:
 def runs(tmp_path_factory):
     """A run of single steps and the same in sinks, 60 batches in three epochs."""
     builder = registry._BUILDERS["resnet18"]
+    registry._BUILDERS["resnet18"] = lambda model, data: nn.SequentialCell(nn.Flatten(), nn.Dense(64, 16), nn.ReLU(),
+                                                                           nn.Dense(16, 10))
     yield [Run(tmp_path_factory.mktemp(name), name == "sinks") for name in ("steps", "sinks")]
     registry._BUILDERS["resnet18"] = builder
 

@@ -1,10 +1,14 @@
 # Sourced by the other scripts: checks of arguments, and the virtual environment they run in.
 #
-#   PYTHON  Python 3.10 or 3.11 to build the environment with; found on PATH when not set
-#   VENV    folder of the environment; .venv in the repository when not set
+#   PYTHON  Python 3.10, 3.11 or 3.12 to build the environment with; found on PATH when not set
+#   VENV    folder of the environment; .venv in the repository when not set; none to install nothing and run PYTHON as
+#           it is, where MindSpore and all else are installed already
+#
+# scripts/devices.sh says how CUDA and CANN are found.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
+source "$ROOT/scripts/devices.sh"
 
 fail() {
     echo "error: $*" >&2
@@ -53,12 +57,23 @@ print_usage_if_asked() {
     fi
 }
 
+VERSIONS="3.10, 3.11 or 3.12"
+
 python_version() {
     "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true
 }
 
 is_supported() {
-    [ "$1" = 3.10 ] || [ "$1" = 3.11 ]
+    [[ "$1" =~ ^3\.1[012]$ ]]
+}
+
+# candidates: names of Pythons, the preferred first; CANN's packages belong to python3, by custom
+candidates() {
+    if has_cann; then
+        echo python3 python python3.11 python3.10 python3.12
+    else
+        echo python3.11 python3.10 python3.12 python3 python
+    fi
 }
 
 # find_python: sets BASE_PYTHON
@@ -66,24 +81,25 @@ find_python() {
     local candidate version
     if [ -n "${PYTHON:-}" ]; then
         version="$(python_version "$PYTHON")"
-        [ -n "$version" ] || fail "PYTHON=$PYTHON does not run; set PYTHON to Python 3.10 or 3.11"
-        is_supported "$version" || fail "PYTHON=$PYTHON is Python $version; set PYTHON to Python 3.10 or 3.11"
+        [ -n "$version" ] || fail "PYTHON=$PYTHON does not run; set PYTHON to Python $VERSIONS"
+        is_supported "$version" || fail "PYTHON=$PYTHON is Python $version; set PYTHON to Python $VERSIONS"
         BASE_PYTHON="$PYTHON"
         return
     fi
-    for candidate in python3.11 python3.10 python3 python; do
+    for candidate in $(candidates); do
         if is_supported "$(python_version "$candidate")"; then
             BASE_PYTHON="$candidate"
             return
         fi
     done
-    fail "no Python 3.10 or 3.11 on PATH; install one, or set PYTHON to it"
+    fail "no Python $VERSIONS on PATH; install one, or set PYTHON to it"
 }
 
 # What the environment was made from; a change of it makes the environment out of date.
 fingerprint() {
     cksum <"$ROOT/setup.py"
     echo "$ROOT"
+    ! has_cann || echo "sees CANN's packages"
 }
 
 is_ready() {
@@ -93,6 +109,16 @@ is_ready() {
 
 # set_up EXTRAS: makes $VENV hold this package with "zoo" or "zoo,test", unless it already does
 set_up() {
+    use_cann
+    use_cuda
+    if [ "$VENV" = none ]; then
+        find_python
+        RUN_PYTHON="$BASE_PYTHON"
+        "$RUN_PYTHON" -c 'import mindspore' 2>/dev/null ||
+            fail "VENV=none, but $RUN_PYTHON cannot import mindspore; install it there, or leave VENV out"
+        return
+    fi
+    RUN_PYTHON="$VENV/bin/python"
     is_ready "$1" && return
     find_python
     mkdir -p "$(dirname "$VENV")"
@@ -110,8 +136,8 @@ install_environment() {
     local wanted log="$VENV/install.log"
     wanted="$(python_version "$BASE_PYTHON")"
     echo "setting up $VENV with Python $wanted; this is done once and takes a few minutes" >&2
-    if [ "$(python_version "$VENV/bin/python")" != "$wanted" ]; then
-        "$BASE_PYTHON" -m venv --clear "$VENV" >&2 9>&- ||
+    if [ "$(python_version "$VENV/bin/python")" != "$wanted" ] || { has_cann && ! sees_system "$VENV"; }; then
+        "$BASE_PYTHON" -m venv --clear $(has_cann && echo --system-site-packages) "$VENV" >&2 9>&- ||
             fail "$BASE_PYTHON cannot make a virtual environment; on Debian apt-get install python3-venv"
     fi
     rm -f "$VENV"/.ready-*
@@ -129,5 +155,5 @@ install_environment() {
 # run_module MODULE ARGUMENT...: the last command of a script
 run_module() {
     cd "$ROOT"
-    exec "$VENV/bin/python" -m "$@"
+    exec "$RUN_PYTHON" -m "$@"
 }

@@ -21,7 +21,7 @@ if [ -z "${DEVICE_NUM:-}" ]; then
         DEVICE_NUM="$(tr , '\n' <<<"$CUDA_VISIBLE_DEVICES" | wc -l)"
     else
         command -v nvidia-smi >/dev/null || fail "nvidia-smi is not on PATH; set DEVICE_NUM to the number of GPUs"
-        DEVICE_NUM="$(nvidia-smi --list-gpus | wc -l)"
+        DEVICE_NUM="$(nvidia-smi --list-gpus | grep -c '^GPU')"
     fi
 fi
 [[ "$DEVICE_NUM" =~ ^[1-9][0-9]*$ ]] || fail "DEVICE_NUM=$DEVICE_NUM; must be an int >= 1"

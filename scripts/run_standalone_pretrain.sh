@@ -26,7 +26,7 @@ set_up zoo
 cd "$ROOT"
 if [ -z "$DATA_DIR" ]; then
     DATA_DIR="$ROOT/runs/bert_data"
-    "$VENV/bin/python" -m models.bert.prepare --output "$DATA_DIR" --vocab_size 2048 --sequence_length 32 \
+    "$RUN_PYTHON" -m models.bert.prepare --output "$DATA_DIR" --vocab_size 2048 --sequence_length 32 \
         --max_predictions 5 --dup_factor 2 --held_out 0.05 --part_mb 3
 fi
 run_module models.train --config "$CONFIG_PATH" --data.path "$DATA_DIR" "$@"

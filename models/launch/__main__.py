@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from models.launch.alive import FOLDER, WELL, ended
 from models.launch.rank_table import own_addresses, read_rank_table
 
 PORT = 8118
+VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
 WORKER = Path(__file__).with_name("worker.py")
 PATIENCE = 15.0  # seconds msrun has to end what is left after a rank has failed
 HEARTBEAT = 30  # seconds after which machines notice that another one is gone
@@ -80,14 +82,27 @@ def apply_rank_table(job: Job) -> None:
     job.workers = len(server.devices)
     address = table.servers[0].address if job.nodes > 1 else "127.0.0.1"
     job.master = f"{address}:{os.environ.get('MASTER_PORT', PORT)}"
-    os.environ.setdefault("ASCEND_RT_VISIBLE_DEVICES", ",".join(map(str, server.devices)))
+    choose_devices(server.devices, job.rank_table)
+
+
+def choose_devices(devices: Sequence[int], rank_table: str) -> None:
+    """Show ``devices`` alone to CANN, which wants them ascending and counts them from 0: as msrun counts its processes.
+
+    Raises:
+        ValueError: the environment shows others.
+    """
+    wanted, present = ",".join(map(str, sorted(devices))), os.environ.get(VISIBLE)
+    if present is not None and present != wanted:
+        raise ValueError(f"{VISIBLE}={present}; must be {wanted}, the devices of this machine in {rank_table}; "
+                         "leave it unset")
+    os.environ[VISIBLE] = wanted
 
 
 def start(job: Job, logs: Path) -> subprocess.Popen:
     """msrun, in a process group of its own."""
     address, _, port = job.master.rpartition(":")
     total = job.workers * job.nodes
-    command = [str(Path(sys.executable).parent / "msrun"), f"--worker_num={total}", f"--local_worker_num={job.workers}",
+    command = [find_msrun(), f"--worker_num={total}", f"--local_worker_num={job.workers}",
                f"--node_rank={job.node_rank}", f"--master_addr={address}", f"--master_port={port}",
                f"--log_dir={logs}", "--join=True", str(WORKER), job.module, *job.arguments, "--parallel.device_num",
                str(total)]
@@ -96,6 +111,12 @@ def start(job: Job, logs: Path) -> subprocess.Popen:
     with open(logs / "msrun.log", "wb") as output:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment,
                                 start_new_session=True)
+
+
+def find_msrun() -> str:
+    """msrun beside this Python, or on PATH where this environment sees MindSpore outside it."""
+    beside = Path(sys.executable).parent / "msrun"
+    return str(beside) if beside.exists() else shutil.which("msrun") or str(beside)
 
 
 def watch(msrun: subprocess.Popen, job: Job, logs: Path) -> int:

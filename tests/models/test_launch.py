@@ -29,7 +29,8 @@ def test_the_ranks_of_a_machine():
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
-    monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "restored afterwards")
+    monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES")
     path = tmp_path / "ranks.json"
     path.write_text(json.dumps({"server_list": [
         {"server_id": address, "device": [{"device_id": str(device), "rank_id": str(first + i)}
@@ -45,6 +46,38 @@ def test_a_rank_table_says_it_all(table, monkeypatch):
     launch.apply_rank_table(job)
     assert (job.workers, job.nodes, job.node_rank, job.master) == (2, 2, 1, "10.0.0.1:9000")
     assert os.environ["ASCEND_RT_VISIBLE_DEVICES"] == "2,3"
+
+
+@pytest.mark.parametrize("devices, present, visible", [
+    ((4, 5), None, "4,5"), ((5, 4), None, "4,5"), ((4, 5), "4,5", "4,5")])
+def test_devices_of_the_table_are_those_ranks_count(devices, present, visible, monkeypatch):
+    """CANN reads ascending ids alone; msrun numbers the devices it shows from 0."""
+    monkeypatch.setenv(launch.VISIBLE, "restored afterwards")
+    monkeypatch.delenv(launch.VISIBLE)
+    if present:
+        monkeypatch.setenv(launch.VISIBLE, present)
+    launch.choose_devices(devices, "ranks.json")
+    assert os.environ[launch.VISIBLE] == visible
+
+
+def test_other_visible_devices_than_those_of_the_table_are_refused(monkeypatch):
+    monkeypatch.setenv(launch.VISIBLE, "0,1")
+    with pytest.raises(ValueError, match="^ASCEND_RT_VISIBLE_DEVICES=0,1; must be 4,5, the devices of this machine in "
+                                         "ranks.json; leave it unset$"):
+        launch.choose_devices((4, 5), "ranks.json")
+
+
+def test_msrun_is_found_on_path_where_mindspore_is_not_in_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    msrun = tmp_path / "system" / "msrun"
+    msrun.parent.mkdir()
+    msrun.touch(0o755)
+    monkeypatch.setenv("PATH", str(msrun.parent))
+    assert launch.find_msrun() == str(msrun)
+    own = tmp_path / "bin" / "msrun"
+    own.parent.mkdir()
+    own.touch(0o755)
+    assert launch.find_msrun() == str(own)
 
 
 def test_workers_beside_a_rank_table_must_agree(table, monkeypatch):

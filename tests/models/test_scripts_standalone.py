@@ -12,9 +12,14 @@ STAND_IN = """#!/usr/bin/env bash
 # Answers for Python VERSION and writes down what it is asked to run.
 case "$1 $2" in
 "-c import"*) echo VERSION ;;
-"-m venv") mkdir -p "${@: -1}/bin" && cp "$0" "${@: -1}/bin/python" && echo "venv" >>LOG ;;
+"-m venv")
+    mkdir -p "${@: -1}/bin" && cp "$0" "${@: -1}/bin/python"
+    case "$*" in
+    *--system-site-packages*) echo "venv that sees the system" >>LOG; echo "include-system-site-packages = true" >"${@: -1}/pyvenv.cfg" ;;
+    *) echo "venv" >>LOG ;;
+    esac ;;
 "-m pip") echo "pip ${@: -1}" >>LOG; [ ! -e LOG.fail ] || { echo "no such package"; exit 1; } ;;
-*) echo "$PWD: $*" >>LOG ;;
+*) echo "$PWD: $*" >>LOG; env >LOG.env ;;
 esac
 """
 
@@ -27,7 +32,10 @@ def stand_in(folder, version="3.11"):
 
 
 def run(script, *arguments, cwd=ROOT, **variables):
-    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
+    of_devices = ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME", "CANN", "CUDA_HOME", "LD_LIBRARY_PATH", "PYTHONPATH")
+    environment = {name: value for name, value in os.environ.items() if name not in of_devices}
+    environment.update(HOME="/nowhere", CUDA_PLACE="/nowhere")
+    environment.update({name: str(value) for name, value in variables.items()})
     return subprocess.run(["bash", str(ROOT / "scripts" / script), *map(str, arguments)], cwd=cwd,
                           env=environment, capture_output=True, text=True, check=False)
 
@@ -135,8 +143,8 @@ def test_an_environment_of_another_python_is_made_anew(sandbox, tmp_path):
 
 
 @pytest.mark.parametrize("version, expected", [
-    ("3.9", "error: PYTHON={python} is Python 3.9; set PYTHON to Python 3.10 or 3.11\n"),
-    ("3.12", "error: PYTHON={python} is Python 3.12; set PYTHON to Python 3.10 or 3.11\n")])
+    ("3.9", "error: PYTHON={python} is Python 3.9; set PYTHON to Python 3.10, 3.11 or 3.12\n"),
+    ("3.13", "error: PYTHON={python} is Python 3.13; set PYTHON to Python 3.10, 3.11 or 3.12\n")])
 def test_a_wrong_python_is_refused(version, expected, tmp_path):
     python = stand_in(tmp_path, version)
     result = run("run_standalone_train.sh", PYTHON=python, VENV=tmp_path / "venv")
@@ -146,7 +154,7 @@ def test_a_wrong_python_is_refused(version, expected, tmp_path):
 def test_a_python_that_does_not_run_is_refused(tmp_path):
     result = run("run_tests.sh", PYTHON="/no/python", VENV=tmp_path / "venv")
     assert result.returncode == 1
-    assert result.stderr == "error: PYTHON=/no/python does not run; set PYTHON to Python 3.10 or 3.11\n"
+    assert result.stderr == "error: PYTHON=/no/python does not run; set PYTHON to Python 3.10, 3.11 or 3.12\n"
 
 
 def test_no_python_at_all_is_refused(tmp_path):
@@ -154,10 +162,90 @@ def test_no_python_at_all_is_refused(tmp_path):
     tools.mkdir()
     for tool in ("bash", "dirname", "cat", "cksum", "mkdir", "realpath"):
         (tools / tool).symlink_to(subprocess.check_output(["which", tool], text=True).strip())
-    stand_in(tools, "3.12").rename(tools / "python3")
+    stand_in(tools, "3.13").rename(tools / "python3")
     result = run("run_tests.sh", PYTHON="", PATH=tools, VENV=tmp_path / "venv")
     assert result.returncode == 1
-    assert result.stderr == "error: no Python 3.10 or 3.11 on PATH; install one, or set PYTHON to it\n"
+    assert result.stderr == "error: no Python 3.10, 3.11 or 3.12 on PATH; install one, or set PYTHON to it\n"
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12"])
+def test_a_supported_python_makes_the_environment(version, tmp_path):
+    sandbox = {"PYTHON": stand_in(tmp_path, version), "VENV": tmp_path / "venv"}
+    assert run("run_standalone_train.sh", **sandbox).returncode == 0
+    assert log(sandbox)[:2] == ["venv", "pip .[zoo]"]
+
+
+def variables(sandbox):
+    """The environment of what a script ran last."""
+    lines = (sandbox["VENV"].parent / "log.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+@pytest.fixture
+def cann(tmp_path):
+    """A set_env.sh, which reads variables that need not be set and calls what may fail."""
+    path = tmp_path / "set_env.sh"
+    path.write_text('false\nexport ASCEND_HOME_PATH=/cann PYTHONPATH="/cann/te:$PYTHONPATH" '
+                    'LD_LIBRARY_PATH="/cann/lib64:$LD_LIBRARY_PATH" GIVEN="$*"\n')
+    return path
+
+
+def test_cann_is_sourced_and_its_packages_are_seen(sandbox, cann):
+    result = run("run_standalone_train.sh", "--seed", "2", CANN=cann, **sandbox)
+    assert result.returncode == 0, result.stderr
+    assert log(sandbox)[:2] == ["venv that sees the system", "pip .[zoo]"]
+    seen = variables(sandbox)
+    assert (seen["PYTHONPATH"], seen["LD_LIBRARY_PATH"], seen["GIVEN"]) == ("/cann/te:", "/cann/lib64:", "")
+    run("run_standalone_train.sh", ASCEND_HOME_PATH="/sourced/before", **sandbox)
+    assert variables(sandbox)["ASCEND_HOME_PATH"] == "/sourced/before"
+    assert len(log(sandbox)) == 4  # the environment is not made again
+
+
+def test_an_environment_made_before_cann_is_made_anew(sandbox, cann):
+    run("run_standalone_train.sh", **sandbox)
+    run("run_standalone_train.sh", CANN=cann, **sandbox)
+    assert [line for line in log(sandbox) if line.startswith("venv")] == ["venv", "venv that sees the system"]
+
+
+def test_a_cann_that_is_not_there_is_named(sandbox, tmp_path):
+    result = run("run_standalone_train.sh", CANN=tmp_path / "no.sh", **sandbox)
+    assert (result.returncode, result.stderr) == (
+        1, f"error: CANN={tmp_path}/no.sh is not a file; set it to the set_env.sh of CANN\n")
+
+
+def test_cuda_is_found_and_its_libraries_come_first(sandbox, tmp_path):
+    nvcc = tmp_path / "cuda" / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.touch(0o755)
+    run("run_standalone_train.sh", CUDA_PLACE=tmp_path / "cuda", LD_LIBRARY_PATH="/cudnn", **sandbox)
+    seen = variables(sandbox)
+    assert (seen["CUDA_HOME"], seen["LD_LIBRARY_PATH"]) == (f"{tmp_path}/cuda", f"{tmp_path}/cuda/lib64:/cudnn")
+    run("run_standalone_train.sh", CUDA_PLACE=tmp_path / "cuda", CUDA_HOME="/mine", LD_LIBRARY_PATH="/mine/lib64",
+        **sandbox)
+    seen = variables(sandbox)
+    assert (seen["CUDA_HOME"], seen["LD_LIBRARY_PATH"]) == ("/mine", "/mine/lib64")
+
+
+def test_without_devices_the_environment_stays_as_it_is(sandbox):
+    run("run_standalone_train.sh", **sandbox)
+    assert not {"CUDA_HOME", "LD_LIBRARY_PATH", "ASCEND_HOME_PATH"} & set(variables(sandbox))
+
+
+def test_no_environment_runs_the_python_it_is_given(tmp_path):
+    sandbox = {"PYTHON": stand_in(tmp_path), "VENV": "none"}
+    result = run("run_standalone_train.sh", "--seed", "2", **sandbox)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines == [f"{ROOT}: -m models.train --config {ROOT}/configs/resnet/resnet18_digits.yaml --seed 2"]
+
+
+def test_no_environment_and_no_mindspore_is_one_line(tmp_path):
+    python = stand_in(tmp_path)
+    python.write_text(python.read_text().replace('case "$1 $2" in', '[[ "$*" != *mindspore* ]] || exit 1\n'
+                                                 'case "$1 $2" in'))
+    result = run("run_standalone_train.sh", PYTHON=python, VENV="none")
+    assert (result.returncode, result.stderr) == (
+        1, f"error: VENV=none, but {python} cannot import mindspore; install it there, or leave VENV out\n")
 
 
 def test_a_failed_installation_shows_pips_words_and_is_tried_again(sandbox, tmp_path):

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -65,6 +66,16 @@ def test_another_number_of_devices_counts_the_same_samples_as_seen(tmp_path, cou
     other.ranks = Ranks(0, count)
     assert checkpoint.restore_newest(other, tmp_path) == batches == other.train_set.first
     assert state(other)["global_step"].tolist() == [steps]
+
+
+@pytest.mark.parametrize("last, expected", [(6, 2), (-1, -1)])
+def test_the_step_of_the_last_refresh_follows_the_count_of_steps(last, expected):
+    counters = {name: ms.Parameter(ms.Tensor([value], ms.int32), name=name)
+                for name, value in (("optimizer.global_step", 9), ("optimizer.step_of_last_refresh", last))}
+    session = fake_session()
+    session.ranks, session.step = Ranks(0, 3), SimpleNamespace(parameters_dict=lambda: counters)
+    assert checkpoint.rescaled(session, 9, session.config.data.batch_size) == 3
+    assert [int(counter.asnumpy()[0]) for counter in counters.values()] == [3, expected]
 
 
 def test_an_empty_or_missing_folder_starts_anew(tmp_path):

@@ -99,17 +99,26 @@ class Run:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A run of single steps and the same in sinks, 60 batches in three epochs."""
-    builder = registry._BUILDERS["resnet18"]
-    registry._BUILDERS["resnet18"] = lambda model, data: nn.SequentialCell(nn.Flatten(), nn.Dense(64, 16), nn.ReLU(),
-                                                                           nn.Dense(16, 10))
-    yield [Run(tmp_path_factory.mktemp(name), name == "sinks") for name in ("steps", "sinks")]
-    registry._BUILDERS["resnet18"] = builder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._BUILDERS, "resnet18", lambda model, data: nn.SequentialCell(
+            nn.Flatten(), nn.Dense(64, 16), nn.ReLU(), nn.Dense(16, 10)))
+        patch.setattr("models.callbacks.files.draw_curves", lambda rows, path: draw(path))
+        patch.setattr("models.callbacks.curvature.draw_curvature", lambda rows, path: draw(path))
+        yield [Run(tmp_path_factory.mktemp(name), name == "sinks") for name in ("steps", "sinks")]
+
+
+def draw(path: Path) -> None:
+    """A picture that grows whenever it is drawn."""
+    with open(path, "a", encoding="utf-8") as stream:
+        stream.write("drawn ")
 
 
 def test_sinks_are_cut_and_the_epochs_are_the_same(runs):
     steps, sinks = runs
     assert sinks.session.model.sinks == [10] * 6
     assert sinks.results == steps.results
+    for run in runs:
+        assert [(run.folder.path / name).read_text() for name in ("curves.png", "curvature.png")] == ["drawn " * 3] * 2
 
 
 def test_checkpoints_of_sinks_are_those_of_steps(runs):

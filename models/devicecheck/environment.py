@@ -25,7 +25,8 @@ def device_environment(target: str, folder: Path, rank: int = 0, ranks: int = 1)
         return {**common, "CUDA_HOME": str(folder)}
     # level 1 selects kernels, level 0 would accept everything
     return {**common, "PYTHONPATH": joined(folder / "python", kept.get("PYTHONPATH")), "MS_SIMULATION_LEVEL": "1",
-            "RANK_SIZE": str(ranks), "RANK_ID": str(rank), "DEVICE_ID": str(rank), "MS_WORKER_NUM": str(ranks)}
+            "ASCEND_OPP_PATH": str(folder / "opp"), "RANK_SIZE": str(ranks), "RANK_ID": str(rank),
+            "DEVICE_ID": str(rank), "MS_WORKER_NUM": str(ranks)}
 
 
 def joined(first: Path, rest: str | None) -> str:

@@ -176,6 +176,8 @@ def write_helpers(target: str, folder: Path) -> None:
         compiler.write_text(f'#!/bin/sh\necho "Cuda compilation tools, release {CUDA}, V{CUDA}.124"\n')
         compiler.chmod(0o755)
         return
+    for name in ("opp", "opp_kernel"):  # MindSpore 2.7 wants both to be there
+        (folder / name).mkdir()
     for name, text in PYTHON_FILES.items():
         (folder / "python" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "python" / name).write_text(text)

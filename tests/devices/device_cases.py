@@ -14,7 +14,7 @@ from mindspore.amp import DynamicLossScaleManager, FixedLossScaleManager
 
 import models.resnet.network as resnet
 from models.config import load_config
-from models.config.companions import OPTIMIZERS
+from models.config.companions import OPTIMIZERS, SECOND_ORDER
 from models.devicecheck.job import compile_config
 from models.devicecheck.graphs import graphs_of
 from models.optimizers import create_loss_scale_manager, create_optimizer
@@ -26,7 +26,7 @@ from thor.train import make_train_step
 CONFIGS = Path(__file__).parents[2] / "configs"
 ALL = ("second_order", "stale", "sink")
 RANK, RANKS = 3, 8
-SMALL_RESNET = ("--model.base_width", "4", "--model.num_classes", "5", "--data.image_size", "32", "--data.batch_size", "2")
+SMALL_RESNET = ("--model.base_width", "4", "--data.image_size", "32", "--data.batch_size", "2")
 SMALL_BERT = ("--model.bert.layers", "1", "--model.bert.hidden_size", "16", "--model.bert.heads", "2",
               "--model.bert.intermediate_size", "32", "--model.bert.vocab_size", "50", "--data.batch_size", "2")
 
@@ -83,12 +83,13 @@ def custom(target: str, name: str, network: type, batch: Callable[[], tuple], le
 
 
 def optimizers(target: str) -> list[Case]:
-    """The sink graph, which holds all others, of every optimizer of the zoo."""
-    names = [*(name for name in OPTIMIZERS if name != "thor"), "lookahead(thor)"]
-    return [optimizer_case(target, name) for name in names]
+    """The sink graph, which holds all others, of every first-order optimizer of the zoo and of lookahead(thor)."""
+    firsts = [name for name in OPTIMIZERS if name not in SECOND_ORDER]
+    return [*(optimizer_case(target, name, "second_order") for name in SECOND_ORDER if name != "thor"),
+            *(optimizer_case(target, name, "sink") for name in [*firsts, "lookahead(thor)"])]
 
 
-def optimizer_case(target: str, name: str) -> Case:
+def optimizer_case(target: str, name: str, graph: str) -> Case:
     """An optimizer of models.optimizers on a Dense layer and a BatchNorm."""
     def compile_graph(graph: str) -> int:
         ms.set_device(target, 0)
@@ -99,7 +100,7 @@ def optimizer_case(target: str, name: str) -> Case:
         step = make_train_step(nn.WithLossCell(net, loss_fn()), optimizer, create_loss_scale_manager(config))
         graphs_of(step)[graph](rows_batch())
         return ms.get_context("device_id")
-    return Case(f"optimizer {name}", compile_graph, ("sink",))
+    return Case(f"optimizer {name}", compile_graph, (graph,))
 
 
 def shipped(target: str) -> list[Case]:
@@ -107,7 +108,7 @@ def shipped(target: str) -> list[Case]:
     device = target.lower()
     return [
         configured("ResNet-50 of ImageNet", f"resnet/resnet50_imagenet_{device}_1p.yaml", "--optimizer.split_indices",
-                   "null", *SMALL_RESNET),
+                   "null", *SMALL_RESNET, graphs=("second_order",)),
         configured("BERT-base", f"bert/bert_base_{device}_8p.yaml", "--optimizer.split_indices", "null",
                    "--parallel.device_num", "1", *SMALL_BERT),
         configured("BERT-base, LAMB", f"bert/bert_base_lamb_{device}_8p.yaml", "--parallel.device_num", "1",
@@ -116,9 +117,9 @@ def shipped(target: str) -> list[Case]:
 
 
 def configured(name: str, path: str, *overrides: str, device_id: int = 0, graphs: tuple[str, ...] = ("sink",)) -> Case:
-    """A shipped configuration; its ResNet-50 has two bottleneck blocks instead of sixteen."""
+    """A shipped configuration; its ResNet-50 has one bottleneck block instead of sixteen."""
     def compile_graph(graph: str) -> int:
-        resnet.DEPTHS[50] = (resnet.Bottleneck, (1, 1))
+        resnet.DEPTHS[50] = (resnet.Bottleneck, (1,))
         return compile_config(load_config(CONFIGS / path, overrides), graph, sequence=16, masked=4)
     return Case(name, compile_graph, graphs, device_id)
 
@@ -127,9 +128,9 @@ def ranks() -> list[Case]:
     """One of eight ranks on Ascend, in both modes of curvature."""
     made = []
     for mode, graph in (("data", "second_order"), ("hybrid", "sink")):
-        case = configured(f"rank {RANK} of {RANKS}, {mode}", "lenet/lenet5_fashion_mnist.yaml", "--device.target", "Ascend",
-                          "--parallel.device_num", str(RANKS), "--parallel.curvature", mode, "--data.batch_size", "2",
-                          device_id=RANK, graphs=(graph,))
+        case = configured(f"rank {RANK} of {RANKS}, {mode}", "lenet/lenet5_fashion_mnist.yaml", "--device.target",
+                          "Ascend", "--parallel.device_num", str(RANKS), "--parallel.curvature", mode,
+                          "--data.batch_size", "2", device_id=RANK, graphs=(graph,))
         made.append(dataclasses.replace(case, compile=as_rank(case.compile)))
     return made
 

@@ -1,6 +1,7 @@
 """python -m models.devicecheck: its table, its exit status, and errors in one line."""
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_table_and_status(overrides, status, result, last, tmp_path):
     stubs("GPU")
     run = subprocess.run([sys.executable, "-m", "models.devicecheck", "--target", "GPU", "--config", LENET, "--graphs",
                           "step", *overrides], cwd=tmp_path, capture_output=True, text=True, check=False,
-                         env={**__import__("os").environ, "PYTHONPATH": str(ROOT)})
+                         env={**os.environ, "PYTHONPATH": str(ROOT)})
     lines = run.stdout.splitlines()
     assert run.returncode == status, run.stderr
     assert lines[0].startswith(f"{LENET} for GPU, one device, stubs in ")

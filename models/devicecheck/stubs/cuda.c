@@ -41,7 +41,11 @@ int cudaFree(void *memory) { free(memory); return 0; }
 int cudaHostAlloc(void **memory, size_t size, unsigned flags) { return (*memory = host_memory(size)) ? 0 : 2; }
 int cudaFreeHost(void *memory) { free(memory); return 0; }
 int cudaMemcpy(void *to, const void *from, size_t size, int kind) { memcpy(to, from, size); return 0; }
-int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, void *stream) { memcpy(to, from, size); return 0; }
+int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, void *stream)
+{
+    memcpy(to, from, size);
+    return 0;
+}
 int cudaMemset(void *memory, int value, size_t size) { memset(memory, value, size); return 0; }
 int cudaMemsetAsync(void *memory, int value, size_t size, void *stream) { memset(memory, value, size); return 0; }
 STORES_HANDLE(cudaStreamCreate)
@@ -71,8 +75,8 @@ int cudnnGetConvolutionBackwardFilterWorkspaceSize(void *h, void *x, void *dy, v
 }
 int cudnnGetTensorSizeInBytes(void *tensor, size_t *size) { return some_bytes(size); }
 int cudnnGetFilterSizeInBytes(void *filter, size_t *size) { return some_bytes(size); }
-int cudnnGetReductionWorkspaceSize(void *h, void *reduction, void *a, void *c, size_t *size) { return some_bytes(size); }
-int cudnnGetReductionIndicesSize(void *h, void *reduction, void *a, void *c, size_t *size) { return some_bytes(size); }
+int cudnnGetReductionWorkspaceSize(void *h, void *r, void *a, void *c, size_t *size) { return some_bytes(size); }
+int cudnnGetReductionIndicesSize(void *h, void *r, void *a, void *c, size_t *size) { return some_bytes(size); }
 int cudnnDropoutGetStatesSize(void *h, size_t *size) { return some_bytes(size); }
 
 /* one algorithm, number 1, that succeeded; sizeof(cudnnConvolutionFwdAlgoPerf_t) is 48 */
@@ -82,7 +86,8 @@ static int one_algorithm(int *found, char *results)
     set_int(results, 0, 1);
     return one(found);
 }
-int cudnnGetConvolutionForwardAlgorithm_v7(void *h, void *x, void *w, void *c, void *y, int n, int *found, char *results)
+int cudnnGetConvolutionForwardAlgorithm_v7(void *h, void *x, void *w, void *c, void *y, int n, int *found,
+                                           char *results)
 {
     return one_algorithm(found, results);
 }

@@ -33,10 +33,18 @@ class WrongCovariance(CpuBackend):
         return Inexact(super().covariance_operator(groups, split_dim))
 
 
+class Transposed(nn.Cell):
+    def __init__(self, operator):
+        super().__init__()
+        self.operator = operator
+
+    def construct(self, gradient, inverses_g, inverses_a):
+        return self.operator(gradient, inverses_g, inverses_a.transpose(0, 2, 1))
+
+
 class TransposedPrecondition(CpuBackend):
-    def precondition(self, gradient, inverse_g, inverse_a):
-        left = self.precondition_rows(gradient, inverse_g)
-        return self.precondition_columns(left, inverse_a.transpose(0, 2, 1))
+    def precondition_operator(self, matrix, blocks_g, blocks_a):
+        return Transposed(super().precondition_operator(matrix, blocks_g, blocks_a))
 
 
 class AcceptsEverything(CpuBackend):

@@ -6,8 +6,9 @@ from mindspore import Tensor, nn, ops
 
 from thor.backends.geometry import ConvGeometry, diagonals, split_columns, split_features
 from thor.backends.operators import (CovarianceOfMapsOperator, CovarianceOfPatchesOperator, CovarianceOperator,
-                                     PreconditionColumnsOperator, PreconditionOperator, SkippingOperator,
-                                     SquaresOfPatchesOperator, SquaresOperator)
+                                     SkippingOperator, SquaresOfPatchesOperator, SquaresOperator)
+from thor.backends.preconditioning import (BlocksToColumns, ColumnsToBlocks, PreconditionColumnsOperator,
+                                           PreconditionOperator, PreconditionRowsOperator)
 
 
 class Backend(nn.Cell):
@@ -148,66 +149,35 @@ class Backend(nn.Cell):
         condition = ops.where(good, condition.reshape(-1, 1, 1), ops.zeros_like(accepted))
         return ops.where(good, inverse / divisor, old), accepted, condition
 
-    def precondition_operator(self, span_g: tuple[int, int], span_a: tuple[int, int]):
-        """``gradient, inverses_g, inverses_a -> G^-1 g A^-1``, :meth:`precondition` with a part of larger batches.
+    def precondition_operator(self, matrix: tuple, blocks_g: tuple, blocks_a: tuple):
+        """``gradient, inverses_g, inverses_a -> G^-1 g A^-1`` for block-diagonal inverses.
 
         Args:
-            span_g, span_a: ``(first, count)`` of the layer's blocks in ``inverses_g`` and ``inverses_a``, each
-                ``(n_blocks, size, size)``.
+            matrix: ``(groups, rows, columns)`` of the gradient, and of the result.
+            blocks_g: ``(first, count, size)``: the layer's part of ``inverses_g`` ``(n_blocks, size, size)``, with
+                ``count = groups * n_row_blocks``. ``blocks_a`` likewise for the columns.
         """
-        return PreconditionOperator(self, span_g, span_a)
+        return PreconditionOperator(self.precondition_rows_operator(matrix, blocks_g),
+                                    self.precondition_columns_operator(matrix, blocks_a))
 
-    def precondition_columns_operator(self, span: tuple[int, int]):
+    def precondition_rows_operator(self, matrix: tuple, blocks: tuple):
+        """``gradient, inverses -> G^-1 g`` in the same way."""
+        return PreconditionRowsOperator(self, matrix, blocks)
+
+    def precondition_columns_operator(self, matrix: tuple, blocks: tuple):
         """``gradient, inverses -> g A^-1`` in the same way."""
-        return PreconditionColumnsOperator(self, span)
+        return PreconditionColumnsOperator(self, matrix, blocks)
 
-    def precondition(self, gradient: Tensor, inverse_g: Tensor, inverse_a: Tensor) -> Tensor:
-        """Multiply a gradient by block-diagonal inverses from both sides: ``G^-1 g A^-1``.
+    def columns_to_blocks_operator(self, groups: int, rows: int, n_blocks: int, size: int):
+        """``(groups, rows, n_blocks * size)`` to ``(groups * n_blocks, rows, size)``."""
+        return ColumnsToBlocks(groups, rows, n_blocks, size)
 
-        Args:
-            gradient: ``(groups, rows, columns)``.
-            inverse_g: ``(groups * n_row_blocks, row_size, row_size)``.
-            inverse_a: ``(groups * n_column_blocks, column_size, column_size)``.
-
-        Returns:
-            ``(groups, rows, columns)``.
-        """
-        return self.precondition_columns(self.precondition_rows(gradient, inverse_g), inverse_a)
-
-    def precondition_rows(self, gradient: Tensor, inverse_g: Tensor) -> Tensor:
-        """``G^-1 g`` for ``gradient`` (groups, rows, columns)."""
-        groups, rows, columns = gradient.shape
-        n_blocks, size, _ = inverse_g.shape
-        padding = n_blocks // groups * size - rows
-        if padding > 0:
-            gradient = ops.pad(gradient, (0, 0, 0, padding))
-        product = self.matmul(inverse_g, gradient.reshape(n_blocks, size, columns))
-        product = product.reshape(groups, rows + padding, columns)
-        return product[:, :rows] if padding > 0 else product
-
-    def precondition_columns(self, gradient: Tensor, inverse_a: Tensor) -> Tensor:
-        """``g A^-1`` for ``gradient`` (groups, rows, columns)."""
-        groups, rows, columns = gradient.shape
-        n_blocks, size, _ = inverse_a.shape
-        per_group = n_blocks // groups
-        padding = per_group * size - columns
-        if padding > 0:
-            gradient = ops.pad(gradient, (0, padding))
-        if per_group == 1:
-            product = self.matmul(gradient, inverse_a)
-        else:
-            product = self.matmul(self.columns_to_blocks(gradient, per_group), inverse_a)
-            product = self.blocks_to_columns(product, groups)
-        return product[:, :, :columns] if padding > 0 else product
+    def blocks_to_columns_operator(self, groups: int, rows: int, n_blocks: int, size: int):
+        """``(groups * n_blocks, rows, size)`` to ``(groups, rows, n_blocks * size)``."""
+        return BlocksToColumns(groups, rows, n_blocks, size)
 
     def columns_to_blocks(self, matrices: Tensor, n_blocks: int) -> Tensor:
         """``(groups, rows, n_blocks * size)`` to ``(groups * n_blocks, rows, size)``."""
         groups, rows, columns = matrices.shape
         blocks = matrices.reshape(groups, rows, n_blocks, columns // n_blocks).transpose(0, 2, 1, 3)
         return blocks.reshape(groups * n_blocks, rows, columns // n_blocks)
-
-    def blocks_to_columns(self, blocks: Tensor, groups: int) -> Tensor:
-        """``(groups * n_blocks, rows, size)`` to ``(groups, rows, n_blocks * size)``."""
-        n_blocks, rows, size = blocks.shape
-        matrices = blocks.reshape(groups, n_blocks // groups, rows, size).transpose(0, 2, 1, 3)
-        return matrices.reshape(groups, rows, n_blocks // groups * size)

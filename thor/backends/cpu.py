@@ -12,6 +12,7 @@ from thor.backends import host
 from thor.backends.base import Backend
 from thor.backends.geometry import ConvGeometry, factor_shape
 from thor.backends.parallel import scratch, zeros
+from thor.backends.preconditioning import BlocksToColumns, ColumnsToBlocks
 
 
 class CpuBackend(Backend):
@@ -40,9 +41,11 @@ class CpuBackend(Backend):
         size = columns // n_blocks
         return ops.stack(ops.split(matrices, size, 2), 1).reshape(groups * n_blocks, rows, size)
 
-    def blocks_to_columns(self, blocks: Tensor, groups: int) -> Tensor:
-        n_blocks, rows, size = blocks.shape
-        return ops.concat(ops.unstack(blocks.reshape(groups, n_blocks // groups, rows, size), 1), 2)
+    def columns_to_blocks_operator(self, groups: int, rows: int, n_blocks: int, size: int):
+        return SplitColumns(groups, rows, n_blocks, size)
+
+    def blocks_to_columns_operator(self, groups: int, rows: int, n_blocks: int, size: int):
+        return JoinColumns(groups, rows, n_blocks, size)
 
     def covariance_of_maps_operator(self, groups: int, split_dim: int, scale: float = 1.0, place: int | None = None):
         def shape(maps):
@@ -69,6 +72,28 @@ class CpuBackend(Backend):
             return np.float32([host.squares(x) if geometry is None else host.squares_of_patches(x, geometry)])
 
         return host_operator(compute, lambda x: (1,))
+
+
+class SplitColumns(ColumnsToBlocks):
+    """Splits and stacks."""
+
+    def __init__(self, groups: int, rows: int, n_blocks: int, size: int):
+        super().__init__(groups, rows, n_blocks, size)
+        self.split, self.stack = ops.Split(2, n_blocks), ops.Stack(1)
+
+    def construct(self, matrices):
+        return self.reshape(self.stack(self.split(matrices)), self.blocks)
+
+
+class JoinColumns(BlocksToColumns):
+    """Unstacks and concatenates."""
+
+    def __init__(self, groups: int, rows: int, n_blocks: int, size: int):
+        super().__init__(groups, rows, n_blocks, size)
+        self.unstack, self.concat = ops.Unstack(1, n_blocks), ops.Concat(2)
+
+    def construct(self, blocks):
+        return self.concat(self.unstack(self.reshape(blocks, self.apart)))
 
 
 def covariance_node(compute, shape, place: int | None):

@@ -93,28 +93,6 @@ class SquaresOfPatchesOperator(nn.Cell):
         return self.convolve(squares, self.window).sum().reshape(1)
 
 
-class PreconditionOperator(nn.Cell):
-    """``G^-1 g A^-1`` with a layer's part of two batches of inverses."""
-
-    def __init__(self, backend, span_g: tuple[int, int], span_a: tuple[int, int]):
-        super().__init__(auto_prefix=False)
-        self.backend, self.span_g, self.span_a = backend, span_g, span_a
-
-    def construct(self, gradient, inverses_g, inverses_a):
-        return self.backend.precondition(gradient, part(inverses_g, self.span_g), part(inverses_a, self.span_a))
-
-
-class PreconditionColumnsOperator(nn.Cell):
-    """``g A^-1`` with a layer's part of a batch of inverses."""
-
-    def __init__(self, backend, span: tuple[int, int]):
-        super().__init__(auto_prefix=False)
-        self.backend, self.span = backend, span
-
-    def construct(self, gradient, inverses):
-        return self.backend.precondition_columns(gradient, part(inverses, self.span))
-
-
 def part(blocks: Tensor, span: tuple[int, int]) -> Tensor:
     """``count`` blocks from ``first`` on, for a span ``(first, count)``."""
     first, count = span

@@ -46,9 +46,9 @@ class InverseSpan:
     count: int
 
     @property
-    def span(self) -> tuple[int, int]:
-        """``(first, count)``."""
-        return self.first, self.count
+    def blocks(self) -> tuple[int, int, int]:
+        """``(first, count, size)``."""
+        return self.first, self.count, self.inverses.shape[-1]
 
     def asnumpy(self) -> np.ndarray:
         """A copy of the blocks, ``(count, size, size)``."""
@@ -83,11 +83,12 @@ class KroneckerPreconditioner(Preconditioner):
                          BlockFactor("g", layer.factors["g"], groups * rows))
         self.reshape = ops.Reshape()
         self.weight_shape = layer.weight.shape
+        self.joint = (groups, rows, columns + (layer.bias is not None))
 
     def bind(self, spans):
         a, g = spans
         self.inverses_a, self.inverses_g = a.inverses, g.inverses
-        self.precondition = self.backend.precondition_operator(g.span, a.span)
+        self.precondition = self.backend.precondition_operator(self.joint, g.blocks, a.blocks)
 
     def construct(self, gradients, damping):
         weight = self.reshape(gradients[0], self.matrix)
@@ -111,7 +112,7 @@ class EmbeddingPreconditioner(Preconditioner):
 
     def bind(self, spans):
         self.inverses_g = spans[0].inverses
-        self.precondition = self.backend.precondition_columns_operator(spans[0].span)
+        self.precondition = self.backend.precondition_columns_operator(self.matrix, spans[0].blocks)
 
     def refresh_diagonal(self, measured, calls, wanted, damping, average: float):
         """Refresh A from id counts ``(vocab_size,)`` summed over ``calls`` ``()``, where ``wanted`` ``()`` is 1.0.
@@ -150,7 +151,7 @@ class BatchNormPreconditioner(Preconditioner):
 
     def bind(self, spans):
         self.inverses = spans[0].inverses
-        self.precondition = self.backend.precondition_columns_operator(spans[0].span)
+        self.precondition = self.backend.precondition_columns_operator(self.matrix, spans[0].blocks)
 
     def construct(self, gradients, damping):
         joint = ops.stack((gradients[0], gradients[1]), axis=1).expand_dims(1)  # (channels, 1, 2)

@@ -34,24 +34,27 @@ class OperatorCell(nn.Cell):
         self.backend = backend
         self.operator = case.operator
         self.options = case.options
-        self.held = case.operator.startswith("covariance")
-        if self.held:
-            self.covariance = getattr(backend, case.operator + "_operator")(*case.options)
-            self.told = Tensor([1.0], ms.float32)
+        self.told = Tensor([1.0], ms.float32)
+        if case.operator.startswith("covariance"):
+            self.held = getattr(backend, case.operator + "_operator")(*case.options)
+        elif case.operator.startswith("precondition"):
+            self.held = getattr(backend, case.operator + "_operator")(case.arrays[0].shape,
+                                                                      *map(all_blocks, case.arrays[1:]))
 
     def construct(self, *tensors):
-        if self.held:
-            return self.covariance(tensors[0], self.told)
+        if self.operator.startswith("covariance"):
+            return self.held(tensors[0], self.told)
+        if self.operator.startswith("precondition"):
+            return self.held(*tensors)
         if self.operator == "patches":
             kernel, stride, padding, dilation = self.options
             return self.backend.patches(tensors[0], kernel, stride, padding, dilation)
-        if self.operator == "damped_inverse":
-            return self.backend.damped_inverse(tensors[0], tensors[1])
-        if self.operator == "precondition":
-            return self.backend.precondition(tensors[0], tensors[1], tensors[2])
-        if self.operator == "precondition_rows":
-            return self.backend.precondition_rows(tensors[0], tensors[1])
-        return self.backend.precondition_columns(tensors[0], tensors[1])
+        return self.backend.damped_inverse(tensors[0], tensors[1])
+
+
+def all_blocks(inverses: np.ndarray) -> tuple[int, int, int]:
+    """``(first, count, size)`` of a batch that is one layer's."""
+    return 0, len(inverses), inverses.shape[-1]
 
 
 def check(backend: Backend, case: Case) -> Result:

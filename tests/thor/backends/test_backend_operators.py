@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from thor import selfcheck
+from thor.selfcheck import operators as selfcheck
 from thor.backends import cases
 from thor.backends.ascend import AscendBackend
 from thor.backends.cpu import CpuBackend
@@ -56,4 +56,5 @@ def test_columns_become_blocks_and_blocks_columns(backend_name, pynative):
     matrices = np.arange(2 * 5 * 12, dtype=np.float32).reshape(2, 5, 12)  # (groups, rows, 3 blocks of 4)
     blocks = matrices.reshape(2, 5, 3, 4).transpose(0, 2, 1, 3).reshape(6, 5, 4)
     np.testing.assert_array_equal(backend.columns_to_blocks(Tensor(matrices), 3).asnumpy(), blocks)
-    np.testing.assert_array_equal(backend.blocks_to_columns(Tensor(blocks), 2).asnumpy(), matrices)
+    np.testing.assert_array_equal(backend.columns_to_blocks_operator(2, 5, 3, 4)(Tensor(matrices)).asnumpy(), blocks)
+    np.testing.assert_array_equal(backend.blocks_to_columns_operator(2, 5, 3, 4)(Tensor(blocks)).asnumpy(), matrices)

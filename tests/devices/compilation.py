@@ -43,7 +43,8 @@ class Compilation:
             assert line, f"the program ended before {case}:\n{self.errors.read_text()[-2000:]}"
             if line.startswith("{"):
                 told = json.loads(line)
-                self.outcomes[told.pop("case"), told["graph"]] = Outcome(**told)
+                name = told.pop("case")
+                self.outcomes[name, told["graph"]] = Outcome(**told)
         return self.outcomes[case, graph]
 
     def end(self) -> None:

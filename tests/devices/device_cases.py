@@ -69,11 +69,17 @@ def policies(target: str) -> list[Case]:
     ]
 
 
+def use(target: str) -> None:
+    """The first device, and whole graphs: operator by operator is the default of MindSpore 2.7."""
+    ms.set_device(target, 0)
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
 def custom(target: str, name: str, network: type, batch: Callable[[], tuple], level: str = "O0", manager: Any = None,
            accumulate_steps: int = 1, **options: Any) -> Case:
     """THOR on a network of the tests."""
     def compile_graph(graph: str) -> int:
-        ms.set_device(target, 0)
+        use(target)
         net = network()
         optimizer = THOR(net, 0.02, 0.1, 0.9, 1e-4, batch_size=BATCH, split_dim=WIDTH, **{"frequency": 2, **options})
         mixed = mixed_precision_network(net, loss_fn(), optimizer, level, None)
@@ -92,7 +98,7 @@ def optimizers(target: str) -> list[Case]:
 def optimizer_case(target: str, name: str, graph: str) -> Case:
     """An optimizer of models.optimizers on a Dense layer and a BatchNorm."""
     def compile_graph(graph: str) -> int:
-        ms.set_device(target, 0)
+        use(target)
         net = Rows()
         config = load_config(None, ["--optimizer.name", name, "--data.batch_size", str(BATCH),
                                     "--optimizer.weight_decay", "1e-4"])
@@ -158,7 +164,7 @@ class Missing(nn.Cell):
 def missing_kernel(target: str) -> Case:
     """Products of bfloat16 on GPU, Cholesky factors on Ascend: a check that the check can see."""
     def compile_graph(graph: str) -> int:
-        ms.set_device(target, 0)
+        use(target)
         Missing(target).compile(Tensor(np.ones((2, 4, 4)), ms.bfloat16 if target == "GPU" else ms.float32))
         return ms.get_context("device_id")
     return Case("missing kernel", compile_graph, ("step",), fails="BatchMatMul" if target == "GPU" else "Cholesky")

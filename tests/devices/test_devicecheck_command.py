@@ -38,7 +38,7 @@ def test_a_device_mindspore_does_not_know(capsys):
 
 @pytest.mark.parametrize("overrides, status, result, last", [
     ((), 0, "ok", "1 of 1 graphs compile"),
-    (("--data.image_size", "20"), 1, "image_size=20; must be 28 or 32 for LeNet-5; set data.image_size",
+    (("--optimizer.name", "heun", "--train.accumulate_steps", "2"), 1, "accumulate_steps=2; must be 1 for Heun, .+",
      "0 of 1 graphs compile"),
 ], ids=["compiles", "does not"])
 def test_table_and_status(overrides, status, result, last, tmp_path):

@@ -57,7 +57,7 @@ class TrainStep(nn.TrainOneStepCell):
         if self.accumulator is None:
             return ops.depend(loss, self.update(gradients))
         if self.accumulator.add(gradients, self.indices):
-            loss = ops.depend(loss, self.update(self.accumulator.take(self.indices)))
+            self.update(self.accumulator.take(self.indices))
         return loss
 
     def update(self, gradients):

@@ -10,24 +10,15 @@ from thor.backends.geometry import diagonals
 from thor.backends.operators import part
 from thor.curvature.preconditioners import BlockFactor, InverseSpan
 from thor.curvature.settings import CurvatureSettings
-from thor.maps import flatten, pick
+from thor.maps import pick
 
 _kept = ops.MultitypeFuncGraph("kept")
-_updated = ops.MultitypeFuncGraph("updated")
 
 
 @_kept.register("Tensor", "Tensor", "Tuple")
 def _keep(blocks, stored, span):
     """Assign one member's part of ``blocks``."""
     return ops.depend(True, ops.assign(stored, part(blocks, span)))
-
-
-@_updated.register("Function", "Tuple", "Tuple")
-def _update_member(update, columns, span):
-    """``update`` of one member's part of every column."""
-    blocks, scale, damping, divisor, wanted, old = columns
-    return update(part(blocks, span), part(scale, span), part(damping, span), part(divisor, span), part(wanted, span),
-                  part(old, span))
 
 
 class BlockBatch(nn.Cell):
@@ -158,22 +149,43 @@ class InverseUpdateIfWanted(InverseUpdate):
 class InverseUpdateByMember(nn.Cell):
     """Factor by factor, for a device that inverts a batch as a whole.
 
+    A tree over the factors: a loop would nest as deep as there are factors, and a map cannot hold the branch.
+
     Args:
         spans: ``(first, count)`` of each factor's blocks.
     """
 
     def __init__(self, backend: Backend, spans: tuple):
         super().__init__(auto_prefix=False)
-        self.update, self.spans = InverseUpdateIfWanted(backend), spans
-        self.results = tuple(tuple((i, k) for i in range(len(spans))) for k in range(3))
-        self.map, self.concat = ops.Map(), ops.Concat()
+        self.tree = MemberTree(backend, spans)
+        self.concat = ops.Concat()
 
     def construct(self, blocks, scale, damping, divisor, wanted, old):
-        columns = (blocks, scale, damping, divisor, wanted, old)
-        updated = self.map(ops.partial(_updated, self.update, columns), self.spans)
-        inverses, accepted, conditions = self.results
-        return (self.concat(flatten(updated, inverses)), self.concat(flatten(updated, accepted)),
-                self.concat(flatten(updated, conditions)))
+        inverses, accepted, conditions = self.tree(blocks, scale, damping, divisor, wanted, old)
+        return self.concat(inverses), self.concat(accepted), self.concat(conditions)
+
+
+class MemberTree(nn.Cell):
+    """Updates of the factors at ``spans``: three tuples, of inverses, what was accepted, and conditions."""
+
+    def __init__(self, backend: Backend, spans: tuple):
+        super().__init__(auto_prefix=False)
+        self.leaf = len(spans) == 1
+        if self.leaf:
+            self.span, self.update = spans[0], InverseUpdateIfWanted(backend)
+        else:
+            half = len(spans) // 2
+            self.left, self.right = MemberTree(backend, spans[:half]), MemberTree(backend, spans[half:])
+
+    def construct(self, blocks, scale, damping, divisor, wanted, old):
+        if self.leaf:
+            inverse, accepted, condition = self.update(
+                part(blocks, self.span), part(scale, self.span), part(damping, self.span), part(divisor, self.span),
+                part(wanted, self.span), part(old, self.span))
+            return (inverse,), (accepted,), (condition,)
+        left = self.left(blocks, scale, damping, divisor, wanted, old)
+        right = self.right(blocks, scale, damping, divisor, wanted, old)
+        return left[0] + right[0], left[1] + right[1], left[2] + right[2]
 
 
 def create_update(backend: Backend, selective: bool, spans: tuple) -> nn.Cell:

@@ -1,6 +1,7 @@
 """What became of compiling a graph, in a process of its own. Importing this module does not import MindSpore."""
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import os
@@ -12,6 +13,8 @@ from typing import Any, Callable, Sequence
 KERNEL_FAILURE = "HandleKernelSelectFailure"  # MindSpore's function, named at the end of its message
 # GPU: "Unsupported op [LARSUpdate] on GPU", "Select GPU operator[BatchMatMul] fail!"; Ascend: "Default/Cholesky-op0"
 OPERATOR = re.compile(r"\bop(?:erator)? ?\[(\w+)\]|node is \S*?(\w+)-op\d+")
+
+PR_SET_PDEATHSIG = 1  # of Linux
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +63,7 @@ def in_child(graph: str, compile_graph: Callable[[], int]) -> Outcome:
     started = time.perf_counter()
     child = os.fork()
     if child == 0:
+        end_with_parent()
         os.close(reader)
         tell(writer, compile_graph)
         os._exit(0)  # stubs cannot be unloaded in an orderly way
@@ -74,6 +78,11 @@ def in_child(graph: str, compile_graph: Callable[[], int]) -> Outcome:
     else:
         result = {"error": f"the process ended with status {os.WEXITSTATUS(status)}"}
     return Outcome(graph, time.perf_counter() - started, 1024 * usage.ru_maxrss, **result)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it ends, however it does: compiling takes minutes."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def tell(writer: int, compile_graph: Callable[[], int]) -> None:

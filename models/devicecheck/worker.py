@@ -11,11 +11,12 @@ import os
 import sys
 
 from models.config import load_config
-from models.devicecheck.outcome import in_child
+from models.devicecheck.outcome import end_with_parent, in_child
 
 
 def main() -> None:
     """Compile the graphs of the job on stdin."""
+    end_with_parent()
     job = json.loads(sys.stdin.readline())
     config = load_config(job["config"], job["overrides"])
     from models.devicecheck.job import compile_config  # imports MindSpore, and with it the plugin, before the forks

@@ -11,8 +11,9 @@ import sys
 
 from device_cases import cases
 
-from models.devicecheck.outcome import in_child
+from models.devicecheck.outcome import end_with_parent, in_child
 
+end_with_parent()
 target, names = sys.argv[1], sys.argv[2:]
 for case in cases(target):
     for graph in case.graphs if not names or case.name in names else ():

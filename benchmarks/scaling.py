@@ -120,11 +120,13 @@ def run_rank(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     """What each process does: pin itself, time its steps, write them to ``options.as_rank``."""
     cores = [int(core) for core in os.environ["SCALING_CORES"].split(",")]
     os.sched_setaffinity(0, {cores[int(os.environ.get("RANK_ID", "0"))]})  # before MindSpore counts the cores
-    from models.ranks import join, started
+    from models.ranks import started
+    from models.session import start
     from thor.planner import measure as planner
 
     config = zoo_runs.load(options.config, overrides)
-    ranks = join(dataclasses.replace(config.parallel, device_num=started(), all_reduce_fusion_config=None))
+    parallel = dataclasses.replace(config.parallel, device_num=started(), all_reduce_fusion_config=None)
+    ranks = start(dataclasses.replace(config, parallel=parallel))
     numbers: dict[str, Any] = {}
     if ranks.count == 1:
         whole, half = (at_batch(config, options.batch_size // parts) for parts in (1, RANKS))

@@ -39,6 +39,9 @@ from models.device_needs import missing_for, remarks
 logger = logging.getLogger("models")
 
 VARIABLE = "ONEDNN_MAX_CPU_ISA"
+# MindSpore's own number on a large host. With the three or fewer it takes on a small one, as in a container, it refuses
+# graphs that branch: "Can not build a sub graph which contains ConditionSwitch".
+DISPATCH_THREADS = 5
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Conv1dTranspose, nn.Conv2dTranspose, nn.Conv3dTranspose)
 
 
@@ -68,8 +71,18 @@ def prepare(device_config: Any, processes: int = 1) -> None:
         reason, remedy = missing_for(target, str(error))
         raise ValueError(f"device.target={target}; this MindSpore cannot use it ({reason}); set device.target to CPU "
                          f"or {remedy}") from None
+    if target == "Ascend":
+        ensure_dispatch_threads()
     for remark in remarks(target):
         logger.warning(remark)
+
+
+def ensure_dispatch_threads() -> None:
+    """As many threads as a graph that branches needs, unless somebody has chosen a number."""
+    try:
+        ms.runtime.dispatch_threads_num(DISPATCH_THREADS)
+    except RuntimeError:  # MindSpore takes one number a process
+        logger.debug("dispatch_threads_num is set already")
 
 
 def chosen_id(device_config: Any, processes: int) -> int | None:

@@ -44,7 +44,8 @@ def test_imagenet_on_8_devices_is_as_published(device, epochs, rate, damping, ev
     assert (options.damping.schedule, options.damping.initial, options.damping.decay) == ("thor", *damping)
     assert (options.split_indices, options.split_dim, options.decay_filter) == ((26, 53), 128, "all")
     assert config.loss.label_smoothing == 0.1
-    assert (train.epochs, train.amp_level, train.keep_batchnorm_fp32) == (epochs, "O3", False)
+    precision = ("O2", True) if device == "gpu" else ("O3", False)
+    assert (train.epochs, train.amp_level, train.keep_batchnorm_fp32) == (epochs, *precision)
     assert (train.checkpoint_every_epochs, train.checkpoint_keep) == (every, 15)
     assert (config.parallel.device_num, config.parallel.all_reduce_fusion_config) == (8, fusion)
 

@@ -40,9 +40,11 @@ def measured_profile(config: Any, base: DeviceProfile | None = None,
     Args:
         base: what cannot be measured is taken from it: links where one process runs, memory, overlap.
     """
-    from models.ranks import join, started
+    from models.ranks import started
+    from models.session import start
 
-    ranks = join(dataclasses.replace(config.parallel, device_num=started(), all_reduce_fusion_config=None))
+    parallel = dataclasses.replace(config.parallel, device_num=started(), all_reduce_fusion_config=None)
+    ranks = start(dataclasses.replace(config, parallel=parallel))
     config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, curvature="data"))
     job = job_of(config, sequence_length=sequence_length)
     times = timed_in_turn(step_calls(config, sequence_length))

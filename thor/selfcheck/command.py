@@ -74,16 +74,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def choose_device(target: str | None, mode: str, started: int) -> str:
     """Set device and mode, then meet the other ranks; one line where the device cannot be used, else ""."""
-    if target and target != ms.get_context("device_target"):
+    place = os.environ.get("DEVICE_ID", "") if started > 1 and target != "CPU" else ""  # msrun's, on this machine
+    if target and (target != ms.get_context("device_target") or place):
         try:
-            ms.set_device(target)
+            ms.set_device(target, *([int(place)] if place else []))
         except (RuntimeError, ValueError) as error:
             reason = shorten(str(error).split(". ")[0], 120)
             return (f"--device={target}; must be a device MindSpore {ms.__version__} can use here ({reason}); "
                     "use --device CPU or install its driver and MindSpore")
     ms.set_context(mode=ms.GRAPH_MODE if mode == "graph" else ms.PYNATIVE_MODE)
     if ms.get_context("device_target") == "GPU":
-        ms.device_context.gpu.op_precision.conv_allow_tf32(False)  # on by default; 10 bits of every factor
+        ms.device_context.gpu.op_precision.conv_allow_tf32(False)  # on by default, and keeps 10 bits of a product
     if started > 1:
         from mindspore.communication import init
 

@@ -10,7 +10,7 @@ from mindspore import Tensor, nn
 
 from thor import THOR
 from thor.curvature import TracePolicy
-from thor.train import make_train_step
+from thor.train import make_train_step, wrap_train_cell
 
 BATCH, STEPS = 8, 20
 CASES = {
@@ -19,6 +19,7 @@ CASES = {
     "trace": {"update": lambda: TracePolicy(4, 0.05), "share_inverses": True},
     "overflow": {},
     "sum": {},
+    "ready": {"split_indices": (0, 2)},
 }
 
 
@@ -45,6 +46,15 @@ class Network(nn.Cell):
         return self.loss(self.last(self.middle(self.norm(rows))), labels)
 
 
+class Ready(nn.TrainOneStepCell):
+    """A train cell as clients write their own, with the reducer MindSpore gave it."""
+
+    def construct(self, *inputs):
+        loss = self.network(*inputs)
+        gradients = self.grad(self.network, self.weights)(*inputs, ms.ops.ones_like(loss))
+        return ms.ops.depend(loss, self.optimizer(self.grad_reducer(gradients)))
+
+
 def train(case: str, rank: int, ranks: int) -> dict[str, np.ndarray]:
     """Weights and inverses after 20 steps of a case on this rank's part of every batch.
 
@@ -61,7 +71,10 @@ def train(case: str, rank: int, ranks: int) -> dict[str, np.ndarray]:
         ms.set_auto_parallel_context(gradients_mean=case != "sum")
     optimizer = THOR(network, rate, 0.1, 0.9, batch_size=BATCH // ranks, frequency=4, split_dim=128, **options)
     manager = ms.amp.DynamicLossScaleManager(64.0, 2, 1000) if case == "overflow" else None
-    step = make_train_step(network, optimizer, manager)
+    if case == "ready":
+        step = wrap_train_cell(Ready(network, optimizer), optimizer)
+    else:
+        step = make_train_step(network, optimizer, manager)
     rng = np.random.default_rng(5)
     for number in range(STEPS):
         images = rng.standard_normal((BATCH, 1, 6, 6)).astype(np.float32)

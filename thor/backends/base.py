@@ -4,11 +4,20 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from thor.backends.geometry import ConvGeometry, diagonals, split_columns, split_features
+from thor.backends.geometry import ConvGeometry, diagonals, plan_columns, plan_features, plan_windows
 from thor.backends.operators import (CovarianceOfMapsOperator, CovarianceOfPatchesOperator, CovarianceOperator,
                                      SkippingOperator, SquaresOfPatchesOperator, SquaresOperator)
 from thor.backends.preconditioning import (BlocksToColumns, ColumnsToBlocks, PreconditionColumnsOperator,
                                            PreconditionOperator, PreconditionRowsOperator)
+
+_strided_slice = ops.StridedSlice()
+_seen = ops.MultitypeFuncGraph("seen")
+
+
+@_seen.register("Tensor", "Tuple", "Tuple")
+def _see(images, strides, window):
+    """What one place of a kernel sees."""
+    return _strided_slice(images, window[0], window[1], strides)
 
 
 class Backend(nn.Cell):
@@ -28,34 +37,37 @@ class Backend(nn.Cell):
         self.matmul_tn = ops.BatchMatMul(transpose_a=True)
         self.matmul_nt = ops.BatchMatMul(transpose_b=True)
         self.matmul = ops.BatchMatMul()
+        self.reshape, self.sum, self.map, self.stack = ops.Reshape(), ops.ReduceSum(), ops.Map(), ops.Stack(2)
 
-    def covariance(self, rows: Tensor, groups: int, split_dim: int) -> Tensor:
+    def covariance(self, rows: Tensor, groups: int, split_dim: int, scale: float = 1.0) -> Tensor:
         """Block-diagonal second moment of rows.
 
         Args:
             rows: ``(n_rows, groups * dim)``.
 
         Returns:
-            ``(groups * n_blocks, size, size)``, the diagonal blocks of ``rows' rows / n_rows``.
+            ``(groups * n_blocks, size, size)``, the diagonal blocks of ``scale rows' rows / n_rows``.
         """
-        n_rows = rows.shape[0]
-        columns = split_columns(rows, groups, split_dim)  # (n_rows, groups * n_blocks, size)
-        blocks = self.columns_to_blocks(columns.reshape(1, n_rows, -1), columns.shape[1])
-        return self.matmul_tn(blocks, blocks) * (1.0 / n_rows)
+        padding, apart, joined, n_blocks = plan_columns(rows.shape, groups, split_dim)
+        if padding > 0:
+            rows = ops.pad(self.reshape(rows, apart), (0, padding))
+        blocks = self.columns_to_blocks(self.reshape(rows, joined), n_blocks)
+        return self.matmul_tn(blocks, blocks) * (scale / rows.shape[0])
 
-    def covariance_of_maps(self, maps: Tensor, groups: int, split_dim: int) -> Tensor:
+    def covariance_of_maps(self, maps: Tensor, groups: int, split_dim: int, scale: float = 1.0) -> Tensor:
         """Block-diagonal second moment of features-first maps, without transposing them.
 
         Args:
             maps: ``(n, groups * dim, positions)``; a row is one position of one sample.
 
         Returns:
-            ``(groups * n_blocks, size, size)``, the mean over samples and positions.
+            ``(groups * n_blocks, size, size)``, ``scale`` times the mean over samples and positions.
         """
-        n, _, positions = maps.shape
-        blocks = split_features(maps, groups, split_dim)  # (n, groups * n_blocks, size, positions)
-        products = self.matmul_nt(blocks, blocks)
-        return products.sum(axis=0) * (1.0 / (n * positions))
+        padding, apart, blocks = plan_features(maps.shape, groups, split_dim)
+        if padding > 0:
+            maps = ops.pad(self.reshape(maps, apart), (0, 0, 0, padding))
+        maps = self.reshape(maps, blocks)  # (n, groups * n_blocks, size, positions)
+        return self.sum(self.matmul_nt(maps, maps), 0) * (scale / (blocks[0] * blocks[3]))
 
     def patches(self, images: Tensor, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple) -> Tensor:
         """Unfold images into the rows a convolution multiplies with its weight (im2col).
@@ -71,21 +83,12 @@ class Backend(nn.Cell):
         top, bottom, left, right = padding
         if top + bottom + left + right > 0:
             images = ops.pad(images, (left, right, top, bottom))
-        n, channels, height, width = images.shape
-        out_h = (height - dilation[0] * (kernel[0] - 1) - 1) // stride[0] + 1
-        out_w = (width - dilation[1] * (kernel[1] - 1) - 1) // stride[1] + 1
-        windows = []
-        for row in range(kernel[0]):
-            for column in range(kernel[1]):
-                i, j = row * dilation[0], column * dilation[1]
-                window = ops.strided_slice(
-                    images, (0, 0, i, j),
-                    (n, channels, i + (out_h - 1) * stride[0] + 1, j + (out_w - 1) * stride[1] + 1),
-                    (1, 1, stride[0], stride[1]))
-                windows.append(window.reshape(n, channels, 1, out_h * out_w))
+        windows, patches = plan_windows(images.shape, kernel, stride, dilation)
+        strides = (1, 1, stride[0], stride[1])
         if len(windows) == 1:
-            return windows[0].reshape(n, channels, out_h * out_w)
-        return ops.concat(windows, axis=2).reshape(n, channels * kernel[0] * kernel[1], out_h * out_w)
+            return self.reshape(_strided_slice(images, windows[0][0], windows[0][1], strides), patches)
+        seen = self.map(ops.partial(_seen, images, strides), windows)  # kh * kw of (n, channels, out_h, out_w)
+        return self.reshape(self.stack(seen), patches)
 
     def damped_inverse(self, blocks: Tensor, damping: Tensor) -> tuple:
         """Invert a batch of damped symmetric blocks.

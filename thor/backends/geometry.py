@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mindspore import Tensor, ops
+from mindspore import Tensor
+from mindspore.ops import constexpr
 
 
 @dataclass(frozen=True)
@@ -52,26 +53,57 @@ def block_count(dim: int, split_dim: int) -> int:
     return -(-dim // split_dim)
 
 
-def split_columns(rows: Tensor, groups: int, split_dim: int) -> Tensor:
-    """``(n_rows, groups * dim)`` to ``(n_rows, groups * n_blocks, size)``, zero-padded."""
-    n_rows, width = rows.shape
-    dim = width // groups
-    size = min(dim, split_dim)
-    n_blocks = block_count(dim, size)
-    if n_blocks * size != dim:
-        rows = ops.pad(rows.reshape(n_rows, groups, dim), (0, n_blocks * size - dim))
-    return rows.reshape(n_rows, groups * n_blocks, size)
+@constexpr
+def padding_in_graph(size: tuple, pad_mode: str, pad, kernel: tuple, stride: tuple, dilation: tuple) -> tuple:
+    """:func:`conv_padding`, worked out by Python while a graph is compiled; spelled out in the graph it takes longer."""
+    return conv_padding(size, pad_mode, pad, kernel, stride, dilation)
 
 
-def split_features(maps: Tensor, groups: int, split_dim: int) -> Tensor:
-    """``(n, groups * dim, positions)`` to ``(n, groups * n_blocks, size, positions)``, zero-padded."""
-    n, width, positions = maps.shape
+@constexpr
+def plan_columns(shape: tuple, groups: int, split_dim: int) -> tuple:
+    """How rows of ``shape`` ``(n_rows, groups * dim)`` become columns of whole blocks.
+
+    Returns:
+        ``(padding, apart, joined, n_blocks)``: zeros to append to every group of rows of shape ``apart``
+        ``(n_rows, groups, dim)``, and the shape ``joined`` ``(1, n_rows, n_blocks * size)`` with all groups' blocks.
+    """
+    n_rows, width = shape
     dim = width // groups
-    size = min(dim, split_dim)
-    n_blocks = block_count(dim, size)
-    if n_blocks * size != dim:
-        maps = ops.pad(maps.reshape(n, groups, dim, positions), (0, 0, 0, n_blocks * size - dim))
-    return maps.reshape(n, groups * n_blocks, size, positions)
+    n_blocks, size, _ = factor_shape(groups, dim, split_dim)
+    return n_blocks // groups * size - dim, (n_rows, groups, dim), (1, n_rows, n_blocks * size), n_blocks
+
+
+@constexpr
+def plan_features(shape: tuple, groups: int, split_dim: int) -> tuple:
+    """How maps of ``shape`` ``(n, groups * dim, positions)`` become blocks of features.
+
+    Returns:
+        ``(padding, apart, blocks)``: as of :func:`plan_columns`, ``apart`` ``(n, groups, dim, positions)`` and
+        ``blocks`` ``(n, n_blocks, size, positions)``.
+    """
+    n, width, positions = shape
+    dim = width // groups
+    n_blocks, size, _ = factor_shape(groups, dim, split_dim)
+    return n_blocks // groups * size - dim, (n, groups, dim, positions), (n, n_blocks, size, positions)
+
+
+@constexpr
+def plan_windows(shape: tuple, kernel: tuple, stride: tuple, dilation: tuple) -> tuple:
+    """How padded images of ``shape`` ``(n, channels, height, width)`` are seen through a kernel.
+
+    Returns:
+        ``(windows, patches)``: for each place of the kernel ``(begin, end)`` of its slice of the images, and the shape
+        ``(n, channels * kh * kw, positions)`` of all.
+    """
+    n, channels, *size = shape
+    out = [(size[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
+    windows = []
+    for row in range(kernel[0]):
+        for column in range(kernel[1]):
+            first = row * dilation[0], column * dilation[1]
+            last = [first[i] + (out[i] - 1) * stride[i] + 1 for i in (0, 1)]
+            windows.append(((0, 0, *first), (n, channels, *last)))
+    return tuple(windows), (n, channels * kernel[0] * kernel[1], out[0] * out[1])
 
 
 def diagonals(blocks: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from thor.backends.geometry import ConvGeometry, conv_padding, factor_shape
+from thor.backends.geometry import ConvGeometry, factor_shape, padding_in_graph
 
 
 class CovarianceOperator(nn.Cell):
@@ -20,14 +20,14 @@ class CovarianceOperator(nn.Cell):
         return factor_shape(self.groups, x_shape[1] // self.groups, self.split_dim)
 
     def construct(self, rows, told):
-        return self.backend.covariance(rows, self.groups, self.split_dim) * self.scale
+        return self.backend.covariance(rows, self.groups, self.split_dim, self.scale)
 
 
 class CovarianceOfMapsOperator(CovarianceOperator):
     """``Backend.covariance_of_maps`` times a constant, with its arguments bound."""
 
     def construct(self, maps, told):
-        return self.backend.covariance_of_maps(maps, self.groups, self.split_dim) * self.scale
+        return self.backend.covariance_of_maps(maps, self.groups, self.split_dim, self.scale)
 
 
 class CovarianceOfPatchesOperator(CovarianceOperator):
@@ -44,14 +44,14 @@ class CovarianceOfPatchesOperator(CovarianceOperator):
         return factor_shape(self.groups, dim, self.split_dim)
 
     def construct(self, images, told):
-        padding = conv_padding(images.shape[2:], self.pad_mode, self.pad, self.kernel, self.stride, self.dilation)
+        padding = padding_in_graph(images.shape[2:], self.pad_mode, self.pad, self.kernel, self.stride, self.dilation)
         rows = self.backend.patches(images, self.kernel, self.stride, padding, self.dilation)
         if self.append_one:
             n, width, positions = rows.shape
             rows = rows.reshape(n, self.groups, width // self.groups, positions)
             rows = ops.concat((rows, ops.ones((n, self.groups, 1, positions), ms.float32)), axis=2)
             rows = rows.reshape(n, width + self.groups, positions)
-        return self.backend.covariance_of_maps(rows, self.groups, self.split_dim) * self.scale
+        return self.backend.covariance_of_maps(rows, self.groups, self.split_dim, self.scale)
 
 
 class SkippingOperator(nn.Cell):
@@ -85,8 +85,8 @@ class SquaresOfPatchesOperator(nn.Cell):
         self.convolve = ops.Conv2D(1, geometry.kernel, stride=geometry.stride, dilation=geometry.dilation)
 
     def construct(self, images):
-        top, bottom, left, right = conv_padding(images.shape[2:], self.pad_mode, self.pad, self.kernel, self.stride,
-                                                self.dilation)
+        top, bottom, left, right = padding_in_graph(images.shape[2:], self.pad_mode, self.pad, self.kernel,
+                                                    self.stride, self.dilation)
         squares = (images * images).sum(axis=1, keepdims=True)  # (n, 1, height, width)
         if top + bottom + left + right > 0:
             squares = ops.pad(squares, (left, right, top, bottom))

@@ -7,12 +7,15 @@ over micro-batches, and dropped on overflow just as gradients are, in graph and 
 """
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
+from typing import Callable
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
+from thor.backends.base import Backend
 from thor.backends.geometry import factor_shape
 from thor.layers.gates import MEASURED_A, MEASURED_G, STATISTICS, Gate
 
@@ -104,7 +107,10 @@ class TappedLayer:
 
 
 class Measure(nn.Cell):
-    """Identity on the operator's output whose backward pass measures factors."""
+    """Identity on the operator's output whose backward pass measures factors.
+
+    It knows nothing of a particular layer: layers that are measured alike share one, see :func:`shared_measure`.
+    """
 
     def __init__(self, options: TapOptions):
         super().__init__(auto_prefix=False)
@@ -166,11 +172,13 @@ class Recorder(nn.Cell):
         self.measure = measure
         self.factors = ParameterTuple(factors.values())
         self.gates = (Tensor(0.0, ms.float32),)
+        self.row = -1
+        self.slice = ops.Slice()
 
     def bind(self, gates: Parameter, row: int) -> None:
         """Measure only what the network's ``gates`` ``(n_layers, 4)`` let through; ``row`` is the layer's."""
         self.gates = ParameterTuple((gates,))
-        self.measure.gate.row = row
+        self.row = row
 
     def add_flags_recursive(self, **flags):
         """Ignore mixed precision, whose casts would round factors to float16."""
@@ -179,6 +187,8 @@ class Recorder(nn.Cell):
 
     def construct(self, x, y):
         x, factors, gates = ops.stop_gradient(x), self.factors, self.gates[0]
+        if self.row >= 0:
+            gates = ops.stop_gradient(self.slice(gates, (self.row, 0), (1, 4)))
         if len(factors) == 2:
             return self.measure(x, y, factors[0], factors[1], gates)
         return self.measure(x, y, factors[0], factors[1], factors[2], gates)  # unpacking with * compiles slowly
@@ -202,6 +212,25 @@ class Tap(nn.Cell):
 
     def construct(self, x, weight):
         return self.observe(x, self.operator(x, weight))
+
+
+_measures: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def shared_measure(backend: Backend, key: tuple, create: Callable[[], nn.Cell]) -> nn.Cell:
+    """The measure of all layers of a network that are measured alike.
+
+    MindSpore parses and differentiates the backward pass of each cell anew, over the whole graph: fifty-four of them
+    cost ResNet-50 a quarter of its compilation, the five that differ next to nothing.
+
+    Args:
+        backend: of the network.
+        key: what the measure is made of, its class among it.
+    """
+    known = _measures.setdefault(backend, {})
+    if key not in known:
+        known[key] = create()
+    return known[key]
 
 
 def create_factors(weight: Parameter, **shapes: tuple) -> dict[str, Parameter]:

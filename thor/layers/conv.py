@@ -7,22 +7,20 @@ from mindspore import nn
 from thor.backends.base import Backend
 from thor.backends.geometry import ConvGeometry
 from thor.layers.base import (MEASUREMENT_SCALE, Measure, NotTapped, Tap, TapOptions, TappedLayer, create_factors,
-                              install)
+                              install, shared_measure)
 
 
 class ConvMeasure(Measure):
     """A = P'P / (N HW) over im2col rows P, and G = d'd / (N HW) (Grosse & Martens 2016), per group."""
 
-    def __init__(self, backend: Backend, options: TapOptions, cell: nn.Conv2d, append_one: bool):
+    def __init__(self, backend: Backend, options: TapOptions, geometry: ConvGeometry, groups: int, append_one: bool):
         super().__init__(options)
-        geometry = ConvGeometry(_pair(cell.kernel_size), _pair(cell.stride), _pair(cell.dilation),
-                                cell.pad_mode, cell.padding)
         split_dim, (place_a, place_g) = options.block_size, options.gate_places
-        self.covariance_a = backend.covariance_of_patches_operator(geometry, cell.group, split_dim, append_one,
+        self.covariance_a = backend.covariance_of_patches_operator(geometry, groups, split_dim, append_one,
                                                                    MEASUREMENT_SCALE, place_a)
-        self.covariance_g = backend.covariance_of_maps_operator(cell.group, split_dim, MEASUREMENT_SCALE, place_g)
+        self.covariance_g = backend.covariance_of_maps_operator(groups, split_dim, MEASUREMENT_SCALE, place_g)
         self.squares_of_patches, self.squares = backend.squares_operator(geometry), backend.squares_operator()
-        self.ones = float(cell.group * append_one)
+        self.ones = float(groups * append_one)
 
     def input_factor(self, x, told):
         return self.covariance_a(self.cast(x, ms.float32), told)
@@ -56,7 +54,10 @@ def tap_conv2d(cell: nn.Cell, backend: Backend, options: TapOptions, shared: Tap
         create_factors(cell.weight, a=options.block_shape(groups, columns + (bias is not None)),
                        g=options.block_shape(groups, rows)),
         (groups, rows, columns))
-    measure = ConvMeasure(backend, options, cell, layer.bias is not None)
+    padding = cell.padding if isinstance(cell.padding, int) else tuple(cell.padding)
+    geometry = ConvGeometry(kernel, _pair(cell.stride), _pair(cell.dilation), cell.pad_mode, padding)
+    kind = (geometry, groups, layer.bias is not None)
+    measure = shared_measure(backend, (ConvMeasure, options, *kind), lambda: ConvMeasure(backend, options, *kind))
     layer.taps.append(install(cell, "conv2d", Tap(operator, measure, layer.factors)))
     return layer
 

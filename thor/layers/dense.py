@@ -6,7 +6,7 @@ from mindspore import nn, ops
 
 from thor.backends.base import Backend
 from thor.layers.base import (MEASUREMENT_SCALE, Measure, NotTapped, Tap, TapOptions, TappedLayer, create_factors,
-                              install)
+                              install, shared_measure)
 
 
 class DenseMeasure(Measure):
@@ -48,6 +48,8 @@ def tap_dense(cell: nn.Cell, backend: Backend, options: TapOptions, shared: Tapp
         create_factors(cell.weight, a=options.block_shape(1, columns + (bias is not None)),
                        g=options.block_shape(1, rows)),
         (1, rows, columns))
-    measure = DenseMeasure(backend, options, layer.bias is not None)
+    append_one = layer.bias is not None
+    measure = shared_measure(backend, (DenseMeasure, options, append_one),
+                             lambda: DenseMeasure(backend, options, append_one))
     layer.taps.append(install(cell, "matmul", Tap(operator, measure, layer.factors)))
     return layer

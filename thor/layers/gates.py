@@ -37,13 +37,12 @@ class Gate(nn.Cell):
     def __init__(self, gated: bool, traced: bool):
         super().__init__(auto_prefix=False)
         self.gated, self.traced = gated, traced
-        self.row = 0
         self.always = Tensor([1.0, 1.0], ms.float32)
         self.concat, self.slice = ops.Concat(), ops.Slice()
 
     def opened(self, gates):
-        """``(open_a, open_g)`` of the layer, ``(2,)``."""
-        return self.slice(gates, (self.row, 0), (1, 2)).reshape(2) if self.gated else self.always
+        """``(open_a, open_g)`` from the layer's ``gates`` ``(1, 4)``, ``(2,)``."""
+        return self.slice(gates, (0, 0), (1, 2)).reshape(2) if self.gated else self.always
 
     def is_open(self, gates):
         """Whether the layer is looked at; a constant where it always is, so that nothing is compiled for it."""
@@ -55,13 +54,15 @@ class Gate(nn.Cell):
 
     def construct(self, gates, positions, trace_a, trace_g):
         """``positions`` is a number; the traces have shape ``(1,)``."""
+        if not self.traced and not self.gated:
+            return Tensor([1.0, positions, 1.0, 1.0, 0.0, 0.0], ms.float32)
         calls, opened = Tensor([1.0, positions], ms.float32), self.opened(gates)
         if not self.traced:
             return self.concat((calls, opened, Tensor([0.0, 0.0], ms.float32)))
         if not self.gated:
             return self.concat((calls, opened, trace_a, trace_g))
-        low = self.slice(gates, (self.row, 2), (1, 1)).reshape(1)
-        high = self.slice(gates, (self.row, 3), (1, 1)).reshape(1)
+        low = self.slice(gates, (0, 2), (1, 1)).reshape(1)
+        high = self.slice(gates, (0, 3), (1, 1)).reshape(1)
         trace = trace_a * trace_g
         inside = ops.logical_and(trace >= low, trace <= high)  # a trace that is not a number is outside
         measured = opened * (1.0 - inside.astype(ms.float32))

@@ -5,7 +5,8 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from thor.backends.base import Backend
-from thor.layers.base import (MEASUREMENT_SCALE, NotTapped, Tap, TapOptions, TappedLayer, create_factors, install)
+from thor.layers.base import (MEASUREMENT_SCALE, NotTapped, Tap, TapOptions, TappedLayer, create_factors, install,
+                              shared_measure)
 from thor.layers.gates import Gate
 
 
@@ -62,7 +63,9 @@ def tap_batch_norm(cell: nn.Cell, backend: Backend, options: TapOptions,
     channels = cell.num_features
     layer = shared or TappedLayer("batchnorm", cell.gamma, cell.beta,
                                   create_factors(cell.gamma, g=(channels, 2, 2)), (channels, 1, 2))
-    tap = BatchNormTap(cell.bn_train, BatchNormMeasure(options, cell.eps), layer.factors)
+    measure = shared_measure(backend, (BatchNormMeasure, options, cell.eps),
+                             lambda: BatchNormMeasure(options, cell.eps))
+    tap = BatchNormTap(cell.bn_train, measure, layer.factors)
     layer.taps.append(install(cell, "bn_train", tap))
     return layer
 

@@ -12,6 +12,7 @@ setup(
     long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
     long_description_content_type="text/markdown",
     packages=find_packages(include=["thor", "thor.*", "models", "models.*"]),
+    package_data={"models.devicecheck": ["stubs/*"]},
     python_requires=">=3.10,<3.13",
     install_requires=["mindspore>=2.7,<2.11", "numpy<2", "pyyaml", "scipy", "threadpoolctl"],
     extras_require={

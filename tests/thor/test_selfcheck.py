@@ -15,6 +15,8 @@ from scipy.linalg import block_diag
 from thor import selfcheck
 from thor.backends import cases
 from thor.backends.cpu import CpuBackend
+from thor.selfcheck import training
+from thor.selfcheck.report import processor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,10 +97,53 @@ def test_a_wrong_operator_is_named(backend, operator, n_off, note, capsys):
 
 
 def test_command_line_passes_in_graph_mode():
-    done = subprocess.run([sys.executable, "-m", "thor.selfcheck"], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-m", "thor.selfcheck", "--train"], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "graph mode" in done.stdout and "NO" not in done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[-1] == f"all {len(cases.make_cases()) + 4} checks passed"
+    runs = [line for line in lines if "1.0e-04  yes" in line]
+    assert [line[:48].strip() for line in runs] == [
+        "3 second-order steps", "1 second-order and 3 stale steps", "7 steps chosen inside the graph, refresh every 3",
+        "2 sinks of 7 steps, refresh every 3"]
+    report = dict(line.split(maxsplit=1) for line in lines[lines.index(runs[-1]) + 1:-1])
+    assert report["MindSpore"] == ms.__version__ and report["device"].startswith("CPU, ")
+
+
+def test_two_ranks_train_as_the_reference():
+    done = subprocess.run([sys.executable, "-m", "thor.selfcheck", "--device", "CPU", "--ranks", "2"],
+                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 ranks, 7 steps, refresh every 3, all invert all" in done.stdout
+    assert "all 2 checks passed" in done.stdout
+
+
+def test_weights_that_did_not_move_are_off_by_all_of_the_way():
+    run = training.compare("none", lambda: (training.Network(), 3, 1), 1e-4)
+    assert not run.ok and run.error == pytest.approx(1.0, rel=1e-6)
+
+
+def test_a_run_that_raises_is_a_finding():
+    def fail():
+        raise RuntimeError("no kernel")
+
+    run = training.compare("none", fail, 1e-4)
+    assert not run.ok and run.note == "RuntimeError: no kernel"
+
+
+def test_processor_is_named_where_the_system_tells(tmp_path):
+    told = tmp_path / "cpuinfo"
+    told.write_text("processor : 0\nmodel name : Some Processor\n", encoding="utf-8")
+    assert processor(str(told)) == "Some Processor"
+    told.write_text("processor : 0\nCPU implementer : 0x48\n", encoding="utf-8")  # aarch64 has no model name
+    assert processor(str(told))
+
+
+def test_ranks_must_divide_the_batch(capsys):
+    with pytest.raises(SystemExit):
+        selfcheck.main(["--ranks", "3"])
+    assert "--ranks=3; must be 1, 2, 4 or 8" in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_there_is_one_clear_line(monkeypatch, capsys):

@@ -66,7 +66,7 @@ def tap_network(network: nn.Cell, options: TapOptions = TapOptions(), backend: B
     as part of another network in between.
 
     Raises:
-        TypeError: ``network`` is not a Cell.
+        TypeError: ``network`` is not a Cell, or has a weight in a dtype the device does not multiply in.
     """
     if not isinstance(network, nn.Cell):
         raise TypeError(f"net={network!r}; must be a mindspore.nn.Cell; pass the network whose layers to precondition")
@@ -85,11 +85,22 @@ def tap_network(network: nn.Cell, options: TapOptions = TapOptions(), backend: B
         except NotTapped as reason:
             untap(cells)
             reasons[id(weight_of(cells[0]))] = str(reason)
+    check_dtypes(layers, backend)
     explain(network, layers, reasons)
     gates = bind_gates(layers) if options.gated else None
     registration = Registration(network, backend, options, layers, reasons, gates)
     object.__setattr__(network, "thor_registration", registration)
     return registration
+
+
+def check_dtypes(layers: list[TappedLayer], backend: Backend) -> None:
+    """TypeError for a preconditioned parameter the device has no products for."""
+    for layer in layers:
+        for parameter in layer.parameters:
+            if parameter.dtype in backend.no_products_in:
+                raise TypeError(f"{parameter.name} is {parameter.dtype}; must be Float32 on the device of the backend "
+                                f"{backend.name!r}, which has no BatchMatMul in {parameter.dtype}; cast it with "
+                                "set_dtype(mindspore.float32)")
 
 
 def bind_gates(layers: list[TappedLayer]) -> Parameter:

@@ -31,6 +31,7 @@ class Backend(nn.Cell):
 
     name = "reference"
     skips_blocks = False  # whether updated_inverse saves the work of blocks that are not selected
+    no_products_in = ()  # dtypes the device has no BatchMatMul for
 
     def __init__(self):
         super().__init__(auto_prefix=False)

@@ -69,3 +69,13 @@ def test_training_agrees_with_the_cpu(backend_name, cpu_updates):
     create, tolerance = BACKENDS[backend_name]
     for update, expected in zip(updates_of_training(create()), cpu_updates, strict=True):
         assert np.linalg.norm(update - expected) <= tolerance * np.linalg.norm(expected)
+
+
+def test_a_parameter_a_gpu_cannot_multiply_is_named(pynative):
+    network = nn.Dense(3, 2)
+    network.weight.set_dtype(ms.bfloat16)
+    with pytest.raises(TypeError) as error:
+        tap_network(network, backend=GpuBackend(emulated.gpu()))
+    assert str(error.value) == (
+        "weight is BFloat16; must be Float32 on the device of the backend 'gpu', which has no BatchMatMul in BFloat16; "
+        "cast it with set_dtype(mindspore.float32)")

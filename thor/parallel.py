@@ -162,6 +162,7 @@ class FactorReducer(nn.Cell):
             counts = [part.count for layer in group for part in packed[layer]]
             places += [(i, first, count) for first, count in zip(np.cumsum([0, *counts]).tolist(), counts)]
         self.places = tuple(places)
+        self.counts = tuple(count for _, _, count in places)
         self.map, self.concat = ops.Map(), ops.Concat()
 
     def construct(self, measurements):

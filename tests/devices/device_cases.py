@@ -26,8 +26,9 @@ from thor.train import make_train_step
 CONFIGS = Path(__file__).parents[2] / "configs"
 ALL = ("second_order", "stale", "sink")
 RANK, RANKS = 3, 8
-SMALL_RESNET = ("--model.base_width", "4", "--data.image_size", "32", "--data.batch_size", "2")
-SMALL_BERT = ("--model.bert.layers", "1", "--model.bert.hidden_size", "16", "--model.bert.heads", "2",
+ONE_SIZE = ("--optimizer.split_dim", "8")  # of all blocks, so that they are inverted once
+SMALL_RESNET = (*ONE_SIZE, "--model.base_width", "4", "--data.image_size", "32", "--data.batch_size", "2")
+SMALL_BERT = (*ONE_SIZE, "--model.bert.layers", "1", "--model.bert.hidden_size", "16", "--model.bert.heads", "2",
               "--model.bert.intermediate_size", "32", "--model.bert.vocab_size", "50", "--data.batch_size", "2")
 
 
@@ -133,7 +134,7 @@ def ranks() -> list[Case]:
     made = []
     for mode in ("data", "hybrid"):
         case = configured(f"rank {RANK} of {RANKS}, {mode}", "convnet/convnet3_fashion_mnist.yaml", "--device.target",
-                          "Ascend", "--parallel.device_num", str(RANKS), "--parallel.curvature", mode,
+                          "Ascend", "--parallel.device_num", str(RANKS), "--parallel.curvature", mode, *ONE_SIZE,
                           "--data.batch_size", "2", device_id=RANK, graphs=("second_order",))
         made.append(dataclasses.replace(case, compile=as_rank(case.compile)))
     return made

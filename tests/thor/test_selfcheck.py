@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -111,12 +112,22 @@ def test_command_line_passes_in_graph_mode():
     assert report["MindSpore"] == ms.__version__ and report["device"].startswith("CPU, ")
 
 
-def test_two_ranks_train_as_the_reference():
-    done = subprocess.run([sys.executable, "-m", "thor.selfcheck", "--device", "CPU", "--ranks", "2"],
-                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 ranks, 7 steps, refresh every 3, all invert all" in done.stdout
-    assert "all 2 checks passed" in done.stdout
+def test_ranks_are_started_by_msrun_and_the_first_is_shown(monkeypatch, capsys):
+    """What they train is that of test_parallel_ranks; here, how they are started."""
+    started = []
+
+    def run(command, env, **_):
+        started.append((command, env["PYTHONPATH"].split(":")[0]))
+        folder = next(word for word in command if word.startswith("--log_dir=")).partition("=")[2]
+        (Path(folder) / "worker_0.log").write_text("all 2 checks passed\n", encoding="utf-8")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert selfcheck.main(["--device", "CPU", "--ranks", "2"]) == 0
+    (command, path), = started
+    assert command[1:3] == ["--worker_num=2", "--local_worker_num=2"] and path == str(ROOT)
+    assert command[-7:] == ["--train", "--mode", "graph", "--ranks", "2", "--device", "CPU"]
+    assert "all 2 checks passed" in capsys.readouterr().out
 
 
 def test_weights_that_did_not_move_are_off_by_all_of_the_way():

@@ -20,7 +20,7 @@ from models.devicecheck.graphs import graphs_of
 from models.optimizers import create_loss_scale_manager, create_optimizer
 from thor import THOR
 from thor.convert import mixed_precision_network
-from thor.curvature import FrobeniusPolicy, TracePolicy
+from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
 from thor.train import make_train_step
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -61,7 +61,8 @@ def policies(target: str) -> list[Case]:
     """Every kind of layer and policy, loss scales, accumulation, and levels of mixed precision."""
     blocks = {"batchnorm_blocks": True, "fold_bias": True, "pi_correction": True, "running_average": 0.5}
     return [
-        custom(target, "images, fixed policy, O0", Images, images_batch, **blocks),
+        custom(target, "images, growing policy, O0", Images, images_batch, update=UpdatePolicy(((0, 2), (4, 3))),
+               **blocks),
         custom(target, "words, trace policy, O2, dynamic scale", Words, words_batch, "O2",
                DynamicLossScaleManager(2.0 ** 10), update=TracePolicy(2)),
         custom(target, "rows, frobenius policy, O3, fixed scale, accumulated", Rows, rows_batch, "O3",

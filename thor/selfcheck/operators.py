@@ -87,15 +87,6 @@ def relative_error(computed: np.ndarray, expected: np.ndarray) -> float:
     return float(difference / scale) if scale > 0 else float(difference)
 
 
-def format_table(results: list[Result]) -> str:
-    width = max(len(result.case.shape) for result in results)
-    lines = [f"{'operator':21}  {'shape':{width}}  {'error':>8}  {'bound':>8}  ok"]
-    for result in results:
-        lines.append(f"{result.case.operator:21}  {result.case.shape:{width}}  {result.error:8.1e}  "
-                     f"{result.case.bound:8.1e}  {'yes' if result.ok else 'NO'}  {result.note}".rstrip())
-    return "\n".join(lines)
-
-
 def check_operators(backend: Backend, precision: str) -> list[Result]:
     """All cases of :mod:`thor.backends.cases` at the precision of the backend's products."""
     return [check(backend, case) for case in make_cases(precision)]

@@ -122,7 +122,7 @@ def run_rank(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     os.sched_setaffinity(0, {cores[int(os.environ.get("RANK_ID", "0"))]})  # before MindSpore counts the cores
     from models.ranks import started
     from models.session import start
-    from thor.planner import measure as planner
+    from models.planner import measure as planner
 
     config = zoo_runs.load(options.config, overrides)
     parallel = dataclasses.replace(config.parallel, device_num=started(), all_reduce_fusion_config=None)
@@ -144,14 +144,14 @@ def run_rank(options: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 def at_batch(config: Any, batch_size: int) -> Any:
     """The configuration with another batch, on the CPU."""
-    from thor.planner.zoo import on_cpu
+    from models.planner.zoo import on_cpu
 
     return dataclasses.replace(on_cpu(config), data=dataclasses.replace(config.data, batch_size=batch_size))
 
 
 def median_steps(config: Any, options: argparse.Namespace, names: Sequence[str]) -> dict[str, float]:
-    """Median seconds of some of :func:`thor.planner.measure.step_calls`, called in turn."""
-    from thor.planner import measure as planner
+    """Median seconds of some of :func:`models.planner.measure.step_calls`, called in turn."""
+    from models.planner import measure as planner
 
     sides = planner.step_calls(config)
     times = planner.timed_in_turn({name: sides[name] for name in names}, options.warmup, options.repeats)
@@ -160,11 +160,11 @@ def median_steps(config: Any, options: argparse.Namespace, names: Sequence[str])
 
 def predict(options: argparse.Namespace, config: Any, one: dict, two: dict) -> dict[str, Any]:
     """The profile of the run and what the planner makes of it."""
-    from thor.planner.measure import assumed, description, profile_of
-    from thor.planner.profile import dump_profile
-    from thor.planner.report import numbers, report as planned
-    from thor.planner.search import make_plans
-    from thor.planner.zoo import job_of
+    from models.planner.measure import assumed, description, profile_of
+    from models.planner.profile import dump_profile
+    from models.planner.report import numbers, report as planned
+    from models.planner.search import make_plans
+    from models.planner.zoo import job_of
 
     job = job_of(at_batch(config, options.batch_size // RANKS), Path(options.config).stem)
     profile = dataclasses.replace(

@@ -31,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def measure(work: workload.Work, warmup: int, repeats: int) -> dict[str, Any]:
     """Build both sides with equal weights, compile, time in turn; all numbers."""
-    from thor.planner.work import floor_seconds, network_floor
+    from models.planner.work import floor_seconds, network_floor
 
     first_order, second_order = workload.create_network(work), workload.create_network(work)
     workload.copy_weights(first_order, second_order)

@@ -135,14 +135,14 @@ def create_thor_step(network: Any, work: Work, update: Any = None) -> Any:
 
 def data_rows(network: Any, work: Work) -> dict[int, int]:
     """Rows of data behind a weight's factors by its ``id``, over all uses, from one batch in PyNative mode."""
-    from thor.planner.trace import trace
+    from models.planner.trace import trace
 
     batch = work.kind.create_batch(work)
     return trace(network, lambda: work.kind.create_loss(network)(*batch)).rows
 
 
 def layer_work(registration: Any, rows: dict[int, int]) -> list[Any]:
-    """The layers THOR preconditions with blocks, for the floor; see :mod:`thor.planner.work`."""
-    from thor.planner.work import layer_work as counted
+    """The layers THOR preconditions with blocks, for the floor; see :mod:`models.planner.work`."""
+    from models.planner.work import layer_work as counted
 
     return counted(registration, rows)

@@ -8,13 +8,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "thor" / "planner"))
-
-from planner_cases import PROFILE, job  # noqa: E402
-
-from benchmarks import common, scaling  # noqa: E402
-from thor.planner.report import numbers, report  # noqa: E402
-from thor.planner.search import make_plans  # noqa: E402
+from benchmarks import common, scaling
+from models.planner.report import numbers, report
+from models.planner.search import make_plans
+from tests.helpers.planner_cases import PROFILE, job
 
 
 def seconds(factor: float) -> dict[str, float]:

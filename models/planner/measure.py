@@ -18,13 +18,19 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from models.config import Config
+from models.planner.job import Job
+from models.planner.network import Link
+from models.planner.predict import precondition_flop
+from models.planner.profile import DeviceProfile
+from models.planner.work import layer_floor
+from models.planner.zoo import build_network, job_of, make_batch
+from models.ranks import started
+from models.session import start
+from models.task import create_task
+from thor import THOR
 from thor.parallel import AllReduce, inverse_cost
-from thor.planner.job import Job
-from thor.planner.network import Link
-from thor.planner.predict import precondition_flop
-from thor.planner.profile import DeviceProfile
-from thor.planner.work import layer_floor
-from thor.planner.zoo import build_network, job_of, make_batch
+from thor.train import make_train_step
 
 COPY_BYTES = 2 ** 27
 LINK_SIZES, MESSAGES = (2 ** 12, 2 ** 16, 2 ** 20, 2 ** 23), 8  # bytes of a message, and messages of a graph
@@ -33,16 +39,13 @@ LEAST_SHARE = 1e-3  # of a step that a difference of two steps counts as at leas
 ASSUMED_LINK = Link(1e-4, 1e9)
 
 
-def measured_profile(config: Any, base: DeviceProfile | None = None,
+def measured_profile(config: Config, base: DeviceProfile | None = None,
                      sequence_length: int | None = None) -> tuple[DeviceProfile, bool]:
     """The profile of this device, and whether this process is the one that writes it.
 
     Args:
         base: what cannot be measured is taken from it: links where one process runs, memory, overlap.
     """
-    from models.ranks import started
-    from models.session import start
-
     parallel = dataclasses.replace(config.parallel, device_num=started(), all_reduce_fusion_config=None)
     ranks = start(dataclasses.replace(config, parallel=parallel))
     config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, curvature="data"))
@@ -96,7 +99,7 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def step_calls(config: Any, sequence_length: int | None = None) -> dict[str, Callable]:
+def step_calls(config: Config, sequence_length: int | None = None) -> dict[str, Callable]:
     """Calls of the three steps on one random batch, and of all inverses; each returns when its work is done."""
     batch = make_batch(config, config.data.batch_size, sequence_length)
     first_order = first_order_step(config)
@@ -106,22 +109,15 @@ def step_calls(config: Any, sequence_length: int | None = None) -> dict[str, Cal
             "refresh": step_at(thor, batch, 0), "inverse": lambda: [call() for call in inverses]}
 
 
-def first_order_step(config: Any) -> Callable:
+def first_order_step(config: Config) -> Callable:
     """A train step with MindSpore's Momentum."""
-    from models.task import create_task
-    from thor.train import make_train_step
-
     network = build_network(config)
     optimizer = nn.Momentum(network.trainable_params(), 1e-3, 0.9)
     return make_train_step(create_task(config).training_network(network, optimizer), optimizer)
 
 
-def thor_step(config: Any) -> Any:
+def thor_step(config: Config) -> Any:
     """The configuration's own second-order step, refreshing all layers at fixed intervals."""
-    from thor import THOR
-    from models.task import create_task
-    from thor.train import make_train_step
-
     network, options = build_network(config), config.optimizer
     optimizer = THOR(network, 1e-3, 0.1, 0.9, batch_size=config.data.batch_size, frequency=max(options.frequency, 2),
                      split_indices=options.split_indices, split_dim=options.split_dim, fold_bias=options.fold_bias,

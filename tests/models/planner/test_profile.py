@@ -2,16 +2,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from planner_cases import PROFILE  # noqa: E402
-
-from thor.planner.profile import ProfileError, Published, dump_profile, load_profile  # noqa: E402
+from models.planner.profile import ProfileError, Published, dump_profile, load_profile
+from tests.helpers.planner_cases import PROFILE
 
 FOLDER = Path(__file__).parents[3] / "configs" / "profiles"
 
@@ -53,7 +49,7 @@ def test_a_profile_is_read_as_it_was_written(tmp_path):
 
 @pytest.mark.parametrize("change, message", [
     (("overlap: 0.0", "overlaps: 0.0"), "unknown key overlaps; must be one of name, description"),
-    (("memory_gib: 1.0\n", ""), "memory_gib is missing; measure it with python -m thor.planner --measure"),
+    (("memory_gib: 1.0\n", ""), "memory_gib is missing; measure it with python -m models.planner --measure"),
     (("overlap: 0.0", "overlap: 2"), "overlap=2; must be a number from 0 to 1"),
     (("overlap: 0.0", "published: 3"), "published=3; must be a list of results"),
     (("overlap: 0.0", "published: [3]"), "3; must be a mapping with the keys config, devices"),

@@ -5,8 +5,8 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+from models.planner.work import LayerWork
 from thor.parallel import packed_count
-from thor.planner.work import LayerWork
 
 BYTES = 4  # weights, gradients, factors and inverses are float32
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thor.curvature.split_choice import (candidate_sizes, choose_split, find_crossing, share_within_limit,
-                                         spectral_loss)
-from thor.tune_split import draw, report
+from models.tune_split.__main__ import draw, report
+from models.tune_split.choice import (candidate_sizes, choose_split, find_crossing, share_within_limit,
+                                      spectral_loss)
 
 
 def block_factor(block: int, rows: int) -> np.ndarray:

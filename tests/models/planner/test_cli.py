@@ -1,21 +1,17 @@
-"""``python -m thor.planner``: what it prints, writes and refuses."""
+"""``python -m models.planner``: what it prints, writes and refuses."""
 from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from planner_cases import PROFILE, job  # noqa: E402
-
-from thor.planner import __main__ as planner  # noqa: E402
-from thor.planner.profile import Published, dump_profile, load_profile  # noqa: E402
-from thor.planner.report import numbers, report, table  # noqa: E402
-from thor.planner.search import make_plans  # noqa: E402
+from models.planner import __main__ as planner
+from models.planner.profile import Published, dump_profile, load_profile
+from models.planner.report import numbers, report, table
+from models.planner.search import make_plans
+from tests.helpers.planner_cases import PROFILE, job
 
 CONFIG = str(Path(__file__).parents[3] / "configs" / "lenet" / "lenet5_fashion_mnist.yaml")
 ASCEND = str(Path(__file__).parents[3] / "configs" / "profiles" / "ascend910.yaml")
@@ -78,7 +74,7 @@ def test_a_wrong_profile_names_file_and_value(capsys, tmp_path):
 def test_help(capsys):
     with pytest.raises(SystemExit) as stop:
         planner.main(["--help"])
-    assert stop.value.code == 0 and "python -m thor.planner --config FILE" in capsys.readouterr().out
+    assert stop.value.code == 0 and "python -m models.planner --config FILE" in capsys.readouterr().out
 
 
 def test_predictions_stand_beside_what_was_published():

@@ -1,7 +1,7 @@
 """Plan a run: memory, step time, best mode and split_indices for so many devices.
 
-``python -m thor.planner --config CONFIG --devices 8,64,256 --profile PROFILE [--json FILE] [--section.key value ...]``
-``python -m thor.planner --config CONFIG --measure FILE [--profile PROFILE] [--section.key value ...]``
+``python -m models.planner --config CONFIG --devices 8,64 --profile PROFILE [--json FILE] [--section.key value ...]``
+``python -m models.planner --config CONFIG --measure FILE [--profile PROFILE] [--section.key value ...]``
 """
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Sequence
+
+from models.command_line import loading, parse, parser, positive, quiet_mindspore, run
+from models.config import Config
+from models.planner.profile import dump_profile, load_profile
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Command line; the exit status."""
-    from models.command_line import parse, quiet_mindspore, run
-
     quiet_mindspore()
     made = create_parser()
 
@@ -34,9 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def create_parser() -> argparse.ArgumentParser:
     """The options; all others belong to the configuration."""
-    from models.command_line import parser, positive
-
-    made = parser("python -m thor.planner", "Memory, step time, best mode and split_indices for so many devices.")
+    made = parser("python -m models.planner", "Memory, step time, best mode and split_indices for so many devices.")
     made.add_argument("--devices", type=device_counts, metavar="N,N,...", help="numbers of devices to plan for")
     made.add_argument("--profile", metavar="PROFILE", help="YAML of a device, see configs/profiles/")
     made.add_argument("--measure", metavar="FILE", help="instead: measure this device with this network, write FILE")
@@ -46,19 +46,13 @@ def create_parser() -> argparse.ArgumentParser:
     return made
 
 
-def plan(options: argparse.Namespace, config: Any) -> None:
+def plan(options: argparse.Namespace, config: Config) -> None:
     """Predict and print."""
-    from models.command_line import LoadError, loading
-    from thor.planner.profile import ProfileError, load_profile
-    from thor.planner.report import numbers, report
-    from thor.planner.search import make_plans
-
-    try:
-        profile = load_profile(options.profile)
-    except ProfileError as error:
-        raise LoadError(str(error)) from None
     with loading():
-        from thor.planner.zoo import job_of, on_cpu
+        profile = load_profile(options.profile)
+        from models.planner.report import numbers, report
+        from models.planner.search import make_plans
+        from models.planner.zoo import job_of, on_cpu
 
         job = job_of(on_cpu(config), Path(options.config).stem, options.sequence_length)
     plans = [make_plans(job, profile, devices) for devices in options.devices]
@@ -67,17 +61,11 @@ def plan(options: argparse.Namespace, config: Any) -> None:
         Path(options.json).write_text(json.dumps(numbers(job, profile, plans), indent=1) + "\n", encoding="utf-8")
 
 
-def measure(options: argparse.Namespace, config: Any) -> None:
+def measure(options: argparse.Namespace, config: Config) -> None:
     """Measure and write a profile; the first of several processes writes."""
-    from models.command_line import LoadError, loading
-    from thor.planner.profile import ProfileError, dump_profile, load_profile
-
-    try:
-        base = None if options.profile is None else load_profile(options.profile)
-    except ProfileError as error:
-        raise LoadError(str(error)) from None
     with loading():
-        from thor.planner.measure import measured_profile
+        base = None if options.profile is None else load_profile(options.profile)
+        from models.planner.measure import measured_profile
 
         profile, first = measured_profile(config, base, options.sequence_length)
     if first:
@@ -87,8 +75,6 @@ def measure(options: argparse.Namespace, config: Any) -> None:
 
 def device_counts(text: str) -> tuple[int, ...]:
     """An argparse type: ``8,64,256``."""
-    from models.command_line import positive
-
     return tuple(positive(part) for part in text.split(","))
 
 

@@ -1,15 +1,20 @@
-"""From a configuration of the model zoo to a job, without its dataset: the network is built, called once and tapped."""
+"""From a configuration to a job, without its dataset: the network is built, called once and tapped."""
 from __future__ import annotations
 
 import dataclasses
 import math
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 
-from thor.planner.job import Job, JobLayer
-from thor.planner.trace import Trace, trace
-from thor.planner.work import work_of
+from models.config import Config
+from models.planner.job import Job, JobLayer
+from models.planner.trace import Trace, trace
+from models.planner.work import work_of
+from models.session import prepare_network
+from thor.layers import TapOptions
+from thor.registration import tap_network
 
 TRAINING_IMAGES = {"digits": 1437, "mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000, "imagenet": 1281167}
 MASKED_SHARE = 0.15
@@ -19,19 +24,17 @@ class JobError(ValueError):
     """A configuration that cannot be planned; one line, ``name=value; must be ...; do ...``."""
 
 
-def job_of(config: Any, name: str = "", sequence_length: int | None = None) -> Job:
+def job_of(config: Config, name: str = "", sequence_length: int | None = None) -> Job:
     """The job of a configuration, from one forward pass of a single sample.
 
     Args:
-        config: of the zoo; the network is built on its device, see :func:`on_cpu`.
+        config: of a run; the network is built on its device, see :func:`on_cpu`.
         name: of the configuration.
         sequence_length: tokens of a sequence of text; None for the longest the network takes.
 
     Raises:
         JobError: the optimizer is not second-order, or the sequence is too long.
     """
-    from thor.registration import tap_network
-
     check(config, sequence_length)
     network = build_network(config)
     batch = make_batch(config, 1, sequence_length)
@@ -48,7 +51,7 @@ def job_of(config: Any, name: str = "", sequence_length: int | None = None) -> J
         samples=TRAINING_IMAGES.get(config.data.name), **settings(config))
 
 
-def check(config: Any, sequence_length: int | None) -> None:
+def check(config: Config, sequence_length: int | None) -> None:
     """Refuse what cannot be planned."""
     if not config.optimizer.second_order:
         raise JobError(f"optimizer.name={config.optimizer.name!r}; must be thor, kfac or spngd; "
@@ -62,27 +65,23 @@ def check(config: Any, sequence_length: int | None) -> None:
                        "raise --model.bert.max_positions")
 
 
-def build_network(config: Any) -> Any:
+def build_network(config: Config) -> Any:
     """The network on the configuration's device."""
-    from models.session import prepare_network
-
     return prepare_network(config)[0]
 
 
-def on_cpu(config: Any) -> Any:
+def on_cpu(config: Config) -> Config:
     """The same run on the CPU, where any can be planned."""
     return dataclasses.replace(config, device=dataclasses.replace(config.device, target="CPU"))
 
 
-def tap_options(config: Any) -> Any:
+def tap_options(config: Config) -> TapOptions:
     """How the configuration lets layers be tapped; what is measured for a policy is left out."""
-    from thor.layers import TapOptions
-
     options = config.optimizer
     return TapOptions(options.split_dim, options.fold_bias, options.batchnorm_blocks, config.curvature.subsample)
 
 
-def settings(config: Any) -> dict[str, Any]:
+def settings(config: Config) -> dict[str, Any]:
     """The fields of a job that are settings of the configuration."""
     options, parallel = config.optimizer, config.parallel
     return {"batch_size": config.data.batch_size, "micro_batches": config.train.accumulate_steps,
@@ -90,7 +89,7 @@ def settings(config: Any) -> dict[str, Any]:
             "gradient_cuts": parallel.all_reduce_fusion_config, "epochs": config.train.epochs}
 
 
-def job_layer(layer: Any, found: Trace, config: Any) -> JobLayer:
+def job_layer(layer: Any, found: Trace, config: Config) -> JobLayer:
     """A tapped layer with the counts of one sample scaled to the batch."""
     batch, key = config.data.batch_size, id(layer.weight)
     shapes = tuple(tuple(factor.shape) for factor in layer.factors.values())
@@ -116,15 +115,13 @@ def gradient_order(parameters: list, layers: list) -> tuple[tuple[int, int], ...
     return tuple(order)
 
 
-def inputs_of(config: Any) -> int:
+def inputs_of(config: Config) -> int:
     """How many tensors of a batch are the network's; the others are the loss's."""
     return 4 if config.model.reads_text else 1
 
 
-def make_batch(config: Any, count: int, sequence_length: int | None = None) -> tuple:
+def make_batch(config: Config, count: int, sequence_length: int | None = None) -> tuple:
     """Random images and labels, or the inputs of ``models.bert.loss.BertPretrainingLoss`` with 15 % masked words."""
-    import mindspore as ms
-
     random, model, data = np.random.default_rng(config.seed), config.model, config.data
     if not model.reads_text:
         shape = (count, model.in_channels, data.image_size, data.image_size)
@@ -139,7 +136,7 @@ def make_batch(config: Any, count: int, sequence_length: int | None = None) -> t
             ms.Tensor(random.integers(0, 2, count).astype(np.int32)))
 
 
-def describe(config: Any, batch: tuple) -> str:
+def describe(config: Config, batch: tuple) -> str:
     """The network, its input and its batch in words."""
     shape = "x".join(map(str, batch[0].shape[1:]))
     unit = "tokens" if config.model.reads_text else "images"

@@ -2,17 +2,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from planner_cases import PROFILE, job  # noqa: E402
-
-from thor.planner.predict import (DATA, HYBRID, busiest_cost, gathered_bytes, memory, ready_times,  # noqa: E402
+from models.planner.predict import (DATA, HYBRID, busiest_cost, gathered_bytes, memory, ready_times,
                                   step_time, traffic)
+from tests.helpers.planner_cases import PROFILE, job
 
 TRIANGLES = (6 + 3 + 6) + (3 + 10 + 6)  # numbers sent: A and G of both layers and their statistics
 BLOCKS = (9 + 4) + (4 + 16)

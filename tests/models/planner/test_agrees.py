@@ -5,11 +5,11 @@ import pytest
 from mindspore import nn
 
 from models.config import load_config
+from models.planner.predict import HYBRID, gathered_bytes
+from models.planner.zoo import job_of
 from models.session import prepare_network
 from thor import THOR
 from thor.parallel import FactorReducer, SharedUpdate, assign_owners, inverse_cost
-from thor.planner.predict import HYBRID, gathered_bytes
-from thor.planner.zoo import job_of
 
 CONFIGS = {
     "images": ["--model.base_width", "16", "--optimizer.split_dim", "48", "--optimizer.split_indices", "[3, 9]"],

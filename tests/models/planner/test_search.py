@@ -2,20 +2,15 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from planner_cases import PROFILE, dense, job  # noqa: E402
-
-from thor.planner.network import Message, finish  # noqa: E402
-from thor.planner.predict import DATA, HYBRID, measuring_times, ready_times, step_time  # noqa: E402
-from thor.planner.search import (best, best_split, candidate_splits, equal_groups, make_plan, make_plans,  # noqa: E402
+from models.planner.network import Message, finish
+from models.planner.predict import DATA, HYBRID, measuring_times, ready_times, step_time
+from models.planner.search import (best, best_split, candidate_splits, equal_groups, make_plan, make_plans,
                                  timely_groups)
+from tests.helpers.planner_cases import PROFILE, dense, job
 
 SIX = job(layers=tuple(dense(3 + i, 4 + i % 2, 20) for i in range(6)), parameters=((1, 0),))
 

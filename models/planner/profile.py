@@ -6,7 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from thor.planner.network import Cluster, Link
+from models.config import ConfigError
+from models.config.yaml_nodes import read_file, to_text
+from models.planner.network import Cluster, Link
 
 
 class ProfileError(ValueError):
@@ -115,9 +117,6 @@ def load_profile(path: str | Path) -> DeviceProfile:
     Raises:
         ProfileError: one line with the file of what is wrong.
     """
-    from models.config import ConfigError
-    from models.config.yaml_nodes import read_file
-
     try:
         values = {key: plain(node) for key, node in read_file(Path(path)).value.items()}
     except ConfigError as error:
@@ -133,8 +132,6 @@ def load_profile(path: str | Path) -> DeviceProfile:
 
 def dump_profile(profile: DeviceProfile) -> str:
     """The profile as YAML; ``load_profile`` of it gives an equal one."""
-    from models.config.yaml_nodes import to_text
-
     values = dataclasses.asdict(profile)
     published = values.pop("published")
     return to_text({**values, **({"published": list(published)} if published else {})})
@@ -157,7 +154,7 @@ def build(kind: type, values: Any) -> Any:
             raise ProfileError(f"unknown key {key}; must be one of {', '.join(names)}; remove it")
     for field in known:
         if field.default is dataclasses.MISSING and field.name not in values:
-            raise ProfileError(f"{field.name} is missing; measure it with python -m thor.planner --measure, or state "
+            raise ProfileError(f"{field.name} is missing; measure it with python -m models.planner --measure, or state "
                                "what you assume")
     return kind(**values)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Sequence
 
-from thor.planner.job import Job
-from thor.planner.profile import DeviceProfile, Published
-from thor.planner.search import Plan, best
+from models.planner.job import Job
+from models.planner.profile import DeviceProfile, Published
+from models.planner.search import Plan, best
 
 MEBIBYTE = 2 ** 20
 STEP_ROWS = (

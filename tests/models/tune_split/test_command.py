@@ -1,4 +1,4 @@
-"""python -m thor.tune_split: whole factors of real batches, the table, the picture, the value for the config."""
+"""python -m models.tune_split: whole factors of real batches, the table, the picture, the value for the config."""
 from __future__ import annotations
 
 import re
@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from thor import THOR, tune_split
+from models.tune_split import __main__ as tune_split
+from models.tune_split.measure import measure_factors
+from thor import THOR
 from thor.train import make_train_step
 
-CONFIG = Path(__file__).parents[2] / "configs" / "resnet" / "resnet18_digits.yaml"
+CONFIG = Path(__file__).parents[3] / "configs" / "resnet" / "resnet18_digits.yaml"
 
 
 def test_factors_are_whole_and_averaged_over_batches():
@@ -21,7 +23,7 @@ def test_factors_are_whole_and_averaged_over_batches():
     rng = np.random.default_rng(0)
     batches = [(rng.standard_normal((8, 150)).astype(np.float32), rng.standard_normal((8, 3)).astype(np.float32))
                for _ in range(3)]
-    a, g = tune_split.measure_factors(step, [tuple(map(Tensor, batch)) for batch in batches])
+    a, g = measure_factors(step, [tuple(map(Tensor, batch)) for batch in batches])
     expected = sum(x.T.astype(np.float64) @ x / 8 for x, _ in batches)
     assert a.shape == (150, 150) and g.shape == (3, 3)
     np.testing.assert_allclose(a / a.trace(), expected / expected.trace(), rtol=1e-4, atol=1e-6)

@@ -1,30 +1,25 @@
 """Find the split dimension for a network, its data and this device.
 
-``python -m thor.tune_split --config CONFIG [--batches 4] [--picture split.png] [--section.key value ...]`` measures
+``python -m models.tune_split --config CONFIG [--batches 4] [--picture split.png] [--section.key value ...]`` measures
 whole factors on a few real batches, times inverses, prints both curves of THOR (AAAI 2021, section 3.3) and the
-value to put in the configuration. It reads the configuration of the model zoo, which must be installed beside it.
+value to put in the configuration.
 """
 from __future__ import annotations
 
-import statistics
+import dataclasses
 import sys
-import time
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Sequence
 
-import numpy as np
-
-from thor.curvature.split_choice import SplitChoice, choose_split
-
-ELEMENTS_AT_ONCE = 2 ** 22  # of the batch of blocks whose inverse is timed
+from models.command_line import loading, parse, parser, quiet_mindspore, run
+from models.config import Config
+from models.tune_split.choice import SplitChoice, choose_split
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Command line; the exit status."""
-    from models.command_line import parse, parser, quiet_mindspore, run
-
     quiet_mindspore()
-    made = parser("python -m thor.tune_split", "Find the split dimension for a network, its data and this device.")
+    made = parser("python -m models.tune_split", "Find the split dimension for a network, its data and this device.")
     made.add_argument("--batches", type=int, default=4, help="batches the factors are averaged over (default 4)")
     made.add_argument("--picture", metavar="PNG", default="split_dim.png", help="where both curves are drawn")
 
@@ -39,60 +34,17 @@ def main(words: Sequence[str] | None = None) -> int:
     return run(tune)
 
 
-def tune_config(config: Any, batches: int) -> SplitChoice:
-    """The procedure for a configuration of the zoo."""
-    import dataclasses
-
-    from models.command_line import loading
-
+def tune_config(config: Config, batches: int) -> SplitChoice:
+    """The procedure for the network, data and device of a configuration."""
     with loading():
         from models.session import create_session
+        from models.tune_split.measure import measure_factors, seconds_of_inverse
 
         whole = dataclasses.replace(config.optimizer, name="thor", split_dim=None, split_indices=None)
         session = create_session(dataclasses.replace(config, optimizer=whole))
     data = session.train_set.create_tuple_iterator(num_epochs=1)
     factors = measure_factors(session.step, (batch for batch, _ in zip(data, range(batches))))
     return choose_split(factors, lambda size: seconds_of_inverse(session.optimizer.backend, size))
-
-
-def measure_factors(step: Any, batches: Any) -> list[np.ndarray]:
-    """Whole factors ``(rows, rows)`` of every layer, averaged over batches, at the weights as they are.
-
-    Args:
-        step: what ``thor.train.make_train_step`` made for a THOR with ``split_dim=None``.
-    """
-    from mindspore import ops
-
-    from thor.optimizer import SECOND_ORDER
-
-    optimizer, network = step.optimizer, step.second_order.network
-    layers = [layer for layer in optimizer.registration.layers if layer.kind in ("kronecker", "embedding")]
-    wanted = [layer.factors[role] for layer in layers for role in ("a", "g") if layer.factors[role].ndim == 3]
-    gradient = ops.grad(network, None, wanted)
-    sums: list[Any] = [0.0] * len(wanted)
-    with optimizer.using_graph(SECOND_ORDER):
-        for batch in batches:
-            sums = [total + measured.asnumpy().astype(np.float64)
-                    for total, measured in zip(sums, gradient(*batch))]
-    return [matrix for total in sums for matrix in total if np.isfinite(matrix).all()]
-
-
-def seconds_of_inverse(backend: Any, size: int, repeats: int = 5) -> float:
-    """Seconds to invert one damped block of ``size`` rows, as one of a batch."""
-    from mindspore import Tensor
-
-    count = max(1, min(1024, ELEMENTS_AT_ONCE // size ** 2))
-    rows = np.random.default_rng(0).standard_normal((size, 2 * size)).astype(np.float32)
-    blocks = Tensor(np.broadcast_to(rows @ rows.T / (2 * size), (count, size, size)).copy())
-    damping = Tensor(np.full((count, 1, 1), 0.1, np.float32))
-
-    def call() -> float:
-        began = time.perf_counter()
-        backend.damped_inverse(blocks, damping)[1].asnumpy()
-        return (time.perf_counter() - began) / count
-
-    call()
-    return statistics.median(call() for _ in range(repeats))
 
 
 def report(choice: SplitChoice) -> str:

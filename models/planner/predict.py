@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Sequence
 
+from models.planner.job import BYTES, Job
+from models.planner.network import Message, exposed
+from models.planner.profile import DeviceProfile
+from models.planner.work import Floor, layer_floor
 from thor.parallel import assign_owners, default_split, groups_of, inverse_cost
-from thor.planner.job import BYTES, Job
-from thor.planner.network import Message, exposed
-from thor.planner.profile import DeviceProfile
-from thor.planner.work import Floor, layer_floor
 
 DATA, HYBRID = "data", "hybrid"
 BACKWARD_SHARE = 2 / 3  # of the operations of a forward and a backward pass

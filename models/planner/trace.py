@@ -4,6 +4,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+import mindspore as ms
+from mindspore import Tensor, nn
+
+from thor.layers import weight_of
+
 
 @dataclass
 class Trace:
@@ -23,8 +28,6 @@ class Trace:
 
 def trace(network: Any, forward: Callable[[], Any]) -> Trace:
     """Count what ``forward``, which calls ``network`` with one batch, does in PyNative mode."""
-    import mindspore as ms
-
     found = Trace()
     cells = [cell for _, cell in network.cells_and_names()]
     hooks = [cell.register_forward_hook(lambda cell, _, out: count(found, cell, out)) for cell in cells]
@@ -42,10 +45,6 @@ def trace(network: Any, forward: Callable[[], Any]) -> Trace:
 
 def count(found: Trace, cell: Any, out: Any) -> None:
     """Add one call of a cell to what was found."""
-    from mindspore import Tensor, nn
-
-    from thor.layers import weight_of
-
     if not cell.name_cells() and isinstance(out, Tensor):
         found.activations += out.size
     if not isinstance(cell, (nn.Conv2d, nn.Dense, nn.Embedding)):
@@ -59,6 +58,4 @@ def count(found: Trace, cell: Any, out: Any) -> None:
 
 def weight_width(cell: Any) -> int:
     """Features of an output: filters, units, or the embedding's width."""
-    from mindspore import nn
-
     return cell.embedding_size if isinstance(cell, nn.Embedding) else cell.weight.shape[0]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from thor.parallel import default_split
-from thor.planner.job import Job
-from thor.planner.predict import (DATA, HYBRID, StepTime, measuring_times, memory, ready_times, step_time, traffic)
-from thor.planner.profile import DeviceProfile
+from models.planner.job import Job
+from models.planner.predict import (DATA, HYBRID, StepTime, measuring_times, memory, ready_times, step_time, traffic)
+from models.planner.profile import DeviceProfile
 
 MOST_EQUAL_GROUPS = 8
 TOLERANCE = 0.01  # of a refresh step, for which further cuts are not worth it
@@ -20,7 +20,7 @@ class Plan:
     Attributes:
         split_indices: the best of the cuts tried.
         configured: the step with the configuration's own cuts.
-        memory, traffic: bytes, see :mod:`thor.planner.predict`.
+        memory, traffic: bytes, see :mod:`models.planner.predict`.
         epoch_steps: steps of an epoch, None where not known.
         minutes: of the whole run, None where not known or where an epoch has no whole batch.
     """

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from thor.planner.work import Floor, LayerWork, block_sizes, floor_seconds, layer_floor, network_floor
+from models.planner.work import Floor, LayerWork, block_sizes, floor_seconds, layer_floor, network_floor
 
 
 @pytest.mark.parametrize("dim, split_dim, sizes", [

@@ -1,9 +1,9 @@
 """A job and a profile small enough to count by hand."""
 from __future__ import annotations
 
-from thor.planner.job import Job, JobLayer
-from thor.planner.profile import DeviceProfile
-from thor.planner.work import LayerWork
+from models.planner.job import Job, JobLayer
+from models.planner.profile import DeviceProfile
+from models.planner.work import LayerWork
 
 PROFILE = DeviceProfile(
     name="unit", description="one operation, one byte a second", forward_backward_flops=1.0, precondition_flops=1.0,

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from models.config import DATASETS, load_config
+from models.planner.measure import make_batch
+from models.planner.trace import trace
+from models.planner.work import LayerWork
+from models.planner.zoo import TRAINING_IMAGES, JobError, build_network, job_of, on_cpu
 from thor.parallel import assign_owners, default_split, groups_of, inverse_cost
-from thor.planner.measure import make_batch
-from thor.planner.trace import trace
-from thor.planner.work import LayerWork
-from thor.planner.zoo import TRAINING_IMAGES, JobError, build_network, job_of, on_cpu
 
 LENET = ["--model.name", "lenet5", "--data.name", "mnist", "--data.batch_size", "7", "--train.epochs", "3"]
 BERT = ["--model.name", "bert", "--data.name", "text", "--model.bert.vocab_size", "100", "--data.batch_size", "2"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from thor.planner.network import Cluster, Link, Message, exposed, finish
+from models.planner.network import Cluster, Link, Message, exposed, finish
 
 CLUSTER = Cluster(8, Link(1e-5, 1e9), Link(2e-5, 5e8))
 

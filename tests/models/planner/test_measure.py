@@ -2,18 +2,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from planner_cases import PROFILE, job  # noqa: E402
-
-from thor.planner.measure import assumed, fit_link, profile_of, timed_in_turn  # noqa: E402
-from thor.planner.network import Cluster, Link  # noqa: E402
-from thor.planner.predict import DATA, step_time  # noqa: E402
+from models.planner.measure import assumed, fit_link, profile_of, timed_in_turn
+from models.planner.network import Cluster, Link
+from models.planner.predict import DATA, step_time
+from tests.helpers.planner_cases import PROFILE, job
 
 
 @pytest.mark.parametrize("ranks", [2, 8])

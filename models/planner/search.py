@@ -4,10 +4,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
-from thor.parallel import default_split
 from models.planner.job import Job
-from models.planner.predict import (DATA, HYBRID, StepTime, measuring_times, memory, ready_times, step_time, traffic)
+from models.planner.predict import DATA, HYBRID, StepTime, measuring_times, memory, ready_times, step_time, traffic
 from models.planner.profile import DeviceProfile
+from thor.parallel import default_split
 
 MOST_EQUAL_GROUPS = 8
 TOLERANCE = 0.01  # of a refresh step, for which further cuts are not worth it

@@ -5,8 +5,7 @@ import dataclasses
 
 import pytest
 
-from models.planner.predict import (DATA, HYBRID, busiest_cost, gathered_bytes, memory, ready_times,
-                                  step_time, traffic)
+from models.planner.predict import DATA, HYBRID, busiest_cost, gathered_bytes, memory, ready_times, step_time, traffic
 from tests.helpers.planner_cases import PROFILE, job
 
 TRIANGLES = (6 + 3 + 6) + (3 + 10 + 6)  # numbers sent: A and G of both layers and their statistics

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from models.tune_split.__main__ import draw, report
-from models.tune_split.choice import (candidate_sizes, choose_split, find_crossing, share_within_limit,
-                                      spectral_loss)
+from models.tune_split.choice import candidate_sizes, choose_split, find_crossing, share_within_limit, spectral_loss
 
 
 def block_factor(block: int, rows: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Packaging of mindspore-thor: the optimizer (`thor`) and the model zoo (`models`)."""
+"""Packaging of mindspore-thor: the optimizer (`thor`). The model zoo (`models`) is run from the checkout."""
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -8,15 +8,14 @@ readme = Path(__file__).with_name("README.md")
 setup(
     name="mindspore-thor",
     version="0.1.0",
-    description="The second-order optimizer THOR for MindSpore on CPU, GPU and Ascend, with a model zoo",
+    description="The second-order optimizer THOR for MindSpore on CPU, GPU and Ascend",
     long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
     long_description_content_type="text/markdown",
-    packages=find_packages(include=["thor", "thor.*", "models", "models.*"]),
-    package_data={"models.devicecheck": ["stubs/*"]},
+    packages=find_packages(include=["thor", "thor.*"]),
     python_requires=">=3.10,<3.13",
-    install_requires=["mindspore>=2.7,<2.11", "numpy<2", "pyyaml", "scipy", "threadpoolctl"],
+    install_requires=["mindspore>=2.7,<2.11", "numpy<2", "scipy", "threadpoolctl"],
     extras_require={
-        "zoo": ["scikit-learn", "matplotlib", "tokenizers", "tqdm"],
+        "zoo": ["pyyaml", "scikit-learn", "matplotlib", "tokenizers", "tqdm"],
         "test": ["pytest", "pytest-xdist"],
     },
 )

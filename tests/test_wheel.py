@@ -1,22 +1,25 @@
-"""The built wheel holds everything an installed package needs."""
+"""The built wheel holds the optimizer alone, and asks for what it imports."""
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import Distribution, PathDistribution
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+NEEDED = {"mindspore", "numpy", "scipy", "threadpoolctl"}
 
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy, because setuptools leaves and reuses a build folder
-    for package in ("thor", "models"):
+    for package in ("thor", "models", "benchmarks", "tests"):
         shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "README.md"):
         shutil.copy(ROOT / name, source)
@@ -26,6 +29,12 @@ def unpacked(tmp_path_factory) -> Path:
     (wheel,) = folder.glob("mindspore_thor-*.whl")
     zipfile.ZipFile(wheel).extractall(folder / "site")
     return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def distribution(unpacked) -> Distribution:
+    (metadata,) = unpacked.glob("*.dist-info")
+    return PathDistribution(metadata)
 
 
 def python(program: str, site: Path) -> str:
@@ -40,9 +49,22 @@ def test_thor_imports_from_the_wheel(unpacked):
     assert output.splitlines() == [str(unpacked / "thor" / "__init__.py"), "<class 'thor.optimizer.THOR'>"]
 
 
-def test_every_module_of_the_tree_is_in_the_wheel(unpacked):
+def test_thor_is_its_only_package(unpacked, distribution):
+    assert [path.name for path in unpacked.iterdir() if path.suffix != ".dist-info"] == ["thor"]
+    assert distribution.read_text("top_level.txt").split() == ["thor"]
+
+
+def test_every_module_of_thor_is_in_the_wheel(unpacked):
     def modules(folder: Path) -> set[str]:
-        return {str(path.relative_to(folder)) for package in ("thor", "models")
-                for path in (folder / package).rglob("*.py")}
+        return {str(path.relative_to(folder)) for path in (folder / "thor").rglob("*.py")}
 
     assert modules(unpacked) == modules(ROOT)
+
+
+def test_yaml_is_a_requirement_of_the_zoo_alone(distribution):
+    requirements = {}
+    for line in distribution.requires:
+        name, condition = re.fullmatch(r"([\w-]+)[^;]*(?:; *(.*))?", line).groups()
+        requirements[name.lower()] = condition
+    assert {name for name, condition in requirements.items() if condition is None} == NEEDED
+    assert requirements["pyyaml"].replace("'", '"') == 'extra == "zoo"'

@@ -78,7 +78,7 @@ candidates() {
 
 # find_python: sets BASE_PYTHON
 find_python() {
-    local candidate version
+    local candidate version found=""
     if [ -n "${PYTHON:-}" ]; then
         version="$(python_version "$PYTHON")"
         [ -n "$version" ] || fail "PYTHON=$PYTHON does not run; set PYTHON to Python $VERSIONS"
@@ -87,12 +87,15 @@ find_python() {
         return
     fi
     for candidate in $(candidates); do
-        if is_supported "$(python_version "$candidate")"; then
+        version="$(python_version "$candidate")"
+        if is_supported "$version"; then
             BASE_PYTHON="$candidate"
             return
         fi
+        [ -z "$version" ] || found="${found:-, whose $candidate is Python $version}"
     done
-    fail "no Python $VERSIONS on PATH; install one, or set PYTHON to it"
+    fail "no Python $VERSIONS on PATH$found; install one (uv python install 3.12; conda create -n thor python=3.12;" \
+        "apt-get install python3.12 python3.12-venv), or set PYTHON to it"
 }
 
 # What the environment was made from; a change of it makes the environment out of date.
@@ -152,7 +155,8 @@ install_environment() {
     fingerprint >"$VENV/.ready-$1"
 }
 
-# run_module MODULE ARGUMENT...: the last command of a script
+# run_module MODULE ARGUMENT...: the last command of a script; in the repository, where Python finds the zoo, which is
+# not installed
 run_module() {
     cd "$ROOT"
     exec "$RUN_PYTHON" -m "$@"

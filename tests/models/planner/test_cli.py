@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ from models.planner.report import numbers, report, table
 from models.planner.search import make_plans
 from tests.helpers.planner_cases import PROFILE, job
 
-CONFIG = str(Path(__file__).parents[3] / "configs" / "lenet" / "lenet5_fashion_mnist.yaml")
-ASCEND = str(Path(__file__).parents[3] / "configs" / "profiles" / "ascend910.yaml")
+ROOT = Path(__file__).parents[3]
+CONFIG = str(ROOT / "configs" / "lenet" / "lenet5_fashion_mnist.yaml")
+ASCEND = str(ROOT / "configs" / "profiles" / "ascend910.yaml")
 
 
 def test_a_plan_is_printed_and_written(capsys, tmp_path):
@@ -75,6 +78,13 @@ def test_help(capsys):
     with pytest.raises(SystemExit) as stop:
         planner.main(["--help"])
     assert stop.value.code == 0 and "python -m models.planner --config FILE" in capsys.readouterr().out
+
+
+def test_help_does_not_wait_for_mindspore():
+    program = ("import contextlib, sys; from models.planner.__main__ import main\nwith contextlib.suppress(SystemExit): main(['--help'])\n"
+               "sys.exit('mindspore' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: python -m models.planner --config FILE")
 
 
 def test_predictions_stand_beside_what_was_published():

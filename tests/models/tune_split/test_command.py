@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from models.tune_split.measure import measure_factors
 from thor import THOR
 from thor.train import make_train_step
 
-CONFIG = Path(__file__).parents[3] / "configs" / "resnet" / "resnet18_digits.yaml"
+ROOT = Path(__file__).parents[3]
+CONFIG = ROOT / "configs" / "resnet" / "resnet18_digits.yaml"
 
 
 def test_factors_are_whole_and_averaged_over_batches():
@@ -48,3 +51,10 @@ def test_no_batches_are_refused(capsys):
     with pytest.raises(SystemExit) as raised:
         tune_split.main(["--config", str(CONFIG), "--batches", "0"])
     assert raised.value.code == 2 and "--batches=0; must be an int >= 1" in capsys.readouterr().err
+
+
+def test_help_does_not_wait_for_mindspore():
+    program = ("import contextlib, sys; from models.tune_split.__main__ import main\nwith contextlib.suppress(SystemExit): main(['--help'])\n"
+               "sys.exit('mindspore' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: python -m models.tune_split --config FILE")

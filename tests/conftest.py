@@ -2,20 +2,24 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore reads it at import
 
 import pytest  # noqa: E402
 
 
+HERE = Path(__file__).parent
 # Files that take minutes: begun first, they do not keep one of two processes busy when the other has nothing left.
-LONG = ("test_policy_training.py", "test_parallel_ranks.py", "test_bert_training.py", "test_compiles_for_ascend.py",
-        "test_compiles_for_gpu.py", "test_ranks_run.py", "test_digits_run.py", "test_resume.py", "test_sinks.py")
+LONG = ("thor/curvature/test_policy_training.py", "thor/test_parallel_ranks.py", "models/bert/test_training.py",
+        "devices/test_compiles.py", "models/launch/test_ranks_run.py", "scripts/test_digits_run.py",
+        "models/test_resume.py", "models/test_sinks.py")
 
 
 def pytest_collection_modifyitems(items):
     """The files of LONG before all others."""
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    ranks = {HERE / name: rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path, len(LONG)))
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +45,15 @@ def pynative(execution_mode):
     import mindspore as ms
 
     ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+@pytest.fixture(scope="session")
+def stub_cache(tmp_path_factory):
+    """Stubs of device drivers are built once a session, in a folder that the processes of the session share."""
+    from models.devicecheck.stub_build import FOLDER_VARIABLE
+
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER_VARIABLE, str(folder / "stubs"))
+        yield

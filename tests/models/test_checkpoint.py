@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,15 +10,12 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "helpers"))
-
-from fake_run import drive, fake_session  # noqa: E402
-
-from models import checkpoint  # noqa: E402
-from models.checkpoint import CheckpointCallback, config_digest  # noqa: E402
-from models.config import Config, TrainConfig  # noqa: E402
-from models.finite import DivergedError  # noqa: E402
-from models.ranks import Ranks  # noqa: E402
+from models import checkpoint
+from models.checkpoint import CheckpointCallback, config_digest
+from models.config import Config, TrainConfig
+from models.finite import DivergedError
+from models.ranks import Ranks
+from tests.helpers.fake_run import drive, fake_session
 
 
 def names(folder: Path) -> list[str]:

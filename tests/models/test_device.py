@@ -141,7 +141,8 @@ def test_evaluation_takes_one_device_or_that_of_its_place(calls, monkeypatch, wo
     monkeypatch.setattr(session, "seeded_network", lambda config: (DENSE, ""))
     monkeypatch.setattr(session, "Model", lambda network, **evaluation: None)
     seen = []
-    monkeypatch.setattr(session, "evaluate", lambda model, eval_set, metrics, ranks: seen.append((eval_set, ranks.count)))
+    monkeypatch.setattr(session, "evaluate",
+                        lambda model, eval_set, metrics, ranks: seen.append((eval_set, ranks.count)))
     config = Config(device=DeviceConfig(target="GPU", device_id=0 if workers else 4),
                     parallel=ParallelConfig(device_num=8))
     session.create_evaluation(config)[1]()

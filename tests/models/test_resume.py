@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import random
 import subprocess
 import sys
@@ -11,16 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parent / "helpers" / "tiny_run.py"
-ROOT = Path(__file__).parents[2]
+from tests.helpers import environment
+
 BATCHES = 33
 
 
 def run(folder: Path, optimizer: str, kill_at: int = 0) -> subprocess.CompletedProcess:
     folder.mkdir(exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOG_v": "3"}
-    return subprocess.run([sys.executable, str(SCRIPT), str(folder), optimizer, str(kill_at)], cwd=folder,
-                          env=environment, capture_output=True, text=True, timeout=240)
+    command = [sys.executable, "-m", "tests.helpers.tiny_run", str(folder), optimizer, str(kill_at)]
+    return subprocess.run(command, cwd=folder, env=environment(GLOG_v="3"), capture_output=True, text=True, timeout=240)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

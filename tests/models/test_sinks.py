@@ -4,7 +4,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,22 +12,19 @@ import numpy as np
 import pytest
 from mindspore import nn
 
-sys.path.insert(0, str(Path(__file__).parent / "helpers"))
-
-from fake_run import FakeContext, fake_session  # noqa: E402
-from sink_model import SinkModel  # noqa: E402
-
-from models import checkpoint, registry, train  # noqa: E402
-from models.callbacks import MetricsFile, TrainingState  # noqa: E402
-from models.callbacks.agreement import Agreement  # noqa: E402
-from models.config import (Config, DeviceConfig, LossScaleConfig, ParallelConfig, TrainConfig,  # noqa: E402
+from models import checkpoint, registry, train
+from models.callbacks import MetricsFile, TrainingState
+from models.callbacks.agreement import Agreement
+from models.config import (Config, DeviceConfig, LossScaleConfig, ParallelConfig, TrainConfig,
                            load_config)
-from models.finite import DivergedError  # noqa: E402
-from models.session import create_session  # noqa: E402
-from models.sinks import Sinks, plan_sinks  # noqa: E402
-from models.task import create_task  # noqa: E402
+from models.finite import DivergedError
+from models.session import create_session
+from models.sinks import Sinks, plan_sinks
+from models.task import create_task
+from tests.helpers import DIGITS
+from tests.helpers.fake_run import FakeContext, fake_session
+from tests.helpers.sink_model import SinkModel
 
-CONFIG = Path(__file__).parents[2] / "configs" / "resnet" / "resnet18_digits.yaml"
 SETTINGS = ["--data.batch_size", "64", "--data.eval_batch_size", "360", "--train.epochs", "3", "--train.sink", "true",
             "--train.sink_size", "20", "--train.checkpoint_every_steps", "10", "--train.checkpoint_keep", "99",
             "--optimizer.frequency", "7", "--optimizer.learning_rate.initial", "0.02"]
@@ -76,7 +72,7 @@ class Run:
     """A finished training run of two Dense layers in a folder of its own."""
 
     def __init__(self, folder: Path, sinks: bool, start: Path | None = None) -> None:
-        self.session = create_session(load_config(CONFIG, SETTINGS))
+        self.session = create_session(load_config(DIGITS, SETTINGS))
         if sinks:
             device = dataclasses.replace(self.session.config.device, target="GPU")
             evaluation = create_task(self.session.config).evaluation(self.session.network)

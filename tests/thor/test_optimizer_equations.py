@@ -4,10 +4,10 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 import pytest
-import reference as ref
 from mindspore import Tensor, nn, ops
 from mindspore.nn.learning_rate_schedule import ExponentialDecayLR
 
+from tests.helpers import reference as ref
 from thor import THOR
 
 pytestmark = pytest.mark.usefixtures("pynative")

@@ -10,12 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-HELPERS = Path(__file__).parent / "helpers"
-sys.path.insert(0, str(HELPERS))
+from tests.helpers import HELPERS, environment, rank_program
 
-import rank_program  # noqa: E402
-
-ROOT = Path(__file__).parents[2]
 CASES = list(rank_program.CASES)
 ALONE = [case for case in CASES if case not in ("hybrid", "ready")]  # "data" of two ranks, done in another way
 
@@ -31,15 +27,15 @@ def outputs(tmp_path_factory):
     """What two ranks wrote, all cases in one start; and one rank."""
     folder = tmp_path_factory.mktemp("ranks")
     binaries = Path(sys.executable).parent
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{binaries}:{os.environ['PATH']}"}
+    variables = environment(PATH=f"{binaries}:{os.environ['PATH']}")
     command = [str(binaries / "msrun"), "--worker_num=2", "--local_worker_num=2", f"--master_port={free_port()}",
                "--join=True", f"--log_dir={folder / 'logs'}", str(HELPERS / "rank_program.py"), str(folder), "2",
                *CASES]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=600)
     logs = "".join(path.read_text()[-2000:] for path in (folder / "logs").glob("worker_*.log"))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:] + logs
-    subprocess.run([sys.executable, str(HELPERS / "rank_program.py"), str(folder), "1", *ALONE], cwd=folder,
-                   env=environment, check=True, timeout=600)
+    subprocess.run([sys.executable, "-m", "tests.helpers.rank_program", str(folder), "1", *ALONE], cwd=folder,
+                   env=variables, check=True, timeout=600)
     runs = [(case, 1, 0) for case in ALONE] + [(case, 2, rank) for case in CASES for rank in (0, 1)]
     return {(case, ranks, rank): dict(np.load(folder / f"{case}_{ranks}_{rank}.npz")) for case, ranks, rank in runs}
 

@@ -6,9 +6,9 @@ from textwrap import dedent
 import mindspore as ms
 import numpy as np
 import pytest
-from layer_cases import CASES
 from mindspore import Parameter, Tensor, nn, ops
 
+from tests.helpers.layer_cases import CASES
 from thor import THOR, ConvertNetUtils, TapOptions
 from thor.layers import Tap
 from thor.registration import tap_network

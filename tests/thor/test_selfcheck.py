@@ -1,7 +1,6 @@
 """The self-check: right on a right backend, exit status 1 on a wrong one, and its references themselves."""
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +12,12 @@ import pytest
 from mindspore import Tensor, nn, ops
 from scipy.linalg import block_diag
 
+from tests.helpers import ROOT, environment
 from thor import selfcheck
 from thor.backends import cases
 from thor.backends.cpu import CpuBackend
 from thor.selfcheck import training
 from thor.selfcheck.report import processor
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Inexact(nn.Cell):
@@ -99,7 +97,7 @@ def test_a_wrong_operator_is_named(backend, operator, n_off, note, capsys):
 
 def test_command_line_passes_in_graph_mode():
     done = subprocess.run([sys.executable, "-m", "thor.selfcheck", "--train"], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+                          env=environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert "graph mode" in done.stdout and "NO" not in done.stdout
     lines = done.stdout.splitlines()

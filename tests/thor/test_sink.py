@@ -5,8 +5,8 @@ import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from training_cases import Refreshes, assert_same_weights, batches, create, dataset, loss_fn, weights_of
 
+from tests.helpers.training_cases import Refreshes, assert_same_weights, batches, create, dataset, loss_fn, weights_of
 from thor.model import StepModel
 from thor.sink import sink_epochs
 from thor.train import make_train_step

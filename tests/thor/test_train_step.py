@@ -5,9 +5,9 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Model, Tensor, nn, ops
-from training_cases import (Classifier, Refreshes, Sink, assert_same_weights, batches, create, dataset,
-                            loss_fn, state_of, weights_of)
 
+from tests.helpers.training_cases import (Classifier, Refreshes, Sink, assert_same_weights, batches, create, dataset,
+                                          loss_fn, state_of, weights_of)
 from thor import ConvertModelUtils
 from thor.train import make_train_step
 

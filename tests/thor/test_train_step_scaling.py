@@ -4,11 +4,11 @@ from __future__ import annotations
 import mindspore as ms
 import numpy as np
 import pytest
-import reference as ref
-from layer_cases import value
 from mindspore import DynamicLossScaleManager, FixedLossScaleManager, Tensor, nn
-from training_cases import BATCH, Sink, arrays, assert_same_weights, batches, create, state_of, weights_of
 
+from tests.helpers import reference as ref
+from tests.helpers.layer_cases import value
+from tests.helpers.training_cases import BATCH, Sink, arrays, assert_same_weights, batches, create, state_of, weights_of
 from thor import THOR
 from thor.train import make_train_step
 

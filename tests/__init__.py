@@ -1,0 +1,1 @@
+"""Tests of the packages beside this one, each where the module it tests stands."""

@@ -1,7 +1,0 @@
-"""The benchmarks are not installed: they are found beside the tests."""
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))

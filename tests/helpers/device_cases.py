@@ -1,0 +1,170 @@
+"""What is compiled for each device: train steps of small networks, of every optimizer, of shipped configurations."""
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Callable
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore.amp import DynamicLossScaleManager, FixedLossScaleManager
+
+import models.resnet.network as resnet
+from models.config import load_config
+from models.config.companions import OPTIMIZERS, SECOND_ORDER
+from models.devicecheck.graphs import graphs_of
+from models.devicecheck.job import compile_config
+from models.optimizers import create_loss_scale_manager, create_optimizer
+from tests.helpers import CONFIGS
+from tests.helpers.device_networks import (BATCH, WIDTH, Images, Rows, Words, images_batch, loss_fn, rows_batch,
+                                           words_batch)
+from thor import THOR
+from thor.convert import mixed_precision_network
+from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
+from thor.train import make_train_step
+
+ALL = ("second_order", "stale", "sink")
+RANK, RANKS = 3, 8
+ONE_SIZE = ("--optimizer.split_dim", "8")  # of all blocks, so that they are inverted once
+SMALL_RESNET = (*ONE_SIZE, "--model.base_width", "4", "--data.image_size", "32", "--data.batch_size", "2")
+SMALL_BERT = (*ONE_SIZE, "--model.bert.layers", "1", "--model.bert.hidden_size", "16", "--model.bert.heads", "2",
+              "--model.bert.intermediate_size", "32", "--model.bert.vocab_size", "50", "--data.batch_size", "2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Something that is compiled.
+
+    Attributes:
+        name: in the names of tests.
+        compile: compiles one of its graphs on a device that was not used before; the device's number.
+        graphs: names of its graphs.
+        device_id: the device it has to run on.
+        fails: the operator that has no kernel, "" where everything compiles.
+    """
+
+    name: str
+    compile: Callable[[str], int]
+    graphs: tuple[str, ...]
+    device_id: int = 0
+    fails: str = ""
+
+
+def cases(target: str) -> list[Case]:
+    """The cases of GPU or Ascend."""
+    made = [*policies(target), *optimizers(target), *shipped(target), missing_kernel(target)]
+    return made + ranks() if target == "Ascend" else made
+
+
+def policies(target: str) -> list[Case]:
+    """Every kind of layer and policy, loss scales, accumulation, and levels of mixed precision."""
+    blocks = {"batchnorm_blocks": True, "fold_bias": True, "pi_correction": True, "running_average": 0.5}
+    return [
+        custom(target, "images, growing policy, O0", Images, images_batch, update=UpdatePolicy(((0, 2), (4, 3))),
+               **blocks),
+        custom(target, "words, trace policy, O2, dynamic scale", Words, words_batch, "O2",
+               DynamicLossScaleManager(2.0 ** 10), update=TracePolicy(2)),
+        custom(target, "rows, frobenius policy, O3, fixed scale, accumulated", Rows, rows_batch, "O3",
+               FixedLossScaleManager(128.0, drop_overflow_update=True), 2, update=FrobeniusPolicy(1),
+               enable_clip_grad=True, use_nesterov=True),
+    ]
+
+
+def use(target: str) -> None:
+    """The first device, and whole graphs: operator by operator is the default of MindSpore 2.7."""
+    ms.set_device(target, 0)
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+def custom(target: str, name: str, network: type, batch: Callable[[], tuple], level: str = "O0", manager: Any = None,
+           accumulate_steps: int = 1, **options: Any) -> Case:
+    """THOR on a network of the tests."""
+    def compile_graph(graph: str) -> int:
+        use(target)
+        net = network()
+        optimizer = THOR(net, 0.02, 0.1, 0.9, 1e-4, batch_size=BATCH, split_dim=WIDTH, **{"frequency": 2, **options})
+        mixed = mixed_precision_network(net, loss_fn(), optimizer, level, None)
+        graphs_of(make_train_step(mixed, optimizer, manager, accumulate_steps))[graph](batch())
+        return ms.get_context("device_id")
+    return Case(name, compile_graph, ALL)
+
+
+def optimizers(target: str) -> list[Case]:
+    """The sink graph, which holds all others, of every first-order optimizer of the zoo and of lookahead(thor)."""
+    firsts = [name for name in OPTIMIZERS if name not in SECOND_ORDER]
+    return [*(optimizer_case(target, name, "second_order") for name in SECOND_ORDER if name != "thor"),
+            *(optimizer_case(target, name, "sink") for name in [*firsts, "lookahead(thor)"])]
+
+
+def optimizer_case(target: str, name: str, graph: str) -> Case:
+    """An optimizer of models.optimizers on a Dense layer and a BatchNorm."""
+    def compile_graph(graph: str) -> int:
+        use(target)
+        net = Rows()
+        config = load_config(None, ["--optimizer.name", name, "--data.batch_size", str(BATCH),
+                                    "--optimizer.weight_decay", "1e-4"])
+        optimizer = create_optimizer(config, net, 10)
+        step = make_train_step(nn.WithLossCell(net, loss_fn()), optimizer, create_loss_scale_manager(config))
+        graphs_of(step)[graph](rows_batch())
+        return ms.get_context("device_id")
+    return Case(f"optimizer {name}", compile_graph, (graph,))
+
+
+def shipped(target: str) -> list[Case]:
+    """Shipped configurations, with fewer and narrower layers."""
+    device = target.lower()
+    return [
+        configured("ResNet-50 of ImageNet", f"resnet/resnet50_imagenet_{device}_1p.yaml", "--optimizer.split_indices",
+                   "null", *SMALL_RESNET, graphs=("second_order",)),
+        configured("BERT-base", f"bert/bert_base_{device}_8p.yaml", "--optimizer.split_indices", "null",
+                   "--parallel.device_num", "1", *SMALL_BERT),
+    ]
+
+
+def configured(name: str, path: str, *overrides: str, device_id: int = 0, graphs: tuple[str, ...] = ("sink",)) -> Case:
+    """A shipped configuration; its ResNet-50 has one bottleneck block instead of sixteen."""
+    def compile_graph(graph: str) -> int:
+        resnet.DEPTHS[50] = (resnet.Bottleneck, (1,))
+        return compile_config(load_config(CONFIGS / path, overrides), graph, sequence=16, masked=4)
+    return Case(name, compile_graph, graphs, device_id)
+
+
+def ranks() -> list[Case]:
+    """One of eight ranks on Ascend, in both modes of curvature."""
+    made = []
+    for mode in ("data", "hybrid"):
+        case = configured(f"rank {RANK} of {RANKS}, {mode}", "convnet/convnet3_fashion_mnist.yaml", "--device.target",
+                          "Ascend", "--parallel.device_num", str(RANKS), "--parallel.curvature", mode, *ONE_SIZE,
+                          "--data.batch_size", "2", device_id=RANK, graphs=("second_order",))
+        made.append(dataclasses.replace(case, compile=as_rank(case.compile)))
+    return made
+
+
+def as_rank(compile_graph: Callable[[str], int]) -> Callable[[str], int]:
+    """``compile_graph`` in a process that is one of several."""
+    def compile_as_rank(graph: str) -> int:
+        os.environ.update(RANK_ID=str(RANK), DEVICE_ID=str(RANK), RANK_SIZE=str(RANKS), MS_WORKER_NUM=str(RANKS))
+        return compile_graph(graph)
+    return compile_as_rank
+
+
+class Missing(nn.Cell):
+    """An operator the target has no kernel for."""
+
+    def __init__(self, target: str):
+        super().__init__()
+        self.operator = ops.BatchMatMul() if target == "GPU" else ops.operations.Cholesky()
+        self.inputs = 2 if target == "GPU" else 1
+
+    def construct(self, x):
+        return self.operator(x, x) if self.inputs == 2 else self.operator(x[0])
+
+
+def missing_kernel(target: str) -> Case:
+    """Products of bfloat16 on GPU, Cholesky factors on Ascend: a check that the check can see."""
+    def compile_graph(graph: str) -> int:
+        use(target)
+        Missing(target).compile(Tensor(np.ones((2, 4, 4)), ms.bfloat16 if target == "GPU" else ms.float32))
+        return ms.get_context("device_id")
+    return Case("missing kernel", compile_graph, ("step",), fails="BatchMatMul" if target == "GPU" else "Cholesky")

@@ -1,0 +1,88 @@
+"""Train a tiny network with dropout on the digits: tests.helpers.tiny_run RUN_FOLDER OPTIMIZER KILL_AT (0 for never)
+
+Goes on with the newest checkpoint of RUN_FOLDER, kills itself with SIGKILL after batch KILL_AT, and leaves
+the final parameters in RUN_FOLDER/final.npz.
+"""
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from mindspore import nn
+from mindspore.train import Callback
+
+from models import callbacks, checkpoint, registry, train
+from models.config import load_config
+from models.dropout import Dropout
+from models.session import create_session
+from tests.helpers import DIGITS
+
+SETTINGS = ["--data.batch_size", "128", "--data.eval_batch_size", "360", "--train.epochs", "3",
+            "--train.checkpoint_every_steps", "4", "--optimizer.frequency", "5",
+            "--optimizer.learning_rate.initial", "0.02"]
+# With SHARPNESS a loss scale that overflows now and then: those steps are skipped, so updates lag behind.
+MOMENTUM = ["--loss_scale.policy", "dynamic", "--loss_scale.init", "3.0e+38", "--loss_scale.window", "3",
+            "--loss_scale.factor", "8", "--optimizer.learning_rate.initial", "1.0e-4"]
+SHARPNESS = 32
+
+
+class TinyNet(nn.Cell):
+    """Images (N, 1, 8, 8) to logits (N, 10)."""
+
+    def __init__(self, sharpness: float) -> None:
+        super().__init__()
+        self.sharpness = sharpness
+        self.conv = nn.Conv2d(1, 4, 3, stride=2, pad_mode="pad", padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.relu = nn.ReLU()
+        self.flatten = nn.Flatten()
+        self.dropout = Dropout(0.2, seed=7)
+        self.fc = nn.Dense(64, 10)
+
+    def construct(self, x):
+        x = self.dropout(self.flatten(self.relu(self.norm(self.conv(x)))))
+        return self.sharpness * self.fc(x)
+
+
+class Kill(Callback):
+    """SIGKILL to this process after a batch."""
+
+    def __init__(self, state: callbacks.TrainingState, at: int) -> None:
+        super().__init__()
+        self.state, self.at = state, at
+
+    def on_train_step_end(self, run_context) -> None:
+        if self.state.batches == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tiny_session(optimizer: str, *settings: str):
+    """A session of the tiny network."""
+    extra, sharpness = (MOMENTUM, SHARPNESS) if optimizer == "momentum" else ([], 1)
+    registry._BUILDERS["resnet18"] = lambda model, data: TinyNet(sharpness)
+    return create_session(load_config(DIGITS, [*SETTINGS, *extra, "--optimizer.name", optimizer, *settings]))
+
+
+def main(folder: Path, optimizer: str, kill_at: int) -> None:
+    session = tiny_session(optimizer)
+    run = SimpleNamespace(path=folder, checkpoints=folder / "checkpoints")
+    done = checkpoint.restore_newest(session, run.checkpoints)
+    print(f"began with batch {done}")
+    build = callbacks.build_callbacks
+
+    def with_kill(session, run):
+        made = build(session, run)
+        return [*made, Kill(made[0], kill_at)]
+
+    callbacks.build_callbacks = with_kill
+    train.fit(session, run, done)
+    values = {parameter.name: parameter.asnumpy() for _, parameter in session.step.parameters_and_names()}
+    np.savez(folder / "final.npz", **values)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,60 @@
+"""Every operator of every backend against float64 NumPy: the self-check's cases, on emulated devices."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mindspore import Tensor
+
+from tests.helpers import emulated
+from thor.backends import cases
+from thor.backends.ascend import AscendBackend
+from thor.backends.cpu import CpuBackend
+from thor.backends.gpu import GpuBackend
+from thor.selfcheck import operators as selfcheck
+
+BACKENDS = {
+    "cpu": CpuBackend,
+    "gpu": lambda: GpuBackend(emulated.gpu()),
+    "ascend a2": lambda: AscendBackend(primitives=emulated.ascend_a2()),
+    "ascend a2 half": lambda: AscendBackend(precision="float16", primitives=emulated.ascend_a2()),
+    "ascend 910": lambda: AscendBackend(primitives=emulated.ascend_910()),
+}
+N_CASES = len(cases.make_cases())
+FIRST_OF_OPERATOR = {case.operator: i for i, case in reversed(list(enumerate(cases.make_cases())))}
+HARD = [i for i, case in enumerate(cases.make_cases())
+        if "indefinite" in case.shape or (case.operator == "precondition" and "2x20x45" in case.shape)]
+
+
+def hold(backend_name: str, index: int) -> None:
+    backend = BACKENDS[backend_name]()
+    case = cases.make_cases(getattr(backend, "precision", "float32"))[index]
+    result = selfcheck.check(backend, case)
+    assert result.ok, f"{case.operator} of {case.shape}: {result.error:.1e} > {case.bound:.1e} {result.note}"
+
+
+@pytest.mark.parametrize("backend_name", BACKENDS)
+@pytest.mark.parametrize("index", range(N_CASES))
+def test_operator_in_pynative(backend_name, index, pynative):
+    hold(backend_name, index)
+
+
+@pytest.mark.parametrize("backend_name", BACKENDS)
+@pytest.mark.parametrize("index", sorted({*FIRST_OF_OPERATOR.values(), *HARD}))
+def test_operator_in_graph_mode(backend_name, index):
+    hold(backend_name, index)
+
+
+def test_the_cases_cover_every_operator():
+    assert set(FIRST_OF_OPERATOR) == {"covariance", "covariance_of_maps", "patches", "covariance_of_patches",
+                                      "damped_inverse", "precondition", "precondition_rows",
+                                      "precondition_columns"}
+
+
+@pytest.mark.parametrize("backend_name", BACKENDS)
+def test_columns_become_blocks_and_blocks_columns(backend_name, pynative):
+    backend = BACKENDS[backend_name]()
+    matrices = np.arange(2 * 5 * 12, dtype=np.float32).reshape(2, 5, 12)  # (groups, rows, 3 blocks of 4)
+    blocks = matrices.reshape(2, 5, 3, 4).transpose(0, 2, 1, 3).reshape(6, 5, 4)
+    np.testing.assert_array_equal(backend.columns_to_blocks(Tensor(matrices), 3).asnumpy(), blocks)
+    np.testing.assert_array_equal(backend.columns_to_blocks_operator(2, 5, 3, 4)(Tensor(matrices)).asnumpy(), blocks)
+    np.testing.assert_array_equal(backend.blocks_to_columns_operator(2, 5, 3, 4)(Tensor(blocks)).asnumpy(), matrices)

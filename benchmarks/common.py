@@ -1,4 +1,4 @@
-"""What the benchmarks share: arguments, timing in turn, ratios with their spread, tables, the machine.
+"""What the benchmarks share: arguments, ratios with their spread, tables, the machine.
 
 Importing this module does not import MindSpore.
 """
@@ -10,12 +10,13 @@ import json
 import os
 import platform
 import sys
-import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
 import numpy as np
+
+from models.turns import measure_in_turn
 
 MEBIBYTE = 2 ** 20
 
@@ -35,7 +36,7 @@ def parser(program: str, description: str) -> argparse.ArgumentParser:
 
 
 def add_timing(made: argparse.ArgumentParser, warmup: int, repeats: int) -> None:
-    """Options of :func:`measure_in_turn`."""
+    """Options of :func:`models.turns.measure_in_turn`."""
     made.add_argument("--warmup", type=at_least(1), default=warmup, help="calls a side that are discarded")
     made.add_argument("--repeats", type=at_least(1), default=repeats, help="calls a side that are timed")
 
@@ -75,39 +76,6 @@ def run_measurement(measure: Callable[[], dict[str, Any]], report: Callable[[dic
         print(report(numbers))
         write_json(json_path, numbers)
     return run(entry)
-
-
-def measure_in_turn(sides: dict[str, Callable[[], Any]], warmup: int, repeats: int,
-                    clock: Callable[[], float] = time.perf_counter) -> dict[str, np.ndarray]:
-    """Call all sides in turn, A B A B, and time each call.
-
-    Args:
-        sides: functions by name; each must not return before its work is done.
-        warmup: rounds that are not timed.
-        repeats: rounds that are.
-
-    Returns:
-        Seconds ``(repeats,)`` of each side.
-    """
-    seconds = {name: np.empty(repeats) for name in sides}
-    for turn in range(-warmup, repeats):
-        for name, call in sides.items():
-            start = clock()
-            call()
-            if turn >= 0:
-                seconds[name][turn] = clock() - start
-    return seconds
-
-
-def step_at(step: Any, optimizer: Any, batch: Sequence[Any], position: int | None = None) -> Callable[[], Any]:
-    """A call of a train step; of THOR's as at ``position`` steps after a refresh, 0 refreshes."""
-    from mindspore import Tensor, ops
-
-    def call():
-        if position is not None:
-            ops.assign(optimizer.global_step, Tensor([position], optimizer.global_step.dtype))
-        return step(*batch).asnumpy()
-    return call
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> dict[str, float]:

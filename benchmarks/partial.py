@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common, workload
+from models.turns import measure_in_turn
 
 
 def measure(work: workload.Work, count: int, warmup: int, repeats: int) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def measure(work: workload.Work, count: int, warmup: int, repeats: int) -> dict[
     every = range(len(layers))
     sides = {"stale": refresh_of(step, batch, None), "some, others stopped": refresh_of(step, batch, chosen),
              "some, others kept": refresh_of(step, batch, chosen, keep=True), "all": refresh_of(step, batch, every)}
-    seconds = common.measure_in_turn(sides, warmup, repeats)
+    seconds = measure_in_turn(sides, warmup, repeats)
     rates = {"matrix_product_flops": common.matrix_product_rate(), "copy_bytes": common.copy_rate()}
 
     def floor_of(places) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from benchmarks import common, zoo_runs
+from models.turns import measure_in_turn, step_at
 
 CONFIGS = {"thor": "configs/bert/bert_small.yaml", "lamb": "configs/bert/bert_small_lamb.yaml"}
 SETTINGS = {
@@ -76,9 +77,9 @@ def time_steps(options: Any) -> dict[str, float]:
     sessions = {name: create_session(config(options, name, SETTINGS[name][0])) for name in CONFIGS}
     batch = next(sessions["thor"].train_set.create_tuple_iterator(num_epochs=1))
     lamb, thor = ((sessions[name].step, sessions[name].optimizer, batch) for name in ("lamb", "thor"))
-    sides = {"lamb": common.step_at(*lamb), "stale": common.step_at(*thor, 1), "refresh": common.step_at(*thor, 0)}
+    sides = {"lamb": step_at(*lamb), "stale": step_at(*thor, 1), "refresh": step_at(*thor, 0)}
     seconds = {name: float(np.median(values))
-               for name, values in common.measure_in_turn(sides, options.warmup, options.repeats).items()}
+               for name, values in measure_in_turn(sides, options.warmup, options.repeats).items()}
     frequency = sessions["thor"].config.optimizer.frequency
     return {"lamb": seconds["lamb"], "thor": common.amortised(seconds["stale"], seconds["refresh"], frequency)}
 

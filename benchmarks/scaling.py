@@ -17,12 +17,13 @@ import dataclasses
 import json
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Sequence
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
@@ -151,11 +152,12 @@ def at_batch(config: Any, batch_size: int) -> Any:
 
 def median_steps(config: Any, options: argparse.Namespace, names: Sequence[str]) -> dict[str, float]:
     """Median seconds of some of :func:`models.planner.measure.step_calls`, called in turn."""
-    from models.planner import measure as planner
+    from models.planner.measure import step_calls
+    from models.turns import measure_in_turn
 
-    sides = planner.step_calls(config)
-    times = planner.timed_in_turn({name: sides[name] for name in names}, options.warmup, options.repeats)
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
+    sides = step_calls(config)
+    times = measure_in_turn({name: sides[name] for name in names}, options.warmup, options.repeats)
+    return {name: float(np.median(seconds)) for name, seconds in times.items()}
 
 
 def predict(options: argparse.Namespace, config: Any, one: dict, two: dict) -> dict[str, Any]:

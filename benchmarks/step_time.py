@@ -10,6 +10,7 @@ import time
 from typing import Any, Sequence
 
 from benchmarks import common, partial, workload
+from models.turns import measure_in_turn, step_at
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -40,11 +41,11 @@ def measure(work: workload.Work, warmup: int, repeats: int) -> dict[str, Any]:
     workload.compile_something()
     momentum = workload.create_momentum_step(first_order, work)
     thor = workload.create_thor_step(second_order, work)
-    sides = {"momentum": common.step_at(momentum, momentum.optimizer, batch),
-             "stale": common.step_at(thor, thor.optimizer, batch, 1),
-             "refresh": common.step_at(thor, thor.optimizer, batch, 0)}
+    sides = {"momentum": step_at(momentum, momentum.optimizer, batch),
+             "stale": step_at(thor, thor.optimizer, batch, 1),
+             "refresh": step_at(thor, thor.optimizer, batch, 0)}
     first = {name: seconds_of(call) for name, call in sides.items()}
-    seconds = common.measure_in_turn(sides, warmup, repeats)
+    seconds = measure_in_turn(sides, warmup, repeats)
     layers = workload.layer_work(thor.optimizer.registration, rows)
     rates = {"matrix_product_flops": common.matrix_product_rate(), "copy_bytes": common.copy_rate()}
     floor = network_floor(layers, work.split_dim)

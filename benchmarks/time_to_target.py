@@ -21,7 +21,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Sequence
 
 import numpy as np
 import yaml
@@ -29,6 +29,7 @@ import yaml
 from benchmarks import common
 from benchmarks.common import BenchmarkError
 from benchmarks.target_results import curves, line, report, summary
+from models.turns import measure_in_turn, step_at
 
 HERE = Path(__file__).parent
 KEYS = ("config", "target", "evaluate_every_steps", "settings")
@@ -189,11 +190,11 @@ def time_steps(search: dict[str, Any], options: argparse.Namespace) -> dict[str,
         if batch is None:
             batch = next(iter(session.train_set.create_tuple_iterator(num_epochs=1)))
         if name == "thor":
-            sides["stale"], sides["refresh"] = (common.step_at(session.step, session.optimizer, batch, place)
+            sides["stale"], sides["refresh"] = (step_at(session.step, session.optimizer, batch, place)
                                                 for place in (1, 0))
         else:
-            sides[name] = common.step_at(session.step, session.optimizer, batch)
-    return common.measure_in_turn(sides, options.warmup, options.repeats)
+            sides[name] = step_at(session.step, session.optimizer, batch)
+    return measure_in_turn(sides, options.warmup, options.repeats)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any, Sequence
 
 from models.command_line import LoadError, loading, parse, parser, quiet_mindspore, run
 from models.config import Config
+from models.task import Task
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -17,10 +18,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
     def entry() -> None:
         known, config = parse(made, words)
-        results = evaluate(config, known.checkpoint)
-        from models.task import create_task
-
-        shown = {name: results[name] for name in create_task(config).result_metrics if name in results}
+        results, task = _evaluate(config, known.checkpoint)
+        shown = {name: results[name] for name in task.result_metrics if name in results}
         print(f"result: {shown} ckpt={known.checkpoint}")
     return run(entry)
 
@@ -31,11 +30,15 @@ def evaluate(config: Config, path: str) -> dict[str, float]:
     Raises:
         ConfigError, LoadError: one line about what cannot be used.
     """
+    return _evaluate(config, path)[0]
+
+
+def _evaluate(config: Config, path: str) -> tuple[dict[str, float], Task]:
     with loading():
         from models.data import dataset_error_line
         from models.session import create_evaluation
 
-        network, evaluation = create_evaluation(config)
+        network, evaluation, task = create_evaluation(config)
         load_weights(network, path)
     try:
         results = evaluation()
@@ -44,7 +47,7 @@ def evaluate(config: Config, path: str) -> dict[str, float]:
         if not line:
             raise
         raise LoadError(line) from error
-    return {name: float(value) for name, value in results.items()}
+    return {name: float(value) for name, value in results.items()}, task
 
 
 def load_weights(network: Any, path: str) -> None:

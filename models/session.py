@@ -14,7 +14,7 @@ from models.metrics import Total, over_devices
 from models.optimizers import create_loss_scale_manager, create_optimizer
 from models.ranks import Ranks, check_started, join, started
 from models.registry import create_network
-from models.task import create_task
+from models.task import Task, create_task
 from thor.model import StepModel
 from thor.optimizers import evaluation_weights
 from thor.train import make_train_step
@@ -26,6 +26,7 @@ class Session:
 
     Attributes:
         config: the resolved configuration.
+        task: what the network is trained for.
         network: images, or sentence pairs, to logits.
         optimizer: over the trainable parameters of ``network``.
         step: ``loss = step(*batch)``; its parameters are the whole state of training.
@@ -38,6 +39,7 @@ class Session:
     """
 
     config: Config
+    task: Task
     network: nn.Cell
     optimizer: nn.Optimizer
     step: nn.Cell
@@ -72,11 +74,26 @@ def create_session(config: Config) -> Session:
     task = create_task(config)
     train_set, eval_set = (task.dataset(train, **ranks.shards) for train in (True, False))
     optimizer = create_optimizer(config, network, epoch_length(config, train_set))
-    step = make_train_step(task.training_network(network, optimizer), optimizer, create_loss_scale_manager(config),
-                           config.train.accumulate_steps)
+    step = create_step(config, network, optimizer, task)
     evaluation = task.evaluation(network)
-    return Session(config, network, optimizer, step, StepModel(step, **evaluation), train_set, eval_set,
+    return Session(config, task, network, optimizer, step, StepModel(step, **evaluation), train_set, eval_set,
                    evaluation["metrics"], instruction_set, ranks)
+
+
+def create_step(config: Config, network: nn.Cell, optimizer: nn.Optimizer, task: Task | None = None) -> nn.Cell:
+    """The train step of a configuration: its loss, precision, loss scale and micro-batches.
+
+    Args:
+        config: the run; its network and optimizer are not looked at.
+        network: without its loss.
+        optimizer: over the trainable parameters of ``network``.
+        task: of the configuration; made where it is None.
+
+    Returns:
+        ``loss = step(*batch)``, whose parameters are the whole state of training.
+    """
+    network = (task or create_task(config)).training_network(network, optimizer)
+    return make_train_step(network, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
 
 
 def epoch_length(config: Config, train_set: Dataset) -> int:
@@ -85,8 +102,8 @@ def epoch_length(config: Config, train_set: Dataset) -> int:
     return config.train.sink_size if sinks else train_set.get_dataset_size()
 
 
-def create_evaluation(config: Config) -> tuple[nn.Cell, Callable[[], dict[str, float]]]:
-    """The network, and what evaluates it on the held-out data; errors as for ``create_session``.
+def create_evaluation(config: Config) -> tuple[nn.Cell, Callable[[], dict[str, float]], Task]:
+    """The network, what evaluates it on the held-out data, and its task; errors as for ``create_session``.
 
     One process evaluates whatever the number of devices the configuration is meant for.
     """
@@ -95,7 +112,7 @@ def create_evaluation(config: Config) -> tuple[nn.Cell, Callable[[], dict[str, f
     task = create_task(config)
     evaluation, eval_set = task.evaluation(network), task.dataset(train=False, **ranks.shards)
     model = Model(network, **evaluation)
-    return network, lambda: evaluate(model, eval_set, evaluation["metrics"], ranks)
+    return network, lambda: evaluate(model, eval_set, evaluation["metrics"], ranks), task
 
 
 def evaluate(model: Model, eval_set: Dataset, metrics: dict[str, Total], ranks: Ranks) -> dict[str, float]:

@@ -11,6 +11,7 @@ from models.command_line import LoadError, loading, parse, parser, quiet_mindspo
 from models.config import Config
 from models.run_folder import RunFolder, open_run_folder
 from models.sinks import has_sinks, plan_sinks
+from models.task import Task
 
 if TYPE_CHECKING:
     from models.session import Session
@@ -42,7 +43,7 @@ def train(config: Config) -> dict[str, float]:
     results["seconds"] = time.perf_counter() - started
     if session.ranks.is_first:
         folder.finish(results)
-        print(report(config, results, folder))
+        print(report(session.task, results, folder))
     return results
 
 
@@ -109,13 +110,12 @@ def fit(session: Session, folder: RunFolder, done: int) -> dict[str, float]:
     return {name: float(value) for name, value in results.items()}
 
 
-def report(config: Config, results: dict[str, float], folder: RunFolder) -> str:
+def report(task: Task, results: dict[str, float], folder: RunFolder) -> str:
     """The block of lines a run ends with."""
     from models.checkpoint import checkpoints
-    from models.task import create_task
 
     minutes, seconds = divmod(round(results["seconds"]), 60)
-    rows = [*create_task(config).report(results), ("wall-clock time", f"{minutes} min {seconds} s"),
+    rows = [*task.report(results), ("wall-clock time", f"{minutes} min {seconds} s"),
             ("run folder", str(folder.path))]
     rows += [(name, str(path)) for name, path in (("metrics", folder.path / "metrics.csv"),
                                                   ("curves", folder.path / "curves.png")) if path.exists()]

@@ -10,7 +10,6 @@ from mindspore.train import Callback
 
 from models.callbacks.state import TrainingState
 from models.sinks import ROWS_PER_EPOCH, passed
-from models.task import create_task
 
 COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "refreshed_layers", "eval_loss", "eval_accuracy",
            "seconds")
@@ -30,7 +29,7 @@ class MetricsFile(Callback):
         super().__init__()
         self.state = state
         self.path = path
-        task = create_task(state.session.config)
+        task = state.session.task
         self._metrics = {"eval_loss": "loss", "eval_accuracy": task.accuracy,
                          **{f"eval_{name}": name for name in task.other_metrics}}
         self.columns = (*COLUMNS[:-1], *(f"eval_{name}" for name in task.other_metrics), COLUMNS[-1])

@@ -5,15 +5,16 @@ All run in one process and take turns (A B C, A B C), so that other work on the 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any, Sequence
 
 from models.command_line import loading, quiet_mindspore
 from models.command_line import run as run_entry
 from models.config import Config, load_config
+from models.turns import measure_in_turn
 
 ROUNDS, STEPS, WARM_UP = 7, 5, 8
 
@@ -60,24 +61,20 @@ def measure(configs: dict[str, Config]) -> dict[str, list[float]]:
     for label, session in sessions.items():
         turn(session, batch, min(max(WARM_UP, lengths[label]), steps_of_the_run(session)))
         print(f"compiled {label}", flush=True)
-    seconds: dict[str, list[float]] = {label: [] for label in sessions}
-    for _ in range(ROUNDS):
-        for label, session in sessions.items():
-            seconds[label].append(turn(session, batch, lengths[label]) / lengths[label])
-    return seconds
+    sides = {label: functools.partial(turn, session, batch, lengths[label]) for label, session in sessions.items()}
+    seconds = measure_in_turn(sides, 0, ROUNDS)
+    return {label: (times / lengths[label]).tolist() for label, times in seconds.items()}
 
 
-def turn(session: Any, batch: Sequence[Any], steps: int) -> float:
-    """Seconds of the first ``steps`` steps of a run, micro-batches of one step together."""
+def turn(session: Any, batch: Sequence[Any], steps: int) -> None:
+    """Take the first ``steps`` steps of a run, micro-batches of one step together, and wait for the last one's loss."""
     from mindspore import Tensor, ops
 
     counter = session.optimizer.global_step
     ops.assign(counter, Tensor([0], counter.dtype))
-    start = time.perf_counter()
     for _ in range(steps * session.config.train.accumulate_steps):
         loss = session.step(*batch)
     loss.asnumpy()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

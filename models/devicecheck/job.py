@@ -8,22 +8,18 @@ from mindspore import Tensor, nn
 from models.bert.dataset import COLUMNS
 from models.config import Config
 from models.devicecheck.graphs import graphs_of
-from models.optimizers import create_loss_scale_manager, create_optimizer
-from models.session import seeded_network, start
-from models.task import create_task
-from thor.train import make_train_step
+from models.optimizers import create_optimizer
+from models.session import create_step, seeded_network, start
 
 BATCHES = 1000  # of an epoch; only the length of schedules depends on it
 SEQUENCE, MASKED = 128, 20  # of BERT's published records
 
 
-def create_step(config: Config) -> nn.Cell:
+def step_of(config: Config) -> nn.Cell:
     """The train step of ``models.session.create_session``, on the configuration's device."""
     start(config)
     network, _ = seeded_network(config)
-    optimizer = create_optimizer(config, network, BATCHES)
-    return make_train_step(create_task(config).training_network(network, optimizer), optimizer,
-                           create_loss_scale_manager(config), config.train.accumulate_steps)
+    return create_step(config, network, create_optimizer(config, network, BATCHES))
 
 
 def create_batch(config: Config, sequence: int = SEQUENCE, masked: int = MASKED) -> tuple[Tensor, ...]:
@@ -47,6 +43,6 @@ def compile_config(config: Config, graph: str, sequence: int = SEQUENCE, masked:
 
     A step of one graph stands for both of THOR's.
     """
-    graphs = graphs_of(create_step(config))
+    graphs = graphs_of(step_of(config))
     graphs.get(graph, graphs.get("step"))(create_batch(config, sequence, masked))
     return ms.get_context("device_id")

@@ -10,15 +10,13 @@ import dataclasses
 import datetime
 import os
 import platform
-import statistics
-import time
 from typing import Any, Callable, Sequence
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
-from models.config import Config
+from models.config import Config, LossScaleConfig
 from models.planner.job import Job
 from models.planner.network import Link
 from models.planner.predict import precondition_flop
@@ -26,11 +24,10 @@ from models.planner.profile import DeviceProfile
 from models.planner.work import layer_floor
 from models.planner.zoo import build_network, job_of, make_batch
 from models.ranks import started
-from models.session import start
-from models.task import create_task
+from models.session import create_step, start
+from models.turns import measure_in_turn, step_at
 from thor import THOR
 from thor.parallel import AllReduce, inverse_cost
-from thor.train import make_train_step
 
 COPY_BYTES = 2 ** 27
 LINK_SIZES, MESSAGES = (2 ** 12, 2 ** 16, 2 ** 20, 2 ** 23), 8  # bytes of a message, and messages of a graph
@@ -50,8 +47,7 @@ def measured_profile(config: Config, base: DeviceProfile | None = None,
     ranks = start(dataclasses.replace(config, parallel=parallel))
     config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, curvature="data"))
     job = job_of(config, sequence_length=sequence_length)
-    times = timed_in_turn(step_calls(config, sequence_length))
-    seconds = {name: statistics.median(seconds) for name, seconds in times.items()}
+    seconds = median_seconds(step_calls(config, sequence_length))
     base = base or assumed(ms.get_context("device_target"))
     link = measure_link(ranks.count) if ranks.count > 1 else None
     profile = profile_of(job, seconds, copy_rate(), base)
@@ -105,15 +101,14 @@ def step_calls(config: Config, sequence_length: int | None = None) -> dict[str, 
     first_order = first_order_step(config)
     thor = thor_step(config)
     inverses = [inverse_call(blocks) for blocks in thor.optimizer.refresh_blocks.batches]
-    return {"first_order": lambda: first_order(*batch).asnumpy(), "stale": step_at(thor, batch, 1),
-            "refresh": step_at(thor, batch, 0), "inverse": lambda: [call() for call in inverses]}
+    return {"first_order": lambda: first_order(*batch).asnumpy(), "stale": step_at(thor, thor.optimizer, batch, 1),
+            "refresh": step_at(thor, thor.optimizer, batch, 0), "inverse": lambda: [call() for call in inverses]}
 
 
 def first_order_step(config: Config) -> Callable:
     """A train step with MindSpore's Momentum."""
     network = build_network(config)
-    optimizer = nn.Momentum(network.trainable_params(), 1e-3, 0.9)
-    return make_train_step(create_task(config).training_network(network, optimizer), optimizer)
+    return create_step(micro_batch(config), network, nn.Momentum(network.trainable_params(), 1e-3, 0.9))
 
 
 def thor_step(config: Config) -> Any:
@@ -124,17 +119,13 @@ def thor_step(config: Config) -> Any:
                      running_average=options.running_average, pi_correction=options.pi_correction,
                      batchnorm_blocks=options.batchnorm_blocks, subsample=config.curvature.subsample,
                      share_inverses=config.parallel.curvature == "hybrid")
-    return make_train_step(create_task(config).training_network(network, optimizer), optimizer)
+    return create_step(micro_batch(config), network, optimizer)
 
 
-def step_at(step: Any, batch: tuple, position: int) -> Callable[[], Any]:
-    """A call of the train step as at ``position`` steps after a refresh; 0 refreshes."""
-    at = Tensor([position], step.optimizer.global_step.dtype)
-
-    def call() -> Any:
-        ops.assign(step.optimizer.global_step, at)
-        return step(*batch).asnumpy()
-    return call
+def micro_batch(config: Config) -> Config:
+    """The configuration with a step for every micro-batch, and no loss scale."""
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, accumulate_steps=1),
+                               loss_scale=LossScaleConfig())
 
 
 def inverse_call(blocks: Any) -> Callable[[], Any]:
@@ -146,16 +137,9 @@ def inverse_call(blocks: Any) -> Callable[[], Any]:
     return lambda: blocks.update(matrices, one, damping, one, one, matrices)[1].asnumpy()
 
 
-def timed_in_turn(sides: dict[str, Callable], warmup: int = WARMUP, repeats: int = REPEATS) -> dict[str, list[float]]:
-    """Seconds of each side's calls, A B A B, after ``warmup`` rounds."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(-warmup, repeats):
-        for name, call in sides.items():
-            began = time.perf_counter()
-            call()
-            if turn >= 0:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
+def median_seconds(sides: dict[str, Callable]) -> dict[str, float]:
+    """Median seconds of a call of each side, in turn."""
+    return {name: float(np.median(times)) for name, times in measure_in_turn(sides, WARMUP, REPEATS).items()}
 
 
 class Copy(nn.Cell):
@@ -168,8 +152,7 @@ class Copy(nn.Cell):
 def copy_rate() -> float:
     """Bytes a second that the device copies, each counted once."""
     copy, source = Copy(), Tensor(np.zeros(COPY_BYTES // 4, np.float32))
-    times = timed_in_turn({"copy": lambda: copy(source)[:1].asnumpy()})["copy"]
-    return COPY_BYTES / statistics.median(times)
+    return COPY_BYTES / median_seconds({"copy": lambda: copy(source)[:1].asnumpy()})["copy"]
 
 
 class Messages(nn.Cell):
@@ -191,8 +174,8 @@ def measure_link(ranks: int, sizes: Sequence[int] = LINK_SIZES) -> Link:
     for size in sizes:
         messages, vector = Messages(), Tensor(np.ones(size // 4, np.float32))
         sides[str(size)] = lambda messages=messages, vector=vector: messages(vector)[:1].asnumpy()
-    times = timed_in_turn(sides)
-    return fit_link(sizes, [statistics.median(times[str(size)]) / MESSAGES for size in sizes], ranks)
+    seconds = median_seconds(sides)
+    return fit_link(sizes, [seconds[str(size)] / MESSAGES for size in sizes], ranks)
 
 
 def fit_link(sizes: Sequence[float], seconds: Sequence[float], ranks: int) -> Link:

@@ -1,4 +1,4 @@
-"""Timing in turn, ratios, tables and JSON of the benchmarks."""
+"""Ratios, tables and JSON of the benchmarks."""
 from __future__ import annotations
 
 import argparse
@@ -8,21 +8,6 @@ import numpy as np
 import pytest
 
 from benchmarks import common
-
-
-def test_sides_are_called_in_turn_and_only_timed_after_the_warm_up():
-    order, now = [], [0.0]
-
-    def side(name, seconds):
-        def call():
-            order.append(name)
-            now[0] += seconds
-        return call
-
-    seconds = common.measure_in_turn({"a": side("a", 1.0), "b": side("b", 3.0)}, 2, 3, clock=lambda: now[0])
-    assert "".join(order) == "ab" * 5
-    assert seconds["a"].tolist() == [1.0] * 3
-    assert seconds["b"].tolist() == [3.0] * 3
 
 
 def test_ratio_is_the_median_over_rounds_with_quartiles():

@@ -9,6 +9,7 @@ from mindspore import nn
 
 from models.config import Config, OptimizerConfig, TrainConfig
 from models.ranks import Ranks
+from models.task import create_task
 
 
 class FakeDataset:
@@ -32,8 +33,8 @@ def fake_session(width: int = 3, optimizer: str = "momentum", per_epoch: int = 1
     cell = nn.TrainOneStepCell(nn.WithLossCell(net, nn.MSELoss()), momentum)
     config = Config(train=TrainConfig(**{"epochs": 4, **train}), optimizer=OptimizerConfig(name=optimizer))
     evaluations = iter(np.arange(0.5, 1.0, 0.1))
-    return SimpleNamespace(config=config, network=net, step=cell, optimizer=momentum, train_set=FakeDataset(),
-                           batches_per_epoch=per_epoch, ranks=Ranks(),
+    return SimpleNamespace(config=config, task=create_task(config), network=net, step=cell, optimizer=momentum,
+                           train_set=FakeDataset(), batches_per_epoch=per_epoch, ranks=Ranks(),
                            evaluate=lambda: {"loss": 1.0, "top_1_accuracy": next(evaluations)})
 
 

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from models.planner.measure import assumed, fit_link, profile_of, timed_in_turn
+from models.planner.measure import assumed, fit_link, profile_of
 from models.planner.network import Cluster, Link
 from models.planner.predict import DATA, step_time
 from tests.helpers.planner_cases import PROFILE, job
@@ -47,9 +47,3 @@ def test_only_a_cpu_sends_each_gradient_by_itself():
     assert (cpu.fuses_gradients, cpu.overlap) == (False, 0.0)
     assert (ascend.fuses_gradients, ascend.overlap) == (True, 1.0)
     assert dataclasses.replace(cpu, name="x").memory_gib > 0
-
-
-def test_sides_are_called_in_turn():
-    order = []
-    seconds = timed_in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 1, 2)
-    assert "".join(order) == "ababab" and [len(times) for times in seconds.values()] == [2, 2]

@@ -11,7 +11,7 @@ from benchmarks.common import BenchmarkError
 
 def create_network(work: Any) -> Any:
     """A network of ``models.registry``."""
-    from models.config.sections import ModelConfig
+    from models.config.run import ModelConfig
     from models.registry import create_network as build
 
     stem = "imagenet" if work.image_size >= 64 else "small"

@@ -61,7 +61,7 @@ def add_work(made: argparse.ArgumentParser, timed: bool = True) -> None:
     """Options that choose a :class:`Work`; those of data only where something is ``timed``."""
     from models.registry import network_names
 
-    made.add_argument("--model", choices=[*network_names(), BERT], default=Work.model, help="network")
+    made.add_argument("--model", choices=network_names(), default=Work.model, help="network")
     made.add_argument("--classes", type=at_least(2), default=Work.classes, help="width of an image network")
     made.add_argument("--image-size", type=at_least(8), default=Work.image_size, help="pixels a side")
     made.add_argument("--layers", type=at_least(1), default=Work.layers, help="encoder layers of bert")
@@ -87,7 +87,7 @@ def create_network(work: Work) -> Any:
     import mindspore as ms
 
     from models import device
-    from models.config.sections import DeviceConfig
+    from models.config.run import DeviceConfig
 
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(work.seed)

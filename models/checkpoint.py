@@ -3,8 +3,8 @@
 A checkpoint is one MindSpore file, ``step-000123.ckpt``, with all parameters of the train step (weights,
 momentum, factors, inverses, global step, loss scale) and, beside them, how many batches were seen and of how
 many samples over all devices, the seed and a digest of the configuration. Data order and augmentation are
-functions of seed and batch (models.data). Dropout is not restored with MindSpore's ``nn.Dropout``, whose generator cannot be read; models.dropout keeps
-its state in a parameter.
+functions of seed and batch (models.data). Dropout is not restored with MindSpore's ``nn.Dropout``, whose generator
+cannot be read; models.dropout keeps its state in a parameter.
 
     checkpoint.restore_newest(session, folder)  # number of batches seen, 0 if there is no checkpoint
     CheckpointCallback(session, folder)         # writes them
@@ -25,8 +25,8 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.train import Callback
 
+from models.command_line import DivergedError
 from models.config import Config, config_tree
-from models.finite import check_finite
 
 logger = logging.getLogger("models")
 
@@ -34,6 +34,18 @@ PATTERN = "step-*.ckpt"
 PART = "part.ckpt"
 STEPS = ("global_step", "step_of_last_refresh")  # parameters that count them
 BATCHES, SAMPLES, SEED, DIGEST = "run.batches", "run.samples_a_batch", "run.seed", "run.config"
+
+
+def check_finite(cell: nn.Cell, batches: int) -> None:
+    """DivergedError if a float parameter of ``cell`` holds NaN or infinity after ``batches`` batches.
+
+    The loss alone does not tell: MindSpore's ReLU on CPU turns NaN into 0.
+    """
+    for _, parameter in cell.parameters_and_names():
+        values = parameter.asnumpy()
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise DivergedError(f"parameter {parameter.name} is not finite after batch {batches}; training "
+                                f"has diverged; lower the learning rate or raise the damping")
 
 
 def config_digest(config: Config) -> str:

@@ -14,6 +14,10 @@ class LoadError(Exception):
     """Something the run needs (data, network, checkpoint, device) cannot be had; told in one line."""
 
 
+class DivergedError(LoadError):
+    """Loss or parameters are no longer finite; told in one line, exit status 1."""
+
+
 def parser(program: str, description: str) -> argparse.ArgumentParser:
     """A parser that knows --config; every other option is left to the configuration."""
     made = argparse.ArgumentParser(

@@ -9,12 +9,11 @@ from typing import Any
 import mindspore.dataset as ds
 import numpy as np
 
-from models.bert.corpus.folder import CORPUS, HELD_OUT, TRAIN, VOCABULARY, WORK
+from models.bert.corpus import CORPUS, HELD_OUT, TRAIN, VOCABULARY, WORK
 from models.bert.framing import check_whole
 from models.config import BertConfig
-from models.data.epochs import TrainingDataset
+from models.data.epochs import TrainingDataset, held_out_part
 from models.data.errors import require_folder
-from models.data.parts import held_out_part
 
 # In the order of the inputs of models.bert.loss.BertPretrainingLoss.
 COLUMNS = {"input_ids": np.int32, "segment_ids": np.int32, "input_mask": np.int32, "masked_lm_positions": np.int32,

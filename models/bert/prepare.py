@@ -20,10 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
+from models.bert.corpus import CORPUS, HELD_OUT, TRAIN, VOCABULARY, WORK, CorpusError
 from models.bert.corpus.builtin import builtin_documents, facts, source_files
 from models.bert.corpus.documents import Piece, find_files, read_documents
-from models.bert.corpus.errors import CorpusError
-from models.bert.corpus.folder import CORPUS, HELD_OUT, TRAIN, VOCABULARY, WORK
 from models.bert.corpus.masking import Masking
 from models.bert.corpus.pairs import Pairing
 from models.bert.corpus.partition import Parts, part_path, partition

@@ -8,7 +8,8 @@ import numpy as np
 from mindspore import nn
 from mindspore.train import Callback
 
-from models.finite import DivergedError, check_finite
+from models.checkpoint import check_finite
+from models.command_line import DivergedError
 from models.optimizers import damping_array, learning_rate_array
 
 MOST_SKIPPED = 100

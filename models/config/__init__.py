@@ -9,11 +9,11 @@ from models.config.curvature import CurvatureConfig, UpdateConfig
 from models.config.errors import ConfigError, UsageError
 from models.config.load import config_tree, dump_config, load_config
 from models.config.optimization import DampingConfig, LearningRateConfig, LossScaleConfig, OptimizerConfig
+from models.config.run import (TEXT, DataConfig, DeviceConfig, LossConfig, ModelConfig, ParallelConfig,
+                               TrainConfig)
 from models.config.schema import Config
-from models.config.sections import (DATASETS, TEXT, DataConfig, DatasetFacts, DeviceConfig, LossConfig, ModelConfig,
-                                    ParallelConfig, TrainConfig)
 
-__all__ = ["BertConfig", "Config", "ConfigError", "CurvatureConfig", "DATASETS", "DampingConfig", "DataConfig",
-           "DatasetFacts", "DeviceConfig", "LearningRateConfig", "LossConfig", "LossScaleConfig", "ModelConfig",
+__all__ = ["BertConfig", "Config", "ConfigError", "CurvatureConfig", "DampingConfig", "DataConfig",
+           "DeviceConfig", "LearningRateConfig", "LossConfig", "LossScaleConfig", "ModelConfig",
            "OptimizerConfig", "ParallelConfig", "TEXT", "TrainConfig", "UpdateConfig", "UsageError", "config_tree",
            "dump_config", "load_config"]

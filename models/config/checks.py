@@ -4,20 +4,25 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
     """``parse(value)`` gives the value kept or raises ValueError, whose text, if any, is the remedy.
 
-    ``requirement`` completes the sentence "must be ...". ``verbatim`` values are taken from the command
-    line as they stand, not read as YAML.
+    ``requirement`` completes the sentence "must be ..."; a function where it changes. ``verbatim`` values are taken
+    from the command line as they stand, not read as YAML.
     """
 
-    requirement: str
+    requirement: str | Callable[[], str]
     parse: Callable[[Any], Any]
     verbatim: bool = False
+
+    @property
+    def wanted(self) -> str:
+        """The requirement as it is now."""
+        return self.requirement if isinstance(self.requirement, str) else self.requirement()
 
 
 def setting(default: Any, check: Check, remedy: str = "") -> Any:
@@ -46,13 +51,18 @@ def text(requirement: str = "text") -> Check:
 
 def choice(*names: str) -> Check:
     """One of ``names``; upper and lower case count as the same."""
+    return dataclasses.replace(registered(lambda: names), requirement="one of " + ", ".join(names))
+
+
+def registered(names: Callable[[], Iterable[str]]) -> Check:
+    """As ``choice``, of the names there are when a value is checked."""
     def parse(value: Any) -> str:
-        by_lower = {name.lower(): name for name in names}
+        by_lower = {name.lower(): name for name in names()}
         if str(value).lower() in by_lower:
             return by_lower[str(value).lower()]
         near = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
         raise ValueError(f"did you mean {by_lower[near[0]]}?" if near else "")
-    return Check("one of " + ", ".join(names), parse)
+    return Check(lambda: "one of " + ", ".join(names()), parse)
 
 
 def integer(minimum: int, maximum: int | None = None) -> Check:
@@ -88,6 +98,18 @@ def optional(check: Check, meaning: str) -> Check:
     def parse(value: Any) -> Any:
         return None if value is None else check.parse(value)
     return Check(f"{check.requirement}, or null for {meaning}", parse)
+
+
+def module_names() -> Check:
+    """Names of Python modules, one or a list, kept as a tuple."""
+    def parse(value: Any) -> tuple[str, ...]:
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, (list, tuple)):
+            raise ValueError
+        if not all(isinstance(name, str) and all(map(str.isidentifier, name.split("."))) for name in names):
+            raise ValueError
+        return tuple(names)
+    return Check("a list of names of Python modules", parse)
 
 
 def ascending(minimum: int = 0) -> Check:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -20,7 +21,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
     Args:
         path: YAML file; None for all defaults. Its key ``extends`` names a file, relative to itself, whose
-            settings hold where it says nothing.
+            settings hold where it says nothing. Its key ``imports`` names modules, which are imported first.
         overrides: command line words, ``--section.key value`` or ``--section.key=value``; the value is YAML.
             They win over the files; the last of two equal ones wins.
 
@@ -32,6 +33,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     for flag, name, value in _flags(overrides):
         node = Node(value, flag) if _is_verbatim(name) else parse_text(value, flag, with_lines=False)
         tree = merge(tree, _nested(name, node, flag))
+    if "imports" in tree.value and not tree.value["imports"].is_mapping:
+        _import_modules(tree.value["imports"])
     return _build(Config, tree, "")
 
 
@@ -78,6 +81,22 @@ def read_tree(path: Path, below: tuple[Path, ...] = ()) -> Node:
                           "extends", parent.where)
     own = {key: child for key, child in node.value.items() if key != "extends"}
     return merge(read_tree(base_path, chain), Node(own, node.where))
+
+
+def _import_modules(node: Node) -> None:
+    """Import what the key ``imports`` names, so that what it registers is known; errors inside a module are its own."""
+    try:
+        names = Config(imports=node.value).imports
+    except ConfigError as error:
+        raise ConfigError(error.message, error.key, node.where) from None
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise
+            raise ConfigError(f"imports={name!r}; must be a module Python finds; start where it is, or put its folder "
+                              "on PYTHONPATH", "imports", node.where) from None
 
 
 def _flags(words: Sequence[str]) -> list[tuple[str, str, str]]:

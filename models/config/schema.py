@@ -4,14 +4,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from models.config.checks import integer, setting
+from models.config.checks import integer, module_names, setting
 from models.config.companions import preset
 from models.config.curvature import CurvatureConfig
 from models.config.errors import invalid
 from models.config.optimization import LossScaleConfig, OptimizerConfig
+from models.config.run import (TEXT, DataConfig, DeviceConfig, LossConfig, ModelConfig, ParallelConfig,
+                               TrainConfig)
 from models.config.section import Section, subsection
-from models.config.sections import (DATASETS, TEXT, DataConfig, DeviceConfig, LossConfig, ModelConfig,
-                                    ParallelConfig, TrainConfig)
+from models.registry import dataset_names, network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +21,12 @@ class Config(Section):
 
     Attributes:
         seed: of weights, data order and augmentation; int from 0 to 2**32 - 1.
+        imports: modules of one's own that are imported before anything else is read, to register networks and
+            datasets (models.registry).
     """
 
     seed: int = setting(1, integer(0, 2 ** 32 - 1))
+    imports: tuple[str, ...] = setting((), module_names(), "use e.g. [my_module]")
     device: DeviceConfig = subsection(DeviceConfig)
     model: ModelConfig = subsection(ModelConfig)
     data: DataConfig = subsection(DataConfig)
@@ -41,7 +45,7 @@ class Config(Section):
 
     def check_together(self) -> None:
         if self.model.reads_text != (self.data.name == TEXT):
-            wanted = TEXT if self.model.reads_text else "one of " + ", ".join(DATASETS)
+            wanted = TEXT if self.model.reads_text else "one of " + ", ".join(dataset_names())
             raise invalid("data.name", self.data.name, f"{wanted} for {self.model.name}")
         if not self.model.reads_text:
             self._check_images()
@@ -59,9 +63,10 @@ class Config(Section):
         if self.model.in_channels != facts.channels:
             raise invalid("model.in_channels", self.model.in_channels, f"{facts.channels} for {dataset}",
                           "leave it null")
-        if self.model.name == "lenet5" and self.data.image_size not in (28, 32):
-            raise invalid("data.image_size", self.data.image_size, "28 or 32 for lenet5",
-                          "set data.image_size to 32")
+        sizes = network(self.model.name).image_sizes
+        if sizes and self.data.image_size not in sizes:
+            wanted = f"{' or '.join(map(str, sizes))} for {self.model.name}"
+            raise invalid("data.image_size", self.data.image_size, wanted, f"set data.image_size to {sizes[-1]}")
 
     def _fill_in_model(self) -> None:
         facts, model = self.data.facts, self.model

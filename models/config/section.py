@@ -49,4 +49,4 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
         return check.parse(value)
     except ValueError as error:
         remedy = str(error) or field.metadata["remedy"]
-        raise invalid(field.name, value, check.requirement, remedy) from None
+        raise invalid(field.name, value, check.wanted, remedy) from None

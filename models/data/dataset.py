@@ -9,15 +9,8 @@ import mindspore.dataset as ds
 from mindspore.dataset import transforms
 
 from models.data.augment import image_transforms
-from models.data.cifar import cifar10_source
-from models.data.digits import digits_source
-from models.data.epochs import TrainingDataset
-from models.data.idx import idx_source
-from models.data.imagenet import imagenet_source
-from models.data.parts import held_out_part
-
-SOURCES = {"digits": digits_source, "mnist": idx_source, "fashion_mnist": idx_source,
-           "cifar10": cifar10_source, "imagenet": imagenet_source}
+from models.data.epochs import TrainingDataset, held_out_part
+from models.registry import dataset
 
 
 def create_dataset(data_config: Any, train: bool, seed: int, num_shards: int | None = None,
@@ -51,8 +44,8 @@ def create_dataset(data_config: Any, train: bool, seed: int, num_shards: int | N
 
 
 def _source(data_config: Any, train: bool, **shards: int) -> ds.Dataset:
-    return SOURCES[data_config.name](data_config, train, shuffle=train,
-                                     num_parallel_workers=_workers(data_config), **shards)
+    read = dataset(data_config.name).read
+    return read(data_config, train, shuffle=train, num_parallel_workers=_workers(data_config), **shards)
 
 
 def _workers(data_config: Any) -> int:

@@ -26,10 +26,10 @@ REMEDIES = {
 
 def idx_source(data_config: Any, train: bool, **options: Any) -> ds.Dataset:
     """(image uint8 (28, 28, 1), label) read by MindSpore's C++ reader; ``options`` as of MnistDataset."""
-    folder = require_folder(data_config.path, REMEDIES[data_config.name])
+    remedy = REMEDIES.get(data_config.name, "put four IDX files named as those of MNIST there or set data.path")
+    folder = require_folder(data_config.path, remedy)
     prefix = "train" if train else "t10k"
-    files = [_find(folder, f"{prefix}-{kind}", REMEDIES[data_config.name])
-             for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    files = [_find(folder, f"{prefix}-{kind}", remedy) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
     plain = plain_folder(files)
     images, labels = (plain / _plain_name(file) for file in files)
     count = check_images(images, files[0])

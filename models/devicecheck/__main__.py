@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -103,8 +104,8 @@ def compile_all(job: dict[str, Any], environment: dict[str, str]) -> Iterator[Ou
         LoadError: MindSpore did not start with the stubs.
     """
     root = Path(__file__).resolve().parents[2]
-    paths = environment.get("PYTHONPATH")
-    environment = {**environment, "PYTHONPATH": f"{paths}:{root}" if paths else str(root)}
+    paths = [environment.get("PYTHONPATH"), str(root), os.getcwd()]  # here lie modules a configuration may import
+    environment = {**environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with tempfile.TemporaryDirectory() as here, tempfile.TemporaryFile("w+") as errors:  # MindSpore writes where it is
         worker = subprocess.Popen([sys.executable, "-m", "models.devicecheck.worker"], cwd=here, env=environment,
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)

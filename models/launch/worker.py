@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 sys.argv = sys.argv[1:]
-sys.path[0] = str(Path(__file__).resolve().parents[2])
+sys.path[:1] = [os.getcwd(), str(Path(__file__).resolve().parents[2])]
 
 from models.launch.alive import WELL, folder_of_launch, hold, tell  # noqa: E402
 

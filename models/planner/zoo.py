@@ -16,7 +16,6 @@ from models.session import prepare_network
 from thor.layers import TapOptions
 from thor.registration import tap_network
 
-TRAINING_IMAGES = {"digits": 1437, "mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000, "imagenet": 1281167}
 MASKED_SHARE = 0.15
 
 
@@ -48,7 +47,7 @@ def job_of(config: Config, name: str = "", sequence_length: int | None = None) -
         other_flop=config.data.batch_size * other_flop(found, layers),
         activations=config.data.batch_size * found.activations, description=describe(config, batch),
         epoch_steps=config.train.sink_size if config.train.sink and config.train.sink_size > 0 else None,
-        samples=TRAINING_IMAGES.get(config.data.name), **settings(config))
+        samples=None if config.model.reads_text else config.data.facts.training_images, **settings(config))
 
 
 def check(config: Config, sequence_length: int | None) -> None:

@@ -6,14 +6,15 @@ import sys
 
 from mindspore import nn
 
-from models import registry, train
+from models import train
 from models.callbacks.state import TrainingState
+from models.registry import register_network
 
 
 def main() -> None:
-    registry._BUILDERS["resnet18"] = lambda model, data: nn.SequentialCell(nn.Flatten(), nn.Dense(64, 10))
+    register_network("flat")(lambda model, data: nn.SequentialCell(nn.Flatten(), nn.Dense(64, 10)))
     TrainingState._check_loss = lambda self: None
-    status = train.main(sys.argv[1:])
+    status = train.main([*sys.argv[1:], "--model.name", "flat"])
     sys.stdout.flush()
     os._exit(status)  # stubs of drivers may crash as they are unloaded
 

@@ -12,10 +12,11 @@ from mindspore import nn
 from mindspore.common import set_seed
 from mindspore.train import Callback
 
-from models import callbacks, registry, train
+from models import callbacks, train
+from models.registry import register_network
 from tests.helpers import DIGITS
 
-SETTINGS = ["--data.augment", "false", "--data.eval_batch_size", "100", "--train.epochs", "2",
+SETTINGS = ["--model.name", "plain", "--data.augment", "false", "--data.eval_batch_size", "100", "--train.epochs", "2",
             "--train.checkpoint_every_steps", "4", "--optimizer.frequency", "5",
             "--optimizer.learning_rate.initial", "0.02", "--parallel.check_every", "5"]
 
@@ -48,7 +49,7 @@ class Kill(Callback):
 
 
 def main() -> int:
-    registry._BUILDERS["resnet18"] = lambda model, data: PlainNet()
+    register_network("plain")(lambda model, data: PlainNet())
     build, at = callbacks.build_callbacks, int(os.environ.get("KILL_AT", "0"))
 
     def with_kill(session, folder):

@@ -15,13 +15,14 @@ import numpy as np
 from mindspore import nn
 from mindspore.train import Callback
 
-from models import callbacks, checkpoint, registry, train
+from models import callbacks, checkpoint, train
 from models.config import load_config
 from models.dropout import Dropout
+from models.registry import register_network
 from models.session import create_session
 from tests.helpers import DIGITS
 
-SETTINGS = ["--data.batch_size", "128", "--data.eval_batch_size", "360", "--train.epochs", "3",
+SETTINGS = ["--model.name", "tiny", "--data.batch_size", "128", "--data.eval_batch_size", "360", "--train.epochs", "3",
             "--train.checkpoint_every_steps", "4", "--optimizer.frequency", "5",
             "--optimizer.learning_rate.initial", "0.02"]
 # With SHARPNESS a loss scale that overflows now and then: those steps are skipped, so updates lag behind.
@@ -63,7 +64,7 @@ class Kill(Callback):
 def tiny_session(optimizer: str, *settings: str):
     """A session of the tiny network."""
     extra, sharpness = (MOMENTUM, SHARPNESS) if optimizer == "momentum" else ([], 1)
-    registry._BUILDERS["resnet18"] = lambda model, data: TinyNet(sharpness)
+    register_network("tiny")(lambda model, data: TinyNet(sharpness))
     return create_session(load_config(DIGITS, [*SETTINGS, *extra, "--optimizer.name", optimizer, *settings]))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.config.sections import DataConfig
+from models.config.run import DataConfig
 
 
 def idx_arrays(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

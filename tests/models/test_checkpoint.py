@@ -13,7 +13,7 @@ import pytest
 from models import checkpoint
 from models.checkpoint import CheckpointCallback, config_digest
 from models.config import Config, TrainConfig
-from models.finite import DivergedError
+from models.command_line import DivergedError
 from models.ranks import Ranks
 from tests.helpers.fake_run import drive, fake_session
 

@@ -10,7 +10,7 @@ from mindspore import nn
 
 from models import device, device_needs, session
 from models.config import Config, ConfigError, ParallelConfig
-from models.config.sections import DeviceConfig
+from models.config.run import DeviceConfig
 from models.device import VARIABLE, has_avx512, has_slow_convolution, limit_isa, prepare
 from models.lenet import LeNet5
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mindspore import nn
 
-from models.config.sections import LossConfig
+from models.config.run import LossConfig
 from models.losses import SmoothedCrossEntropy, create_loss
 
 

@@ -10,7 +10,7 @@ from mindspore import nn
 
 from models.convnet import ConvNet
 from models.lenet import LeNet5
-from models.registry import create_network, network_names, register
+from models.registry import create_network
 from models.resnet import resnet
 
 
@@ -111,11 +111,3 @@ def test_registry_builds_what_the_config_says():
 def test_registry_names_the_nearest_network():
     with pytest.raises(ValueError, match="model.name='resnet05' is unknown; did you mean 'resnet50'"):
         create_network(model_config("resnet05"), SimpleNamespace(image_size=28))
-
-
-def test_registry_takes_new_networks_once():
-    register("test_only")(lambda model, data: "built")
-    assert "test_only" in network_names()
-    assert create_network(model_config("test_only"), None) == "built"
-    with pytest.raises(ValueError, match="already registered"):
-        register("test_only")(lambda model, data: None)

@@ -15,19 +15,19 @@ from mindspore import nn
 from models import checkpoint, registry, train
 from models.callbacks import MetricsFile, TrainingState
 from models.callbacks.agreement import Agreement
+from models.command_line import DivergedError
 from models.config import (Config, DeviceConfig, LossScaleConfig, ParallelConfig, TrainConfig,
                            load_config)
-from models.finite import DivergedError
 from models.session import create_session
 from models.sinks import Sinks, plan_sinks
-from models.task import create_task
 from tests.helpers import DIGITS
 from tests.helpers.fake_run import FakeContext, fake_session
 from tests.helpers.sink_model import SinkModel
 
-SETTINGS = ["--data.batch_size", "64", "--data.eval_batch_size", "360", "--train.epochs", "3", "--train.sink", "true",
-            "--train.sink_size", "20", "--train.checkpoint_every_steps", "10", "--train.checkpoint_keep", "99",
-            "--optimizer.frequency", "7", "--optimizer.learning_rate.initial", "0.02"]
+SETTINGS = ["--model.name", "two_layers", "--data.batch_size", "64", "--data.eval_batch_size", "360",
+            "--train.epochs", "3", "--train.sink", "true", "--train.sink_size", "20",
+            "--train.checkpoint_every_steps", "10", "--train.checkpoint_keep", "99", "--optimizer.frequency", "7",
+            "--optimizer.learning_rate.initial", "0.02"]
 
 
 def config_of(target: str, **options) -> Config:
@@ -75,7 +75,7 @@ class Run:
         self.session = create_session(load_config(DIGITS, SETTINGS))
         if sinks:
             device = dataclasses.replace(self.session.config.device, target="GPU")
-            evaluation = create_task(self.session.config).evaluation(self.session.network)
+            evaluation = self.session.task.evaluation(self.session.network)
             self.session.model = SinkModel(self.session.step, **evaluation)
             self.session.config = dataclasses.replace(self.session.config, device=device)
         self.folder = SimpleNamespace(path=folder, checkpoints=folder / "checkpoints")
@@ -95,12 +95,13 @@ class Run:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A run of single steps and the same in sinks, 60 batches in three epochs."""
+    registry.register_network("two_layers")(lambda model, data: nn.SequentialCell(
+        nn.Flatten(), nn.Dense(64, 16), nn.ReLU(), nn.Dense(16, 10)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._BUILDERS, "resnet18", lambda model, data: nn.SequentialCell(
-            nn.Flatten(), nn.Dense(64, 16), nn.ReLU(), nn.Dense(16, 10)))
         patch.setattr("models.callbacks.files.draw_curves", lambda rows, path: draw(path))
         patch.setattr("models.callbacks.curvature.draw_curvature", lambda rows, path: draw(path))
         yield [Run(tmp_path_factory.mktemp(name), name == "sinks") for name in ("steps", "sinks")]
+    registry.unregister_network("two_layers")
 
 
 def draw(path: Path) -> None:

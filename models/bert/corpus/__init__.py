@@ -8,3 +8,11 @@
 
 Importing these modules does not import MindSpore; only writing a shard does.
 """
+# Names in a folder of pretraining data.
+TRAIN, HELD_OUT = "train", "held_out"  # folders of shards
+CORPUS, VOCABULARY = "corpus.json", "vocab.txt"
+WORK = ".work"  # there while the preparation is not finished
+
+
+class CorpusError(ValueError):
+    """Text, vocabulary or output folder that cannot be used, told in one line."""

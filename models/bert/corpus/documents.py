@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from models.bert.corpus.errors import CorpusError
+from models.bert.corpus import CorpusError
 
 PIECE_CHARACTERS = 1 << 20
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9])|(?<=[。！？])\s*")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Iterator
 
+from models.bert.corpus import HELD_OUT, TRAIN
 from models.bert.corpus.documents import Piece
-from models.bert.corpus.folder import HELD_OUT, TRAIN
 
 
 @dataclass(frozen=True)

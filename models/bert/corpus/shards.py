@@ -10,8 +10,8 @@ from typing import Iterator
 
 import numpy as np
 
+from models.bert.corpus import TRAIN
 from models.bert.corpus.documents import sentences
-from models.bert.corpus.folder import TRAIN
 from models.bert.corpus.masking import Masking
 from models.bert.corpus.pairs import Document, Pair, Pairing
 from models.bert.corpus.partition import part_path, read_part

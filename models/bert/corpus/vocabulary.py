@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Iterator, Sequence
 
 import numpy as np
 
-from models.bert.corpus.errors import CorpusError
+from models.bert.corpus import CorpusError
 from models.bert.corpus.partition import read_part
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from models.bert import prepare as preparing
-from models.bert.corpus import shards
-from models.bert.corpus.errors import CorpusError
+from models.bert.corpus import CorpusError, shards
 from models.bert.corpus.vocabulary import read_vocabulary
 from models.bert.prepare import Preparation, main, prepare
 from tests.helpers import environment

@@ -13,7 +13,7 @@ import pytest
 from models.callbacks import CurvesPicture, Evaluation, MetricsFile, ProgressBar, TrainingState
 from models.callbacks.files import COLUMNS
 from models.config import LossScaleConfig
-from models.finite import DivergedError
+from models.command_line import DivergedError
 from models.optimizers import damping_array, learning_rate_array
 from tests.helpers.fake_run import drive, fake_session
 

@@ -7,7 +7,7 @@ import mindspore.dataset as ds
 import numpy as np
 import pytest
 
-from models.config.sections import DataConfig
+from models.config.run import DataConfig
 from models.data import create_dataset, dataset_error_line
 from models.data.cifar import FILE_BYTES
 from models.data.digits import digits_arrays

@@ -28,7 +28,7 @@ def start(folder: Path, *words: str, ranks: int = 1, kill_at: int = 0) -> subpro
 
 
 def run_folder(folder: Path) -> Path:
-    return sorted(folder.glob("resnet18_digits_thor/*"))[-1]
+    return sorted(folder.glob("plain_digits_thor/*"))[-1]
 
 
 def newest(folder: Path) -> str:

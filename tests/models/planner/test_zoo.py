@@ -6,11 +6,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from models.config import DATASETS, load_config
+from models.config import load_config
 from models.planner.measure import make_batch
 from models.planner.trace import trace
 from models.planner.work import LayerWork
-from models.planner.zoo import TRAINING_IMAGES, JobError, build_network, job_of, on_cpu
+from models.planner.zoo import JobError, build_network, job_of, on_cpu
+from models.registry import dataset, dataset_names
 from thor.parallel import assign_owners, default_split, groups_of, inverse_cost
 
 LENET = ["--model.name", "lenet5", "--data.name", "mnist", "--data.batch_size", "7", "--train.epochs", "3"]
@@ -45,7 +46,8 @@ def test_lenet_by_hand():
 
 
 def test_sizes_of_all_image_datasets_are_known():
-    assert set(TRAINING_IMAGES) == set(DATASETS)
+    assert {name: dataset(name).training_images for name in dataset_names()} == {
+        "digits": 1437, "mnist": 60000, "fashion_mnist": 60000, "cifar10": 50000, "imagenet": 1281167}
 
 
 def test_one_sample_tells_what_a_batch_does(pynative):

@@ -4,11 +4,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.bert.corpus import HELD_OUT, TRAIN, CorpusError
 from models.bert.corpus import documents as reading
 from models.bert.corpus.builtin import builtin_documents, prose
 from models.bert.corpus.documents import Piece, find_files, read_documents, sentences
-from models.bert.corpus.errors import CorpusError
-from models.bert.corpus.folder import HELD_OUT, TRAIN
 from models.bert.corpus.partition import Parts, part_path, partition, place, read_part
 from models.bert.corpus.vocabulary import SPECIAL, Vocabulary, read_vocabulary, train_vocabulary
 

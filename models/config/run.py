@@ -3,33 +3,14 @@ from __future__ import annotations
 
 import dataclasses
 
+from models import registry
 from models.config.bert import BertConfig
-from models.config.checks import ascending, choice, flag, integer, number, optional, setting, text
+from models.config.checks import ascending, choice, flag, integer, number, optional, registered, setting, text
 from models.config.errors import invalid
 from models.config.section import Section, subsection
 
 ONEDNN_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
                "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16")
-IMAGE_MODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "lenet5", "convnet3")
-TEXT_MODELS = ("bert",)
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetFacts:
-    """Number of classes, channels, and height and width in pixels, as the dataset has them."""
-
-    num_classes: int
-    channels: int
-    image_size: int
-
-
-DATASETS = {
-    "digits": DatasetFacts(10, 1, 8),
-    "mnist": DatasetFacts(10, 1, 28),
-    "fashion_mnist": DatasetFacts(10, 1, 28),
-    "cifar10": DatasetFacts(10, 3, 32),
-    "imagenet": DatasetFacts(1000, 3, 224),
-}
 TEXT = "text"
 
 
@@ -56,7 +37,7 @@ class ModelConfig(Section):
     """The network. stem, base_width and zero_gamma matter to ResNets only; num_classes and in_channels to images.
 
     Attributes:
-        name: resnet18, resnet34, resnet50, resnet101, resnet152, lenet5, convnet3 or bert.
+        name: resnet18, resnet34, resnet50, resnet101, resnet152, lenet5, convnet3, bert, or another of models.registry.
         num_classes: width of the logits; null for the dataset's number of classes.
         in_channels: channels of the images; null for the dataset's.
         stem: imagenet (7x7 stride 2 and a pool, total stride 32), small (3x3 stride 1, total stride 8); null
@@ -66,7 +47,7 @@ class ModelConfig(Section):
         bert: sizes and options of bert.
     """
 
-    name: str = setting("resnet18", choice(*IMAGE_MODELS, *TEXT_MODELS))
+    name: str = setting("resnet18", registered(registry.network_names))
     num_classes: int | None = setting(None, optional(integer(1), "the dataset's number of classes"))
     in_channels: int | None = setting(None, optional(integer(1), "the dataset's channels"))
     stem: str | None = setting(None, optional(choice("imagenet", "small"), "what fits the image size"))
@@ -77,7 +58,7 @@ class ModelConfig(Section):
     @property
     def reads_text(self) -> bool:
         """Whether the network is trained on text, not on images."""
-        return self.name in TEXT_MODELS
+        return registry.network(self.name).reads_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +66,8 @@ class DataConfig(Section):
     """Images and labels, or masked sentence pairs. image_size and augment matter to images only.
 
     Attributes:
-        name: digits (ships with scikit-learn), mnist, fashion_mnist, cifar10 or imagenet; text for MindRecord files
-            of models.bert.prepare or TFRecord files of BERT.
+        name: digits (ships with scikit-learn), mnist, fashion_mnist, cifar10, imagenet, or another of models.registry;
+            text for MindRecord files of models.bert.prepare or TFRecord files of BERT.
         path: folder of the dataset; not used by digits. text: holds train/ and held_out/, or only training files.
         eval_path: text: file or folder of held-out records; null for held_out/ in path.
         batch_size: training images or sentence pairs a step and device.
@@ -96,7 +77,7 @@ class DataConfig(Section):
         augment: random crops and flips as usual for the dataset, in training only.
     """
 
-    name: str = setting("digits", choice(*DATASETS, TEXT))
+    name: str = setting("digits", registered(lambda: [*registry.dataset_names(), TEXT]))
     path: str = setting("", text("the path of a folder"))
     eval_path: str | None = setting(None, optional(text("the path of a file or folder"), "held_out/ in data.path"))
     batch_size: int = setting(64, integer(1))
@@ -109,12 +90,12 @@ class DataConfig(Section):
         if self.eval_batch_size is None:
             object.__setattr__(self, "eval_batch_size", self.batch_size)
         if self.image_size is None and self.name != TEXT:
-            object.__setattr__(self, "image_size", DATASETS[self.name].image_size)
+            object.__setattr__(self, "image_size", self.facts.image_size)
 
     @property
-    def facts(self) -> DatasetFacts:
+    def facts(self) -> registry.ImageDataset:
         """What is known of an image dataset without opening it."""
-        return DATASETS[self.name]
+        return registry.dataset(self.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +116,8 @@ class TrainConfig(Section):
         accumulate_steps: micro-batches averaged into one optimizer step.
         sink: feed the device through MindSpore's data sink; on CPU, which has none, steps run one by one. Progress,
             metrics.csv and curvature.csv then hold what the last step of each sink shows.
-        sink_size: steps that count as an epoch under a sink, -1 for a pass over the data. The device takes them in about
-            50 sinks, one of which ends wherever an epoch ends or a checkpoint is due (models.sinks).
+        sink_size: steps that count as an epoch under a sink, -1 for a pass over the data. The device takes them in
+            about 50 sinks, one of which ends wherever an epoch ends or a checkpoint is due (models.sinks).
         eval_every_epochs: epochs between evaluations, 0 for one at the end.
         checkpoint_every_epochs: epochs between checkpoints, 0 for none by epoch.
         checkpoint_every_steps: optimizer steps between checkpoints, 0 for none by step.

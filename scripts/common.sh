@@ -98,6 +98,15 @@ find_python() {
         "apt-get install python3.12 python3.12-venv), or set PYTHON to it"
 }
 
+# find_any_python: sets ANY_PYTHON, the environment's where there is one, for what needs no package
+find_any_python() {
+    ANY_PYTHON="$VENV/bin/python"
+    if ! is_supported "$(python_version "$ANY_PYTHON")"; then
+        find_python
+        ANY_PYTHON="$BASE_PYTHON"
+    fi
+}
+
 # What the environment was made from; a change of it makes the environment out of date.
 fingerprint() {
     cksum <"$ROOT/setup.py"

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Sequence
 
 from models.launch.alive import FOLDER, WELL, ended
+from models.launch.arguments import PORT, Unusable, add_options, check_node
 from models.launch.rank_table import own_addresses, read_rank_table
 
-PORT = 8118
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
 WORKER = Path(__file__).with_name("worker.py")
 PATIENCE = 15.0  # seconds msrun has to end what is left after a rank has failed
@@ -37,11 +37,12 @@ class Job(argparse.Namespace):
 def main(words: Sequence[str] | None = None) -> int:
     """Start as the command line says and wait; 0 if all ranks ended well."""
     made = create_parser()
-    job = made.parse_args(words, Job())
     try:
+        job = made.parse_args(words, Job())
+        check_node(job)
         if job.rank_table:
             apply_rank_table(job)
-    except (OSError, ValueError) as error:
+    except (Unusable, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if not job.workers:
@@ -56,11 +57,7 @@ def create_parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m models.launch", allow_abbrev=False,
                                    description="Start one process for each device.")
-    made.add_argument("--workers", type=int, metavar="N", help="processes on this machine")
-    made.add_argument("--nodes", type=int, default=1, metavar="M", help="machines")
-    made.add_argument("--node-rank", type=int, default=0, metavar="R", help="number of this machine, from 0")
-    made.add_argument("--master", default=f"127.0.0.1:{PORT}", metavar="ADDRESS:PORT", help="the first machine")
-    made.add_argument("--rank-table", metavar="FILE", help="a rank table of HCCL instead of all these")
+    add_options(made)
     made.add_argument("module", help="what each process runs")
     made.add_argument("arguments", nargs=argparse.REMAINDER)
     return made

@@ -3,12 +3,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 from tests.helpers import ROOT
 
 STAND_IN = """#!/usr/bin/env bash
-# Answers for Python VERSION and writes down what it is asked to run.
+# Answers for Python VERSION and writes down what it is asked to run; a real Python reads the arguments of a launch.
 case "$1 $2" in
+*"/models/launch/arguments.py "*) exec REAL "$@" ;;
 "-c import"*) echo VERSION ;;
 "-m venv")
     mkdir -p "${@: -1}/bin" && cp "$0" "${@: -1}/bin/python"
@@ -26,7 +28,8 @@ esac
 
 def stand_in(folder, version="3.11"):
     path = folder / f"python{version}"
-    path.write_text(STAND_IN.replace("VERSION", version).replace("LOG", str(folder / "log")))
+    text = STAND_IN.replace("VERSION", version).replace("LOG", str(folder / "log")).replace("REAL", sys.executable)
+    path.write_text(text)
     path.chmod(0o755)
     return path
 

@@ -1,0 +1,134 @@
+"""The command line of scripts/run_distribute_train.sh, in both forms, to the words ``python -m models.launch`` takes.
+
+``python arguments.py WORD...`` writes the words, each followed by a NUL byte, or one line about what is wrong; status 1
+for a value that cannot be used, 2 where the usage must be shown. It runs before anything is installed, as a file: it
+needs Python's own library alone.
+"""
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Callable, NoReturn, Sequence
+
+PORT = 8118
+MODULE = "models.train"
+
+
+class Misused(Exception):
+    """A command line of neither form."""
+
+
+class Unusable(Exception):
+    """A value that cannot be used, told in one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises Misused where argparse would end the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Misused(message)
+
+
+def add_options(made: argparse.ArgumentParser) -> None:
+    """The options that say how many processes there are and where; parsing raises Unusable, see ``check_node``."""
+    made.add_argument("--workers", type=count("--workers", 1), metavar="N", help="processes on this machine")
+    made.add_argument("--nodes", type=count("--nodes", 1), default=1, metavar="M", help="machines")
+    made.add_argument("--node-rank", type=count("--node-rank", 0), default=0, metavar="R",
+                      help="number of this machine, from 0")
+    made.add_argument("--master", type=address, default=f"127.0.0.1:{PORT}", metavar="ADDRESS:PORT",
+                      help="the first machine")
+    made.add_argument("--rank-table", metavar="FILE", help="a rank table of HCCL instead of all these")
+
+
+def count(name: str, least: int) -> Callable[[str], int]:
+    """An argparse type: an int of ``least`` or more."""
+    def convert(text: str) -> int:
+        if not re.fullmatch("[0-9]+", text) or int(text) < least:
+            raise Unusable(f"{name}={text}; must be an int >= {least}")
+        return int(text)
+    return convert
+
+
+def address(text: str) -> str:
+    """An argparse type: ADDRESS:PORT."""
+    if not re.fullmatch("[^:]+:[0-9]+", text):
+        raise Unusable(f"--master={text}; must be ADDRESS:PORT")
+    return text
+
+
+def check_node(options: argparse.Namespace) -> None:
+    """Unusable unless the number of this machine is one of the machines'."""
+    if options.node_rank >= options.nodes:
+        raise Unusable(f"--node-rank={options.node_rank}; must be below --nodes={options.nodes}")
+
+
+def words_of_options(words: Sequence[str]) -> list[str]:
+    """The form for any device: ``--workers N [--nodes M ...] CONFIG_PATH [--key value ...]``.
+
+    Raises:
+        Misused, Unusable: it is not of this form, or a value cannot be used.
+    """
+    made = Parser(add_help=False, allow_abbrev=False)
+    add_options(made)
+    made.add_argument("config")
+    made.add_argument("overrides", nargs=argparse.REMAINDER)
+    options = made.parse_args(words)
+    if options.workers is None:
+        raise Misused("--workers is needed")
+    check_node(options)
+    launch = ["--workers", str(options.workers)]
+    if options.rank_table:
+        launch += ["--rank-table", file_path("--rank-table", options.rank_table)]
+    else:
+        launch += ["--nodes", str(options.nodes), "--node-rank", str(options.node_rank), "--master", options.master]
+    return [*launch, MODULE, "--config", file_path("CONFIG_PATH", options.config), *options.overrides]
+
+
+def words_of_rank_table(words: Sequence[str]) -> list[str]:
+    """The form for Ascend servers: ``RANK_TABLE_FILE DATASET_PATH CONFIG_PATH [RESUME_CKPT] [--key value ...]``.
+
+    Raises:
+        Misused, Unusable: it is not of this form, or a path is not there.
+    """
+    if len(words) < 3 or any(word.startswith("--") for word in words[:3]):
+        raise Misused("three paths are needed")
+    (table, dataset, config), rest = words[:3], list(words[3:])
+    launch = ["--rank-table", file_path("RANK_TABLE_FILE", table), MODULE]
+    data = [] if dataset == "none" else ["--data.path", folder_path("DATASET_PATH", dataset)]
+    launch += ["--config", file_path("CONFIG_PATH", config), *data]
+    if rest and not rest[0].startswith("--"):
+        launch += ["--train.resume", file_path("RESUME_CKPT", rest.pop(0))]
+    return [*launch, *rest]
+
+
+def file_path(name: str, path: str) -> str:
+    """The whole path of a file; Unusable if it is none."""
+    if not Path(path).is_file():
+        raise Unusable(f"{name}={path} is not a file")
+    return str(Path(path).resolve())
+
+
+def folder_path(name: str, path: str) -> str:
+    """The whole path of a directory; Unusable if it is none."""
+    if not Path(path).is_dir():
+        raise Unusable(f"{name}={path} is not a directory")
+    return str(Path(path).resolve())
+
+
+def main(words: Sequence[str]) -> int:
+    """Write what the words of the script become; the exit status."""
+    read = words_of_options if not words or words[0].startswith("--") else words_of_rank_table
+    try:
+        sys.stdout.write("".join(f"{word}\0" for word in read(words)))
+    except Misused:
+        return 2
+    except Unusable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -89,6 +89,15 @@ def test_a_missing_rank_table_is_one_line(capsys, tmp_path):
     assert capsys.readouterr().err.startswith("error: [Errno 2] No such file")
 
 
+@pytest.mark.parametrize("words, message", [
+    (["--workers", "0"], "--workers=0; must be an int >= 1"),
+    (["--workers", "2", "--nodes", "2", "--node-rank", "2"], "--node-rank=2; must be below --nodes=2"),
+    (["--workers", "2", "--master", "here"], "--master=here; must be ADDRESS:PORT")])
+def test_options_that_cannot_be_used_are_one_line(words, message, capsys):
+    assert launch.main([*words, "models.train"]) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
 def test_a_mark_tells_how_a_rank_ended(tmp_path):
     assert ended(tmp_path, 0) is None
     mark = hold(tmp_path, 0)

@@ -46,9 +46,8 @@ def block_counts(layers: list) -> Counter:
     """Blocks of each size over all layers."""
     counts: Counter = Counter()
     for layer in layers:
-        for role, factor in layer.factors.items():
-            if role in ("a", "g") and len(factor.shape) == 3:
-                counts[factor.shape[-1]] += factor.shape[0]
+        for factor in layer.factors if layer.has_kronecker_factors else ():
+            counts[factor.parameter.shape[-1]] += factor.parameter.shape[0]
     return counts
 
 

@@ -28,7 +28,7 @@ def measure(work: workload.Work) -> dict[str, Any]:
     weights = {id(parameter) for parameter in network.get_parameters()}
     thor = workload.create_thor_step(network, work)
     layers = thor.optimizer.registration.layers
-    factors = {id(factor) for layer in layers for factor in layer.factors.values()}
+    factors = {id(factor) for layer in layers for factor in layer.measured.values()}
     state = [p for p in thor.get_parameters() if id(p) not in weights]
     own_weights = bytes_of(p.shape for p in network.get_parameters() if id(p) in weights)
     first_order = bytes_of(p.shape for p in momentum.get_parameters()) - own_weights
@@ -48,10 +48,12 @@ def bytes_of(shapes: Iterable[tuple]) -> int:
 
 def dense_shapes(layer: Any) -> list[tuple]:
     """Shapes of one copy of the layer's factors as whole matrices; the vocabulary's stays a vector."""
-    groups, rows, columns = layer.matrix
-    if layer.kind == "embedding":
-        return [(rows,), (columns, columns)]
-    return [(groups, columns, columns), (groups, rows, rows)] if layer.kind == "kronecker" else []
+    if not layer.has_kronecker_factors:
+        return []
+    groups = layer.matrix[0]
+    vectors = [parameter.shape for role, parameter in layer.measured.items()
+               if role != "statistics" and parameter.ndim == 1]
+    return vectors + [(groups, factor.dim // groups, factor.dim // groups) for factor in layer.factors]
 
 
 def report(numbers: dict[str, Any]) -> str:

@@ -62,19 +62,14 @@ def refresh_of(step: Any, batch: tuple, places: Any, keep: bool = False):
     """
     from mindspore import Tensor, ops
 
-    from thor.layers.gates import NO_BAND, OPEN
-
     optimizer = step.optimizer
     at = Tensor([0 if places is not None else 1], optimizer.global_step.dtype)
-    gates = optimizer.refresh_blocks.choice.gates
-    rows = gates.asnumpy().copy()
-    rows[:] = (1.0, 1.0, -NO_BAND, NO_BAND) if keep else (0.0, 0.0, *OPEN[2:])
-    rows[list(places or ())] = OPEN
-    rows = Tensor(rows)
+    layers = [layer.name for layer in optimizer.registration.layers if layer.has_kronecker_factors]
+    chosen = [layers[place] for place in places or ()]
 
     def call():
         ops.assign(optimizer.global_step, at)
-        ops.assign(gates, rows)
+        optimizer.curvature.choice.open_only(chosen, others_kept=keep)
         return step(*batch).asnumpy()
     return call
 

@@ -59,7 +59,7 @@ def load_weights(network: Any, path: str) -> None:
     """
     import mindspore as ms
 
-    from thor.optimizers.lookahead import evaluation_values
+    from thor.companions.lookahead import evaluation_values
 
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint={path}; is not a file; give one of a run's checkpoints folder")

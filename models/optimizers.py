@@ -16,7 +16,7 @@ from models.config import Config, OptimizerConfig
 from models.config.errors import invalid
 from thor import THOR, schedules
 from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
-from thor.optimizers import DCASGD, Heun, Lookahead, RAdam, draw_delays
+from thor.companions import DCASGD, Heun, Lookahead, RAdam, draw_delays
 
 
 def learning_rate_array(config: Config, batches_per_epoch: int) -> np.ndarray:
@@ -127,12 +127,8 @@ def _thor(config: Config, network: nn.Cell, rate: np.ndarray, damping: np.ndarra
     options = config.optimizer
     return THOR(network, rate, damping, options.momentum, options.weight_decay,
                 batch_size=config.data.batch_size, use_nesterov=options.nesterov,
-                decay_filter=decays(options), split_indices=options.split_indices,
-                enable_clip_grad=options.clip, split_dim=options.split_dim,
-                running_average=options.running_average, pi_correction=options.pi_correction,
-                fold_bias=options.fold_bias, batchnorm_blocks=options.batchnorm_blocks, update=update,
-                subsample=config.curvature.subsample, share_inverses=config.parallel.curvature == "hybrid",
-                record_curvature=config.curvature.record)
+                decay_filter=decays(options), split_indices=options.split_indices, enable_clip_grad=options.clip,
+                update=update, **vars(config.curvature_options))
 
 
 def _momentum(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:

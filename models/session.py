@@ -16,7 +16,7 @@ from models.ranks import Ranks, check_started, join, started
 from models.registry import create_network
 from models.task import Task, create_task
 from thor.model import StepModel
-from thor.optimizers import evaluation_weights
+from thor.companions import evaluation_weights
 from thor.train import make_train_step
 
 

@@ -11,7 +11,7 @@ import pytest  # noqa: E402
 
 HERE = Path(__file__).parent
 # Files that take minutes: begun first, they do not keep one of two processes busy when the other has nothing left.
-LONG = ("thor/curvature/test_policy_training.py", "thor/test_parallel_ranks.py", "models/bert/test_training.py",
+LONG = ("thor/curvature/test_policy_training.py", "thor/test_distribution_ranks.py", "models/bert/test_training.py",
         "devices/test_compiles.py", "models/launch/test_ranks_run.py", "scripts/test_digits_run.py",
         "models/test_resume.py", "models/test_sinks.py")
 

@@ -5,11 +5,12 @@ import logging
 
 from mindspore import Model, amp, nn
 
-from thor.layers import TapOptions
+from thor.distribution import GradientReducer, world
 from thor.optimizer import THOR
+from thor.options import CurvatureOptions
 from thor.registration import tap_network
 from thor.model import StepModel
-from thor.train import make_train_step, wrap_train_cell
+from thor.train import TwoGraphStep, make_train_step
 
 logger = logging.getLogger("thor")
 
@@ -29,7 +30,7 @@ class ConvertNetUtils:
             TypeError: ``net`` is not a Cell.
         """
         present = getattr(net, "thor_registration", None)
-        tap_network(net, TapOptions() if present is None else present.options)
+        tap_network(net, CurvatureOptions() if present is None else present.options)
 
 
 class ConvertModelUtils:
@@ -106,3 +107,33 @@ def mixed_precision_network(network, loss_fn, optimizer, amp_level, keep_batchno
     options = {} if keep_batchnorm_fp32 is None else {"keep_batchnorm_fp32": keep_batchnorm_fp32}
     step = amp.build_train_network(network, optimizer, loss_fn, level=amp_level, loss_scale_manager=None, **options)
     return step.network
+
+
+class StepGraph(nn.Cell):
+    """A graph of its own around a train cell somebody else wrote."""
+
+    def __init__(self, step: nn.Cell):
+        super().__init__(auto_prefix=False)
+        self.step = step
+
+    def construct(self, *inputs):
+        return self.step(*inputs)
+
+
+def wrap_train_cell(step: nn.TrainOneStepCell, optimizer: THOR) -> nn.Cell:
+    """Give a train cell of the user's, whose construct calls ``self.optimizer(grads)``, its two graphs.
+
+    With several ranks its ``grad_reducer`` is replaced by one that reduces factors as :func:`make_train_step` does.
+
+    Raises:
+        ValueError: there are several ranks, and the cell has no ``grad_reducer``.
+    """
+    if isinstance(step, nn.TrainOneStepWithLossScaleCell):
+        optimizer.bind_loss_scale(step.scale_sense)
+    if world()[1] > 1:
+        if getattr(step, "grad_reducer", None) is None:
+            raise ValueError(f"network={type(step).__name__} has no grad_reducer; must have one with several ranks, "
+                             "called in its construct before the optimizer; derive it from nn.TrainOneStepCell")
+        step.grad_reducer = GradientReducer(optimizer, tuple(range(len(optimizer.parameters))))
+        optimizer.measure_always()
+    return TwoGraphStep(StepGraph(step), StepGraph(step), optimizer).set_train()

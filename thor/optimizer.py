@@ -1,27 +1,34 @@
-"""THOR: trace-based, hardware-driven layer-oriented natural gradient descent (Chen et al., AAAI 2021)."""
+"""THOR: trace-based, hardware-driven layer-oriented natural gradient descent (Chen et al., AAAI 2021).
+
+The key idea of this implementation: *curvature arrives as gradients*. Where a layer keeps its linear operator stands a
+tap (:mod:`thor.layers.tap`) whose backward pass returns the measured Kronecker factors as the gradients of factor
+parameters. The optimizer's ``parameters`` are the network's weights followed by these, so one differentiation gives it
+both. In a refresh step it turns the second part into damped inverses (:mod:`thor.curvature.refresh`); in every step it
+multiplies the first part with them and moves the weights (:mod:`thor.momentum`).
+"""
 from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
 
 import mindspore as ms
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from thor.arguments import (check_bool, check_callable, check_int, check_learning_rate, check_number,
-                            check_schedule, check_split_indices)
-from thor.curvature import PRECONDITIONERS, CurvatureSettings, Refresh, UpdatePolicy
-from thor.curvature.policies import check_policy
-from thor.curvature.refresh import measured_layer
-from thor.curvature.report import CurvatureReports
-from thor.layers import TapOptions
+from thor.checks import IN_RANGE, checked, flag, function, integer, number
+from thor.curvature.policies import UpdatePolicy, check_policy
+from thor.curvature.record import LayerReport
+from thor.curvature.refresh import Refresh
+from thor.distribution import check_split_indices, world
 from thor.maps import cut, flatten, pick
 from thor.momentum import MomentumUpdate
-from thor.parallel import world
-from thor.registration import tap_network
+from thor.options import USE_A_BOOL, curvature_options, with_options
+from thor.registration import Registration, tap_network
+from thor.schedules import by_step, learning_rate_by_step
 
 logger = logging.getLogger("thor")
 
 SCHEDULED, SECOND_ORDER, STALE = "scheduled", "second_order", "stale"
+EVERY_STEP = "use 1 to refresh curvature every step"
 
 _preconditioned = ops.MultitypeFuncGraph("preconditioned")
 
@@ -32,7 +39,7 @@ def _precondition_layer(damping, preconditioner, gradients):
     return preconditioner(gradients, damping)
 
 
-class THOR(CurvatureReports, nn.Optimizer):
+class THOR(nn.Optimizer):
     r"""Second-order optimizer with block-diagonal Kronecker factors that are refreshed every ``frequency`` steps.
 
     Per layer with input factor A and output-gradient factor G, damping lam and HW output positions
@@ -42,9 +49,9 @@ class THOR(CurvatureReports, nn.Optimizer):
         u &= (G + \sqrt{\lambda / HW} I)^{-1} \, g \, (A + \sqrt{\lambda / HW} I)^{-1} / HW + wd \cdot w \\
         v &= \mu v + u, \qquad w \leftarrow w - lr \cdot v
 
-    The network is tapped in place (see :func:`thor.registration.tap_network`); ``parameters`` holds its trainable
-    parameters *and* the factor parameters of the taps, whose gradients are the measured factors. A training
-    loop of your own differentiates with respect to ``optimizer.parameters`` (or ``net.trainable_params()``).
+    The network is tapped in place (see :func:`thor.registration.tap_network`) and keeps its parameters.
+    ``parameters`` holds its trainable parameters, in its order, and then the factor parameters, whose gradients are the
+    measured factors: a training loop of your own differentiates with respect to ``optimizer.parameters``.
 
     Args:
         net: the network to train.
@@ -62,22 +69,14 @@ class THOR(CurvatureReports, nn.Optimizer):
         frequency: steps from one refresh of curvature to the next, >= 1. Default: 100.
         update: when curvature is refreshed, and of which layers, instead of all every ``frequency`` steps; a
             :class:`thor.curvature.UpdatePolicy` such as ``TracePolicy(frequency, w1=0.01)``. Default: None.
-        split_dim: rows of a diagonal block, None for whole matrices (K-FAC). Default: 128.
-        running_average: weight of the old factor in a running average, [0, 1). Default: 0.
-        pi_correction: split the damping by the factors' traces (Martens & Grosse 2015). Default: False.
-        fold_bias: precondition biases as a column of their weight. Default: False.
-        batchnorm_blocks: precondition BatchNorm with 2x2 blocks per channel. Default: False.
-        share_inverses: with several ranks, each block is inverted by the rank that owns it, not by all. Default: False.
-        subsample: measure factors on every so many-th row of data (image of a convolution), >= 1; the covariances
-            of a refresh cost that much less and are that much noisier. Default: 1, all rows.
-        record_curvature: measure every layer's trace, its change and condition for ``curvature_report``, whatever
-            the policy. Default: False.
+        options: those of :class:`thor.options.CurvatureOptions`, such as ``split_dim=128``.
 
     Inputs:
         gradients: gradients of ``parameters``, in order.
 
     Raises:
-        TypeError, ValueError: an argument is wrong; the message names it, its value and the remedy.
+        ArgumentError: an argument is wrong, a TypeError and a ValueError in one; the message names it, its value and
+            the remedy.
 
     Examples:
         >>> opt = THOR(net, 0.05, damping=0.03, momentum=0.9, batch_size=32, frequency=100)
@@ -87,90 +86,67 @@ class THOR(CurvatureReports, nn.Optimizer):
 
     def __init__(self, net, learning_rate, damping, momentum, weight_decay=0.0, loss_scale=1.0, batch_size=32,
                  use_nesterov=False, decay_filter=lambda parameter: True, split_indices=None,
-                 enable_clip_grad=False, frequency=100, *, split_dim=128, running_average=0.0,
-                 pi_correction=False, fold_bias=False, batchnorm_blocks=False, update=None, subsample=1,
-                 share_inverses=False, record_curvature=False):
-        frequency = check_int("frequency", frequency, 1, "use 1 to refresh curvature every step")
+                 enable_clip_grad=False, frequency=100, *, update=None, **options):
+        options = curvature_options(options)
+        frequency = checked("frequency", frequency, integer(1), EVERY_STEP)
         policy = check_policy(UpdatePolicy(frequency) if update is None else update)
-        traced = check_bool("record_curvature", record_curvature) or policy.traced
-        options = TapOptions(split_dim, fold_bias, batchnorm_blocks, subsample, traced, policy.gated)
-        settings = CurvatureSettings(batch_size, running_average, pi_correction, share_inverses)
-        learning_rate = check_learning_rate(learning_rate)
-        damping = check_schedule("damping", damping, positive=True)
-        momentum = check_number("momentum", momentum, 0.0)
-        weight_decay = check_number("weight_decay", weight_decay, 0.0)
-        loss_scale = check_number("loss_scale", loss_scale, 0.0, open_interval=True)
-        check_bool("use_nesterov", use_nesterov)
-        check_callable("decay_filter", decay_filter)
-        check_bool("enable_clip_grad", enable_clip_grad)
-        registration = tap_network(net, options)
-        if not registration.parameters():
+        batch_size = checked("batch_size", batch_size, integer(1), "give the number of samples each device sees in "
+                             "one step")
+        learning_rate, damping = learning_rate_by_step(learning_rate), by_step("damping", damping, positive=True)
+        momentum = checked("momentum", momentum, number(minimum=0), IN_RANGE)
+        weight_decay = checked("weight_decay", weight_decay, number(minimum=0), IN_RANGE)
+        loss_scale = checked("loss_scale", loss_scale, number(above=0), IN_RANGE)
+        checked("use_nesterov", use_nesterov, flag(), USE_A_BOOL)
+        checked("decay_filter", decay_filter, function(), "return True for parameters that decay")
+        checked("enable_clip_grad", enable_clip_grad, flag(), USE_A_BOOL)
+        world()  # refuses a parallel mode in which a rank does not see whole layers
+        registration = tap_network(net, options, policy=policy)
+        weights = registration.parameters()
+        if not weights:
             raise ValueError(f"net={type(net).__name__} has no trainable parameter; must have at least one; "
                              "set requires_grad=True where it should learn")
-        super().__init__(learning_rate, net.trainable_params(), weight_decay, loss_scale)
-        self.policy = policy
-        self.damping = damping
-        self.batch_size = batch_size
-        self.backend = registration.backend
-        self._index_gradients(registration)
-        with_factors = [layer for layer in registration.layers if layer.factors]
-        self.split_indices = check_split_indices(split_indices, len(with_factors))
-        self._create_curvature(registration, settings, traced)
-        self.weights = ms.ParameterTuple([self.parameters[i] for i in self.plain])
+        layers = [layer for layer in registration.layers if layer.factors]
+        split_indices = check_split_indices(split_indices, len(layers))
+        refresh = Refresh(registration, layers, policy, batch_size) if layers else None
+        super().__init__(learning_rate, weights + (refresh.measured if refresh else []), weight_decay, loss_scale)
+        self.policy, self.damping, self.batch_size = policy, damping, batch_size
+        self.backend, self.split_indices = registration.backend, split_indices
+        self.n_weights, self.has_factors = len(weights), refresh is not None
+        if refresh is not None:
+            self.curvature = refresh
+        object.__setattr__(self, "registration", registration)
+        self._create_preconditioners(registration)
+        self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
         decays = tuple(bool(decay_filter(parameter)) for parameter in self.weights)
         self.momentum_update = MomentumUpdate(self.weights, momentum, weight_decay, decays, enable_clip_grad,
                                               use_nesterov)
-        self.graph = SCHEDULED
+        self.graph, self.measuring = SCHEDULED, True
         self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
         self.measured_scale = Tensor(loss_scale, ms.float32)
-        object.__setattr__(self, "registration", registration)
         logger.info("THOR updates:\n%s", registration.table())
 
-    def _index_gradients(self, registration):
-        """Where each layer's gradients and measurements stand among ``parameters``.
-
-        ``plain`` lists the trainable parameters without factors: those of the layers first, in layer order.
-        """
-        place = {id(p): i for i, p in enumerate(self.parameters)}
+    def _create_preconditioners(self, registration: Registration) -> None:
+        """One for each layer, and ``weight_indices``: the layers' weights first, in layer order, then the others."""
         layers = registration.layers
-        factors = {id(f) for layer in layers for f in layer.factors.values()}
-        of_layers = [place[id(p)] for layer in layers for p in layer.parameters]
-        others = [i for i, p in enumerate(self.parameters) if id(p) not in factors and i not in set(of_layers)]
-        self.plain = tuple(of_layers + others)
-        self.preconditioned = len(of_layers)
-        self.layer_measurements = tuple({role: place[id(f)] for role, f in layer.factors.items()} for layer in layers)
-
-    def _create_curvature(self, registration, settings, traced):
-        """Preconditioners of all layers, and the refresh of those that have factors."""
-        layers = registration.layers
-        samples = {"layernorm": settings.batch_size * world()[1]}  # its gradient is that of all ranks
-        preconditioners = [PRECONDITIONERS[layer.kind](layer, self.backend,
-                                                       samples.get(layer.kind, settings.batch_size))
+        with_factors = iter(self.curvature.preconditioners if self.has_factors else ())
+        preconditioners = [next(with_factors) if layer.factors else layer.create_preconditioner(self.batch_size)
                            for layer in layers]
         self.preconditioners = nn.CellList(preconditioners, auto_prefix=False)
+        self.each_preconditioner = tuple(preconditioners)
+        index = {id(parameter): i for i, parameter in enumerate(self.parameters)}
+        of_layers = [index[id(parameter)] for layer in layers for parameter in layer.parameters]
+        others = [i for i in range(self.n_weights) if i not in set(of_layers)]
+        self.weight_indices, self.n_preconditioned = tuple(of_layers + others), len(of_layers)
         counts = [len(layer.parameters) for layer in layers]
-        self.each_layer = tuple(preconditioners)
-        self.spans = tuple((sum(counts[:i]), sum(counts[:i + 1])) for i in range(len(layers)))
-        self.places = tuple((layer, k) for layer, count in enumerate(counts) for k in range(count))
+        self.layer_spans = tuple((sum(counts[:i]), sum(counts[:i + 1])) for i in range(len(layers)))
+        self.in_layers = tuple((layer, k) for layer, count in enumerate(counts) for k in range(count))
         self.map = ops.Map()
-        measured = [i for i, layer in enumerate(layers) if layer.factors]
-        self.has_factors = bool(measured)
-        self.running_average = settings.running_average
-        self.diagonals = tuple((i, k, self.layer_measurements[i]["a"], self.layer_measurements[i]["statistics"])
-                               for k, i in enumerate(measured) if layers[i].kind == "embedding")
-        if self.has_factors:
-            place = {id(p): i for i, p in enumerate(self.parameters)}
-            self.refresh_blocks = Refresh(
-                self.backend, settings,
-                [measured_layer(layers[i], preconditioners[i], place, settings.batch_size) for i in measured],
-                self.policy, registration.gates, traced)
-            for i, spans in zip(measured, self.refresh_blocks.inverses):
-                preconditioners[i].bind(spans)
-        object.__setattr__(self, "reported", set())
 
     def measurement_places(self) -> list[tuple[int, ...]]:
         """For each layer with factors, where its measurements stand among ``parameters``."""
-        return [tuple(places.values()) for places in self.layer_measurements if places]
+        index = {id(parameter): i for i, parameter in enumerate(self.parameters)}
+        return [tuple(index[id(parameter)] for parameter in layer.measured.values())
+                for layer in self.registration.layers if layer.measured]
 
     def construct(self, gradients):
         """One step; see the class for the equations."""
@@ -179,27 +155,38 @@ class THOR(CurvatureReports, nn.Optimizer):
                              "optimizer.parameters; differentiate with respect to optimizer.parameters")
         if self.has_factors:
             if self.graph == SECOND_ORDER:
-                self.refresh(gradients)
+                self.refresh(gradients[self.n_weights:])
             elif self.graph == SCHEDULED:
                 if self.refresh_due():
-                    self.refresh(gradients)
-        return self.stale_update(pick(gradients, self.plain))
+                    self.refresh(gradients[self.n_weights:])
+        return self.stale_update(pick(gradients, self.weight_indices))
+
+    def refresh(self, measurements):
+        """Replace the inverses of the layers the policy chooses by those of the factors measured in this step."""
+        damping = self.damping(self.global_step).reshape(())
+        next_damping = damping
+        if self.policy.keep_below > 0:
+            next_damping = self.damping(self.policy.following(self.global_step[0]).reshape(1)).reshape(())
+        refreshed = self.curvature(measurements, damping, next_damping, self.measured_scale)
+        ops.assign(self.refreshed_at, self.global_step)
+        return refreshed
 
     def stale_update(self, gradients):
         """Update ``weights`` with the inverses that are there; ``gradients`` are those of ``weights``, in order."""
         gradients = self.scale_grad(gradients)
         damping = self.damping(self.global_step).reshape(())
-        updates = self.precondition(gradients, damping) + gradients[self.preconditioned:]
+        updates = self.precondition(gradients, damping) + gradients[self.n_preconditioned:]
         learning_rate = self.get_lr()
         self.assignadd(self.global_step, self.global_step_increase_tensor)
         return self.momentum_update(updates, learning_rate)
 
     def precondition(self, gradients, damping):
-        """Preconditioned gradients of the layers' parameters, a tuple in the order of ``plain``."""
-        if not self.spans:
+        """Preconditioned gradients of the layers' parameters, a tuple in the order of ``weights``."""
+        if not self.layer_spans:
             return ()
-        groups = self.map(ops.partial(_preconditioned, damping), self.each_layer, cut(gradients, self.spans))
-        return flatten(groups, self.places)
+        groups = self.map(ops.partial(_preconditioned, damping), self.each_preconditioner,
+                          cut(gradients, self.layer_spans))
+        return flatten(groups, self.in_layers)
 
     def refresh_due(self):
         """Whether the present step refreshes curvature, as a Tensor of shape ``()``."""
@@ -208,19 +195,6 @@ class THOR(CurvatureReports, nn.Optimizer):
     def refresh_due_at(self, step: int) -> bool:
         """Whether ``step`` refreshes curvature, on the host."""
         return self.policy.due_at(step)
-
-    def refresh(self, measured):
-        """Replace the inverses of the layers the policy chooses by those of the factors measured in this step."""
-        damping = self.damping(self.global_step).reshape(())
-        next_damping = damping
-        if self.policy.keep_below > 0:
-            next_damping = self.damping(self.policy.following(self.global_step[0]).reshape(1)).reshape(())
-        refreshed = self.refresh_blocks(measured, damping, next_damping, self.measured_scale)
-        for i, k, a, statistics in self.diagonals:
-            self.preconditioners[i].refresh_diagonal(measured[a], measured[statistics][0], refreshed[k], damping,
-                                                     self.running_average)
-        ops.assign(self.refreshed_at, self.global_step)
-        return refreshed
 
     @property
     def last_refresh(self) -> int:
@@ -238,15 +212,12 @@ class THOR(CurvatureReports, nn.Optimizer):
 
     def set_frequency(self, frequency: int) -> None:
         """Refresh every ``frequency`` steps; before the first step, because compiled graphs hold it as a constant."""
-        self.policy.set_interval(check_int("frequency", frequency, 1, "use 1 to refresh curvature every step"))
+        self.policy.set_interval(checked("frequency", frequency, integer(1), EVERY_STEP))
 
     def measure_always(self) -> None:
-        """Leave the choice of layers to what is known after gradients were averaged over devices or micro-batches.
-
-        Otherwise a layer whose trace has hardly changed is not even measured.
-        """
-        if self.has_factors:
-            self.refresh_blocks.choice.early = False
+        """Leave the choice of layers to what is known after gradients were averaged over devices or micro-batches."""
+        if self.has_factors and self.curvature.chooses:
+            self.curvature.choice.measure_always()
 
     def bind_loss_scale(self, scale) -> None:
         """Tell what the loss is multiplied with when the train cell, not the optimizer, unscales gradients.
@@ -268,10 +239,35 @@ class THOR(CurvatureReports, nn.Optimizer):
             self._set_graph(SCHEDULED)
 
     def _set_graph(self, graph: str) -> None:
-        self.graph = graph
+        self.graph, self.measuring = graph, graph != STALE
         for layer in self.registration.layers:
             for tap in layer.taps:
-                tap.recording = graph != STALE
+                tap.recording = self.measuring
+
+    def registration_table(self) -> str:
+        """One row for each trainable parameter: its shape and how it is updated."""
+        return self.registration.table()
+
+    @property
+    def rejected_blocks(self) -> int:
+        """Blocks that were not finite or not positive definite so far; each kept its last good inverse."""
+        return self.curvature.record.rejected_blocks() if self.has_factors else 0
+
+    @property
+    def unmeasured_layers(self) -> list[str]:
+        """Layers that did not run through their taps in the last refresh; they keep the inverse they had."""
+        return self.curvature.record.unmeasured_layers() if self.has_factors else []
+
+    def inverses(self) -> dict[str, dict]:
+        """The damped inverses by layer name and role, see :meth:`thor.curvature.refresh.Refresh.inverses_by_role`."""
+        return self.curvature.inverses_by_role() if self.has_factors else {}
+
+    def curvature_report(self) -> list[LayerReport]:
+        """What the last refresh saw and did, layer by layer; traces and conditions with ``record_curvature`` only."""
+        return self.curvature.record.reports() if self.has_factors else []
+
+
+THOR.__signature__ = with_options(THOR.__init__)
 
 
 def thor(net, learning_rate, damping, momentum, weight_decay=0.0, loss_scale=1.0, batch_size=32,

@@ -2,98 +2,140 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Callable
 
-from mindspore import Parameter, nn
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn
 
 from thor.backends import Backend, create_backend
-from thor.layers import NotTapped, Tap, TapOptions, TappedLayer, find_factory, weight_of
-from thor.layers.dense import tap_dense
-from thor.layers.embedding import tap_embedding
-from thor.layers.gates import create_gates
-from thor.layers.tied import tap_tied_dense
+from thor.curvature.policies import UpdatePolicy
+from thor.layers import Layer, LayerContext, NotTapped, Tap, kind_of
+from thor.layers.base import untap
+from thor.layers.tap import OPEN
+from thor.options import CurvatureOptions
 
 
 @dataclass
 class Registration:
-    """What conversion did to every trainable parameter of a network."""
+    """What conversion did to every trainable parameter of a network.
+
+    Attributes:
+        layers: preconditioned ones, in network order.
+        reasons: why the others are not, by id of the parameter.
+        gates: what the layers' taps measure, see :mod:`thor.layers.tap`; None where they measure always.
+    """
 
     network: nn.Cell
-    backend: Backend
-    options: TapOptions
-    layers: list[TappedLayer]
+    context: LayerContext
+    layers: list[Layer]
     reasons: dict[int, str]
     gates: Parameter | None
 
+    @property
+    def backend(self) -> Backend:
+        """The operators of the device."""
+        return self.context.backend
+
+    @property
+    def options(self) -> CurvatureOptions:
+        """What the network was tapped with."""
+        return self.context.options
+
     def parameters(self) -> list[Parameter]:
-        """The user's trainable parameters, without factor parameters, in network order."""
-        factors = {id(factor) for layer in self.layers for factor in layer.factors.values()}
-        return [p for p in self.network.trainable_params() if id(p) not in factors]
+        """The network's trainable parameters, in its order."""
+        return list(self.network.trainable_params())
 
     def table(self) -> str:
         """One row for each trainable parameter: its shape and how THOR updates it."""
-        treated = {}
-        for layer in self.layers:
-            for parameter in layer.parameters:
-                treated[id(parameter)] = describe(layer)
+        treated = {id(parameter): layer.description for layer in self.layers for parameter in layer.parameters}
         rows = [("parameter", "shape", "update")]
         rows += [(p.name, "x".join(map(str, p.shape)), treated.get(id(p)) or "first order: " + self.reasons[id(p)])
                  for p in self.parameters()]
         widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
         return "\n".join(f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {update}" for name, shape, update in rows)
 
-    def up_to_date(self) -> bool:
-        """Whether exactly this conversion's taps stand, and the same parameters are trainable as then."""
+    def serves(self, options: CurvatureOptions, backend: Backend | None, policy: UpdatePolicy) -> bool:
+        """Whether exactly this conversion's taps stand, measure what is wanted, and the same parameters are trained."""
+        context = self.context
+        wanted = (options, policy.gated, options.record_curvature or policy.traced)
+        if (context.options, context.gated, context.traced) != wanted or backend not in (None, context.backend):
+            return False
         standing = {id(cell) for _, cell in self.network.cells_and_names() if isinstance(cell, Tap)}
         own = {id(tap) for layer in self.layers for tap in layer.taps}
         return standing == own and {id(p) for p in self.parameters()} == set(self.reasons)
 
 
-def describe(layer: TappedLayer) -> str:
-    """How a tapped layer is preconditioned, in a few words."""
-    if layer.kind == "layernorm":
-        return "second order: squared gradient"
-    shapes = [f"{role.upper()} {'x'.join(map(str, factor.shape))}"
-              for role, factor in layer.factors.items() if role != "statistics"]
-    tied = f", {len(layer.taps)} uses" if len(layer.taps) > 1 else ""
-    return f"second order: {', '.join(shapes)}{tied}"
-
-
-def tap_network(network: nn.Cell, options: TapOptions = TapOptions(), backend: Backend | None = None) -> Registration:
+def tap_network(network: nn.Cell, options: CurvatureOptions = CurvatureOptions(), backend: Backend | None = None,
+                policy: UpdatePolicy | None = None) -> Registration:
     """Tap every layer of ``network`` that can be preconditioned, in place.
 
-    The network computes what it computed before and keeps its Parameter objects, names and cells. A second
-    call with the same options returns the first call's registration, unless layers were frozen or converted
-    as part of another network in between.
+    The network computes what it computed before and keeps its parameters, names and cells. A second call with the
+    same options returns the first call's registration, unless layers were frozen or converted as part of another
+    network in between.
+
+    Args:
+        backend: operators of the device; by default those of MindSpore's target.
+        policy: what it asks for is measured; by default nothing but factors.
 
     Raises:
         TypeError: ``network`` is not a Cell, or has a weight in a dtype the device does not multiply in.
     """
     if not isinstance(network, nn.Cell):
         raise TypeError(f"net={network!r}; must be a mindspore.nn.Cell; pass the network whose layers to precondition")
+    policy = policy or UpdatePolicy()
     present = getattr(network, "thor_registration", None)
-    if present is not None and present.options == options and backend in (None, present.backend):
-        if present.up_to_date():
-            return present
-    untap([cell for _, cell in network.cells_and_names()])
-    backend = backend or create_backend()
-    layers: list[TappedLayer] = []
+    if present is not None and present.serves(options, backend, policy):
+        return present
+    untap(network)
+    context = LayerContext(backend or create_backend(), options, options.record_curvature or policy.traced,
+                           policy.gated)
+    layers: list[Layer] = []
     reasons = {id(p): "not part of a layer type in the registry" for p in network.trainable_params()}
-    users = cells_by_weight(network)
-    for cells in users.values():
+    for weight, cells in cells_by_weight(network).items():
         try:
-            layers.append(tap_cells(cells, backend, options))
+            layers.append(create_layer(cells, context))
         except NotTapped as reason:
-            untap(cells)
-            reasons[id(weight_of(cells[0]))] = str(reason)
-    check_dtypes(layers, backend)
+            reasons[weight] = str(reason)
+    check_dtypes(layers, context.backend)
     explain(network, layers, reasons)
-    gates = bind_gates(layers) if options.gated else None
-    registration = Registration(network, backend, options, layers, reasons, gates)
+    measured = [layer for layer in layers if layer.factors]
+    gates = create_gates(len(measured)) if context.gated else None
+    for row, layer in enumerate(measured):
+        layer.tap(gates, row)
+    registration = Registration(network, context, layers, reasons, gates)
     object.__setattr__(network, "thor_registration", registration)
     return registration
 
 
-def check_dtypes(layers: list[TappedLayer], backend: Backend) -> None:
+def weight_of(cell: nn.Cell) -> Parameter | None:
+    """The parameter a layer of the cell's kind preconditions; None without a kind, or without such a parameter."""
+    kind = kind_of(cell)
+    weight = None if kind is None else getattr(cell, kind.weight_name, None)
+    return weight if isinstance(weight, Parameter) else None
+
+
+def cells_by_weight(network: nn.Cell) -> dict[int, list[nn.Cell]]:
+    """Cells of a registered type with a trainable weight, grouped by the id of the weight they share."""
+    users: dict[int, list[nn.Cell]] = {}
+    for _, cell in network.cells_and_names():
+        weight = weight_of(cell)
+        if weight is not None and weight.requires_grad:
+            users.setdefault(id(weight), []).append(cell)
+    return users
+
+
+def create_layer(cells: list[nn.Cell], context: LayerContext) -> Layer:
+    """The layer of all cells that use one weight."""
+    kinds = [kind for kind in map(kind_of, cells) if kind is not None]
+    for kind in kinds:
+        if all(other is kind or issubclass(other, kind.shares_with) for other in kinds):
+            create: Callable[..., Layer] = kind
+            return create(sorted(cells, key=lambda cell: kind_of(cell) is not kind), context)
+    raise NotTapped("tied between " + " and ".join(sorted({type(cell).__name__ for cell in cells})))
+
+
+def check_dtypes(layers: list[Layer], backend: Backend) -> None:
     """TypeError for a preconditioned parameter the device has no products for."""
     for layer in layers:
         for parameter in layer.parameters:
@@ -103,61 +145,23 @@ def check_dtypes(layers: list[TappedLayer], backend: Backend) -> None:
                                 "set_dtype(mindspore.float32)")
 
 
-def bind_gates(layers: list[TappedLayer]) -> Parameter:
-    """Create the gates of all layers that have factors and tell their taps of them."""
-    measured = [layer for layer in layers if layer.factors]
-    gates = create_gates(len(measured))
-    for row, layer in enumerate(measured):
-        for tap in layer.taps:
-            tap.recorder.bind(gates, row)
-    return gates
-
-
-def cells_by_weight(network: nn.Cell) -> dict[int, list[nn.Cell]]:
-    """Cells with a registered type and a trainable weight, grouped by the weight they share."""
-    users: dict[int, list[nn.Cell]] = {}
-    for _, cell in network.cells_and_names():
-        weight = weight_of(cell)
-        if isinstance(weight, Parameter) and weight.requires_grad and find_factory(cell) is not None:
-            users.setdefault(id(weight), []).append(cell)
-    return users
-
-
-def tap_cells(cells: list[nn.Cell], backend: Backend, options: TapOptions) -> TappedLayer:
-    """Tap all cells that use one weight."""
-    factories = {find_factory(cell) for cell in cells}
-    tied = factories == {tap_embedding, tap_dense}
-    if len(factories) > 1 and not tied:
-        raise NotTapped("tied between " + " and ".join(sorted({type(cell).__name__ for cell in cells})))
-    layer = None
-    for cell in sorted(cells, key=lambda cell: find_factory(cell) is tap_dense):  # the embedding owns a tied table
-        factory = find_factory(cell)
-        layer = (tap_tied_dense if tied and factory is tap_dense else factory)(cell, backend, options, layer)
-    return layer
-
-
-def untap(cells: list[nn.Cell]) -> None:
-    """Give cells their own operators back."""
-    for cell in cells:
-        for name, child in list(cell.name_cells().items()):
-            if isinstance(child, Tap):
-                operator = child.operator
-                delattr(cell, name)
-                setattr(cell, name, operator)
-
-
-def explain(network: nn.Cell, layers: list[TappedLayer], reasons: dict[int, str]) -> None:
+def explain(network: nn.Cell, layers: list[Layer], reasons: dict[int, str]) -> None:
     """Name the layer type behind every first-order parameter that has no better reason yet."""
     preconditioned = {id(p) for layer in layers for p in layer.parameters}
     for _, cell in network.cells_and_names():
-        weight = weight_of(cell)
+        kind, weight = kind_of(cell), weight_of(cell)
         for name, parameter in cell.parameters_and_names(expand=False):
             if id(parameter) in preconditioned or not reasons.get(id(parameter), "").startswith("not part"):
                 continue
             if name == "bias":
                 reasons[id(parameter)] = "bias"
-            elif isinstance(weight, Parameter) and find_factory(cell) is not None:
+            elif kind is not None and weight is not None:
                 frozen = f"{type(cell).__name__} with {weight.name.rpartition('.')[2]} frozen"
                 reasons[id(parameter)] = reasons.get(id(weight), frozen)
             else:
                 reasons[id(parameter)] = f"no tap registered for {type(cell).__name__}"
+
+
+def create_gates(n_layers: int) -> Parameter:
+    """Gates of ``n_layers`` layers, all open and without a band."""
+    return Parameter(Tensor(np.tile(OPEN, (n_layers, 1)), ms.float32), name="curvature_gates", requires_grad=False)

@@ -1,4 +1,4 @@
-"""Learning rates and damping by step, as NumPy float32 arrays.
+"""Learning rates and damping by step: as NumPy float32 arrays, and as what an optimizer reads in a graph.
 
 Every function gives one value a step for the whole run: index ``i`` holds the value of global step ``i``, the
 first step being 0. A resumed run uses the same array and its restored global step; it never slices the array.
@@ -19,7 +19,12 @@ from __future__ import annotations
 
 import math
 
+import mindspore as ms
 import numpy as np
+from mindspore import Tensor, ops
+from mindspore.nn.learning_rate_schedule import LearningRateSchedule
+
+from thor.checks import ArgumentError
 
 
 def thor_learning_rate(total_steps: int, steps_per_epoch: float, initial: float, decay: float,
@@ -117,6 +122,56 @@ def with_warmup(schedule: np.ndarray, warmup_steps: int) -> np.ndarray:
         return np.asarray(schedule, np.float32)
     ramp = float(schedule[0]) * np.arange(1, warmup_steps + 1) / warmup_steps
     return np.concatenate([ramp, schedule]).astype(np.float32)
+
+
+class HeldSchedule(LearningRateSchedule):
+    """A 1-D array indexed by the global step; after its end the last value holds.
+
+    Args:
+        values: ``(n_steps,)``.
+    """
+
+    def __init__(self, values: np.ndarray):
+        super().__init__()
+        self.values = Tensor(values.astype(np.float32))
+        self.last = values.size - 1
+
+    def construct(self, global_step):
+        step = ops.minimum(global_step.astype(ms.int32), Tensor(self.last, ms.int32))
+        return ops.gather(self.values, step, 0).reshape(())
+
+
+def by_step(name: str, value, positive: bool) -> LearningRateSchedule:
+    """A float, list, array or Tensor (0-D or 1-D), or a ``LearningRateSchedule``, as a schedule by global step.
+
+    Raises:
+        ArgumentError: it is none of these, or holds a value that is not finite or too small.
+    """
+    if isinstance(value, LearningRateSchedule):
+        return value
+    remedy = f"must be a finite {'positive' if positive else 'non-negative'} float or a 1-D array of them, one a step"
+    wrong_type = ArgumentError(f"{name}={value!r}; {remedy}; give a number, list, array or Tensor")
+    if value is None or isinstance(value, (bool, str)):
+        raise wrong_type
+    try:
+        values = value.asnumpy() if isinstance(value, Tensor) else np.asarray(value)
+        values = values.astype(np.float64)
+    except (TypeError, ValueError):
+        raise wrong_type from None
+    if values.ndim > 1 or values.size == 0:
+        raise ArgumentError(f"{name} has shape {values.shape}; {remedy}; flatten it to one value a step")
+    bad = ~np.isfinite(values) | (values <= 0 if positive else values < 0)
+    if bad.any():
+        raise ArgumentError(f"{name}={values[bad].flat[0]}; {remedy}; check the schedule it comes from")
+    return HeldSchedule(values.reshape(-1))
+
+
+def learning_rate_by_step(value):
+    """A schedule, or a float for a constant, which MindSpore's optimizers keep in a Parameter callbacks can change."""
+    schedule = by_step("learning_rate", value, positive=False)
+    if isinstance(schedule, HeldSchedule) and schedule.last == 0 and np.ndim(value) == 0:
+        return float(value.asnumpy()) if isinstance(value, Tensor) else float(value)
+    return schedule
 
 
 def _epochs(total_steps: int, steps_per_epoch: float) -> np.ndarray:

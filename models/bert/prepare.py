@@ -29,7 +29,7 @@ from models.bert.corpus.partition import Parts, part_path, partition
 from models.bert.corpus.shards import Recipe, write_shard
 from models.bert.corpus.vocabulary import Vocabulary, read_vocabulary, train_vocabulary
 from models.bert.corpus.workers import process_pool
-from models.config.checks import flag, integer, number, optional, setting, text
+from thor.checks import flag, integer, number, optional, setting, text
 from models.config.errors import ConfigError, invalid
 from models.config.section import Section
 
@@ -247,7 +247,7 @@ def _add(made: argparse.ArgumentParser, option) -> None:
     else:
         kind = str if option.default is None else type(option.default)
         made.add_argument(f"--{option.name}", type=kind, metavar=option.name.upper(),
-                          help=f"{check.requirement}; {option.default}")
+                          help=f"{check.wanted_in_yaml}; {option.default}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from mindspore.train import Callback
 
 from models.callbacks.state import TrainingState
 from models.optimizers import thor_within
-from thor.curvature.report import LayerReport
+from thor.curvature.record import LayerReport
 
 COLUMNS = ("step", "layer", "status", "refreshes", "trace", "change", "condition", "damping", "seconds")
 

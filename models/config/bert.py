@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from models.config.checks import choice, flag, integer, number, setting
 from models.config.errors import invalid
 from models.config.section import Section
+from thor.checks import choice, flag, integer, number, setting
 
 
 @dataclasses.dataclass(frozen=True)

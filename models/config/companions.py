@@ -5,8 +5,8 @@ import dataclasses
 import re
 from typing import Any
 
-from models.config.checks import Check, choice, flag, integer, number, setting
 from models.config.section import Section
+from thor.checks import Check, choice, flag, integer, number, setting
 
 OPTIMIZERS = ("thor", "kfac", "spngd", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "heun", "dcasgd",
               "ranger")

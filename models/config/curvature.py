@@ -4,9 +4,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from models.config.checks import Check, choice, flag, integer, number, optional, setting
 from models.config.errors import invalid
 from models.config.section import Section, subsection
+from thor.checks import Check, choice, flag, integer, number, optional, setting
 
 
 def intervals() -> Check:

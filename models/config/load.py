@@ -7,11 +7,11 @@ import importlib
 from pathlib import Path
 from typing import Any, Sequence
 
-from models.config.checks import Check
 from models.config.errors import ConfigError, UsageError
 from models.config.schema import Config
 from models.config.section import Section
 from models.config.yaml_nodes import Node, node_of, parse_text, read_file, to_text
+from thor.checks import Check
 
 _NO_CHECK = Check("", lambda value: value)
 

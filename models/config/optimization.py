@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from models.config.checks import ascending, choice, flag, integer, number, optional, setting
 from models.config.companions import (SECOND_ORDER, CompensationConfig, DelayConfig, LookaheadConfig, base_of,
                                       optimizer_name)
 from models.config.section import Section, subsection
+from thor.checks import ascending, choice, flag, integer, number, optional, setting
+from thor.options import FactorOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +61,8 @@ class DampingConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(Section):
-    """The optimizer: THOR of this project, its companions in thor.optimizers, all others MindSpore's own.
+class UpdateRuleConfig(Section):
+    """THOR of this project, its companions in thor.companions, all others MindSpore's own.
 
     Some names bring settings that hold where a file says nothing, see models.config.companions.PRESETS. What is
     said of thor goes for kfac and spngd as well, what is said of radam for ranger.
@@ -80,15 +81,7 @@ class OptimizerConfig(Section):
         clip_norm: all but thor, heun, dcasgd and lookahead(...): scale gradients down to this L2 norm over all
             parameters; null for no limit.
         frequency: thor: steps from one refresh of the curvature to the next; 1 refreshes every step.
-        split_dim: thor: largest block of a factor; null for whole factors (K-FAC).
         split_indices: thor: indices of the layers after which fused factor reductions are cut; null for one.
-        running_average: thor: weight of the old factor in the new one; 0 uses the present batch only.
-        pi_correction: thor: share damping between A and G by their traces.
-        fold_bias: thor: bias as one more input of A.
-        batchnorm_blocks: thor: 2x2 blocks for gamma and beta of each BatchNorm channel.
-        lookahead: lookahead(...), ranger: the slow weights.
-        compensation: dcasgd: correction of delayed gradients.
-        delay: dcasgd: how old the weights of a gradient are.
     """
 
     name: str = setting("thor", optimizer_name())
@@ -105,12 +98,19 @@ class OptimizerConfig(Section):
     clip: bool = setting(False, flag())
     clip_norm: float | None = setting(None, optional(number(above=0), "no limit"))
     frequency: int = setting(100, integer(1), "use 1 to refresh curvature every step")
-    split_dim: int | None = setting(128, optional(integer(1), "whole factors"))
     split_indices: tuple[int, ...] | None = setting(None, optional(ascending(), "one reduction"))
-    running_average: float = setting(0.0, number(minimum=0, below=1))
-    pi_correction: bool = setting(False, flag())
-    fold_bias: bool = setting(False, flag())
-    batchnorm_blocks: bool = setting(False, flag())
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(FactorOptions, UpdateRuleConfig):
+    """The optimizer: all settings of :class:`UpdateRuleConfig`, THOR's of :class:`thor.options.FactorOptions`, and
+
+    Attributes:
+        lookahead: lookahead(...), ranger: the slow weights.
+        compensation: dcasgd: correction of delayed gradients.
+        delay: dcasgd: how old the weights of a gradient are.
+    """
+
     lookahead: LookaheadConfig = subsection(LookaheadConfig)
     compensation: CompensationConfig = subsection(CompensationConfig)
     delay: DelayConfig = subsection(DelayConfig)

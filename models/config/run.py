@@ -5,9 +5,9 @@ import dataclasses
 
 from models import registry
 from models.config.bert import BertConfig
-from models.config.checks import ascending, choice, flag, integer, number, optional, registered, setting, text
 from models.config.errors import invalid
 from models.config.section import Section, subsection
+from thor.checks import ascending, choice, flag, integer, number, optional, registered, setting, text
 
 ONEDNN_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
                "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16")

@@ -4,7 +4,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from models.config.checks import integer, module_names, setting
 from models.config.companions import preset
 from models.config.curvature import CurvatureConfig
 from models.config.errors import invalid
@@ -13,6 +12,20 @@ from models.config.run import (TEXT, DataConfig, DeviceConfig, LossConfig, Model
                                TrainConfig)
 from models.config.section import Section, subsection
 from models.registry import dataset_names, network
+from thor.checks import Check, integer, setting
+from thor.options import CurvatureOptions, FactorOptions
+
+
+def module_names() -> Check:
+    """Names of Python modules, one or a list, kept as a tuple."""
+    def parse(value: Any) -> tuple[str, ...]:
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, (list, tuple)):
+            raise ValueError
+        if not all(isinstance(name, str) and all(map(str.isidentifier, name.split("."))) for name in names):
+            raise ValueError
+        return tuple(names)
+    return Check("a list of names of Python modules", parse)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +49,14 @@ class Config(Section):
     loss_scale: LossScaleConfig = subsection(LossScaleConfig)
     train: TrainConfig = subsection(TrainConfig)
     parallel: ParallelConfig = subsection(ParallelConfig)
+
+    @property
+    def curvature_options(self) -> CurvatureOptions:
+        """The options of THOR."""
+        of_factors = {field.name: getattr(self.optimizer, field.name) for field in dataclasses.fields(FactorOptions)}
+        return CurvatureOptions(**of_factors, subsample=self.curvature.subsample,
+                                share_inverses=self.parallel.curvature == "hybrid",
+                                record_curvature=self.curvature.record)
 
     @classmethod
     def presets(cls, values: dict[str, Any]) -> dict[str, Any]:

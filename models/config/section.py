@@ -48,5 +48,5 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     try:
         return check.parse(value)
     except ValueError as error:
-        remedy = str(error) or field.metadata["remedy"]
-        raise invalid(field.name, value, check.wanted, remedy) from None
+        remedy = str(error) or field.metadata["remedy_in_yaml"]
+        raise invalid(field.name, value, check.wanted_in_yaml, remedy) from None

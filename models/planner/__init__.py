@@ -4,7 +4,7 @@ The model. Every part of a step is an amount of work over a rate of the device's
 
 - forward and backward pass: three times the operations of the products with weights, counted in one forward pass;
 - preconditioning, covariances, im2col, inverses: as counted in :mod:`models.planner.work`; in mode ``hybrid`` the
-  inverses are those of the busiest owner that :func:`thor.parallel.assign_owners` makes;
+  inverses are those of the busiest owner that :func:`thor.distribution.assign_owners` makes;
 - collectives: rings of the alpha-beta model, hierarchical over nodes, see :mod:`models.planner.network`.
 
 The backward pass leaves the layers from the last to the first, each in proportion to its operations, in a refresh step

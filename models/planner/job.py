@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from models.planner.work import LayerWork
-from thor.parallel import packed_count
+from thor.distribution import packed_count
 
 BYTES = 4  # weights, gradients, factors and inverses are float32
 

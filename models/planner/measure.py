@@ -22,12 +22,12 @@ from models.planner.network import Link
 from models.planner.predict import precondition_flop
 from models.planner.profile import DeviceProfile
 from models.planner.work import layer_floor
-from models.planner.zoo import build_network, job_of, make_batch
+from models.planner.zoo import build_network, job_of, make_batch, unrecorded
 from models.ranks import started
 from models.session import create_step, start
 from models.turns import measure_in_turn, step_at
 from thor import THOR
-from thor.parallel import AllReduce, inverse_cost
+from thor.distribution import AllReduce, inverse_cost
 
 COPY_BYTES = 2 ** 27
 LINK_SIZES, MESSAGES = (2 ** 12, 2 ** 16, 2 ** 20, 2 ** 23), 8  # bytes of a message, and messages of a graph
@@ -100,7 +100,7 @@ def step_calls(config: Config, sequence_length: int | None = None) -> dict[str, 
     batch = make_batch(config, config.data.batch_size, sequence_length)
     first_order = first_order_step(config)
     thor = thor_step(config)
-    inverses = [inverse_call(blocks) for blocks in thor.optimizer.refresh_blocks.batches]
+    inverses = [inverse_call(blocks) for blocks in thor.optimizer.curvature.batches]
     return {"first_order": lambda: first_order(*batch).asnumpy(), "stale": step_at(thor, thor.optimizer, batch, 1),
             "refresh": step_at(thor, thor.optimizer, batch, 0), "inverse": lambda: [call() for call in inverses]}
 
@@ -115,10 +115,7 @@ def thor_step(config: Config) -> Any:
     """The configuration's own second-order step, refreshing all layers at fixed intervals."""
     network, options = build_network(config), config.optimizer
     optimizer = THOR(network, 1e-3, 0.1, 0.9, batch_size=config.data.batch_size, frequency=max(options.frequency, 2),
-                     split_indices=options.split_indices, split_dim=options.split_dim, fold_bias=options.fold_bias,
-                     running_average=options.running_average, pi_correction=options.pi_correction,
-                     batchnorm_blocks=options.batchnorm_blocks, subsample=config.curvature.subsample,
-                     share_inverses=config.parallel.curvature == "hybrid")
+                     split_indices=options.split_indices, **vars(unrecorded(config)))
     return create_step(micro_batch(config), network, optimizer)
 
 
@@ -129,7 +126,7 @@ def micro_batch(config: Config) -> Config:
 
 
 def inverse_call(blocks: Any) -> Callable[[], Any]:
-    """A call that inverts a :class:`thor.curvature.blocks.BlockBatch` of random blocks."""
+    """A call that inverts a :class:`thor.curvature.refresh.BlockBatch` of random blocks."""
     count, size, _ = blocks.inverses.shape
     rows = np.random.default_rng(0).standard_normal((size, 2 * size)).astype(np.float32)
     matrices = Tensor(np.broadcast_to(rows @ rows.T / (2 * size), (count, size, size)).copy())

@@ -10,7 +10,7 @@ from models.planner.job import BYTES, Job
 from models.planner.network import Message, exposed
 from models.planner.profile import DeviceProfile
 from models.planner.work import Floor, layer_floor
-from thor.parallel import assign_owners, default_split, groups_of, inverse_cost
+from thor.distribution import assign_owners, default_split, groups_of, inverse_cost
 
 DATA, HYBRID = "data", "hybrid"
 BACKWARD_SHARE = 2 / 3  # of the operations of a forward and a backward pass
@@ -138,7 +138,7 @@ def factor_messages(job: Job, profile: DeviceProfile, devices: int, ready: Seque
 
 
 def busiest_cost(block_sizes: Sequence[int], owners: int) -> float:
-    """What the device with the most to invert has, in :func:`thor.parallel.inverse_cost`."""
+    """What the device with the most to invert has, in :func:`thor.distribution.inverse_cost`."""
     costs = [inverse_cost(size) for size in block_sizes]
     loads = [0.0] * owners
     for cost, owner in zip(costs, assign_owners(costs, owners)):

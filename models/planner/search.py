@@ -7,7 +7,7 @@ from itertools import accumulate
 from models.planner.job import Job
 from models.planner.predict import DATA, HYBRID, StepTime, measuring_times, memory, ready_times, step_time, traffic
 from models.planner.profile import DeviceProfile
-from thor.parallel import default_split
+from thor.distribution import default_split
 
 MOST_EQUAL_GROUPS = 8
 TOLERANCE = 0.01  # of a refresh step, for which further cuts are not worth it

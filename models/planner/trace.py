@@ -7,7 +7,7 @@ from typing import Any, Callable
 import mindspore as ms
 from mindspore import Tensor, nn
 
-from thor.layers import weight_of
+from thor.registration import weight_of
 
 
 @dataclass

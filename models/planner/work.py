@@ -91,12 +91,12 @@ def layer_work(registration: Any, rows: dict[int, int]) -> list[LayerWork]:
         rows: rows of data behind each weight's factors, by its ``id``.
     """
     return [work_of(layer, rows[id(layer.weight)]) for layer in registration.layers
-            if layer.kind in ("kronecker", "embedding")]
+            if layer.has_kronecker_factors]
 
 
 def work_of(layer: Any, samples: int) -> LayerWork:
-    """A :class:`thor.layers.TappedLayer` of kind kronecker or embedding with ``samples`` rows of data."""
-    embedding = layer.kind == "embedding"
-    kernel = 1 if embedding else math.prod(layer.weight.shape[2:])
+    """A :class:`thor.layers.Layer` with Kronecker factors and ``samples`` rows of data."""
+    kernel = math.prod(layer.weight.shape[2:])
+    diagonal_rows = all(factor.role != "a" for factor in layer.factors)
     columns = layer.matrix[2] + (layer.bias is not None)
-    return LayerWork(*layer.matrix[:2], columns, samples, kernel, embedding)
+    return LayerWork(*layer.matrix[:2], columns, samples, kernel, diagonal_rows)

@@ -13,7 +13,7 @@ from models.planner.job import Job, JobLayer
 from models.planner.trace import Trace, trace
 from models.planner.work import work_of
 from models.session import prepare_network
-from thor.layers import TapOptions
+from thor.options import CurvatureOptions
 from thor.registration import tap_network
 
 MASKED_SHARE = 0.15
@@ -39,7 +39,7 @@ def job_of(config: Config, name: str = "", sequence_length: int | None = None) -
     batch = make_batch(config, 1, sequence_length)
     found = trace(network, lambda: network(*batch[:inputs_of(config)]))
     weights = sum(parameter.size for parameter in network.get_parameters())
-    registration = tap_network(network, tap_options(config))
+    registration = tap_network(network, unrecorded(config))
     layers = [layer for layer in registration.layers if layer.factors]
     return Job(
         name=name, layers=tuple(job_layer(layer, found, config) for layer in layers),
@@ -74,10 +74,9 @@ def on_cpu(config: Config) -> Config:
     return dataclasses.replace(config, device=dataclasses.replace(config.device, target="CPU"))
 
 
-def tap_options(config: Config) -> TapOptions:
-    """How the configuration lets layers be tapped; what is measured for a policy is left out."""
-    options = config.optimizer
-    return TapOptions(options.split_dim, options.fold_bias, options.batchnorm_blocks, config.curvature.subsample)
+def unrecorded(config: Config) -> CurvatureOptions:
+    """The options of THOR without what is measured for people alone."""
+    return dataclasses.replace(config.curvature_options, record_curvature=False)
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -91,8 +90,8 @@ def settings(config: Config) -> dict[str, Any]:
 def job_layer(layer: Any, found: Trace, config: Config) -> JobLayer:
     """A tapped layer with the counts of one sample scaled to the batch."""
     batch, key = config.data.batch_size, id(layer.weight)
-    shapes = tuple(tuple(factor.shape) for factor in layer.factors.values())
-    if layer.kind not in ("kronecker", "embedding"):
+    shapes = tuple(tuple(factor.shape) for factor in layer.measured.values())
+    if not layer.has_kronecker_factors:
         return JobLayer(None, 0.0, shapes)
     samples = found.rows.get(key, 0) * batch // config.curvature.subsample
     return JobLayer(work_of(layer, samples), found.flop.get(key, 0.0) * batch, shapes)

@@ -20,8 +20,8 @@ def measure_factors(step: Any, batches: Any) -> list[np.ndarray]:
         step: what ``thor.train.make_train_step`` made for a THOR with ``split_dim=None``.
     """
     optimizer, network = step.optimizer, step.second_order.network
-    layers = [layer for layer in optimizer.registration.layers if layer.kind in ("kronecker", "embedding")]
-    wanted = [layer.factors[role] for layer in layers for role in ("a", "g") if layer.factors[role].ndim == 3]
+    wanted = [factor.parameter for layer in optimizer.registration.layers if layer.has_kronecker_factors
+              for factor in layer.factors]
     gradient = ops.grad(network, None, wanted)
     sums: list[Any] = [0.0] * len(wanted)
     with optimizer.using_graph(SECOND_ORDER):

@@ -116,6 +116,11 @@ def convolution(cell, x, t, options):
     return {**updates, "weight": updates["weight"].reshape(weight.shape)}
 
 
+def convolution_1d(cell, x, t, options):
+    """Expected updates of a Conv1d layer: those of a convolution over images of height 1."""
+    return convolution(cell, x[:, :, None], t[:, :, None], options)
+
+
 def embedding(cell, x, t, options):
     """Expected update of an embedding table."""
     ids, table = x.reshape(-1), value(cell.embedding_table)
@@ -174,6 +179,11 @@ def conv(name, shape=(BATCH, 2, 5, 4), channels=(2, 3), **settings) -> Case:
     return Case(name, lambda: nn.Conv2d(*channels, **settings), shape, convolution)
 
 
+def conv1d(name, **settings) -> Case:
+    settings = {"kernel_size": 3, "has_bias": False, **settings}
+    return Case(name, lambda: nn.Conv1d(4, 6, **settings), (BATCH, 4, 9), convolution_1d)
+
+
 CASES = {case.name: case for case in (
     Case("dense", lambda: nn.Dense(5, 4), (BATCH, 5), dense()),
     Case("dense_no_bias", lambda: nn.Dense(4, 7, has_bias=False), (BATCH, 4), dense()),
@@ -196,6 +206,9 @@ CASES = {case.name: case for case in (
     conv("conv_pointwise", kernel_size=1, stride=2, has_bias=True),
     conv("conv_groups", shape=(BATCH, 4, 4, 4), channels=(4, 6), group=2, has_bias=True),
     conv("conv_depthwise", shape=(BATCH, 3, 5, 5), channels=(3, 3), group=3, stride=2),
+    conv1d("conv1d_same", stride=2),
+    conv1d("conv1d_pad_dilated", pad_mode="pad", padding=2, dilation=2, has_bias=True),
+    conv1d("conv1d_groups", pad_mode="valid", group=2),
     Case("embedding", lambda: nn.Embedding(6, 5), (BATCH, 3), embedding, 6),
     Case("embedding_padding", lambda: nn.Embedding(5, 4, padding_idx=0), (BATCH, 4), embedding, 5),
     Case("embedding_one_hot", lambda: nn.Embedding(6, 4, use_one_hot=True), (BATCH, 2), embedding, 6),

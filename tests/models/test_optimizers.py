@@ -15,7 +15,7 @@ from models.config import load_config
 from models.optimizers import (create_loss_scale_manager, create_optimizer, damping_array,
                                learning_rate_array, thor_within)
 from thor import THOR
-from thor.optimizers import DCASGD, Heun, Lookahead, RAdam
+from thor.companions import DCASGD, Heun, Lookahead, RAdam
 from thor.train import make_train_step
 
 

@@ -14,7 +14,7 @@ from mindspore import Tensor, nn
 
 import thor
 from thor import THOR
-from thor.arguments import check_split_indices
+from thor.distribution import check_split_indices
 
 REQUIRED = {"learning_rate": 0.1, "damping": 0.1, "momentum": 0.9}
 WRONG = [

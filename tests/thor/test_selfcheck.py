@@ -14,7 +14,7 @@ from scipy.linalg import block_diag
 
 from tests.helpers import ROOT, environment
 from thor import selfcheck
-from thor.backends import cases
+from thor.selfcheck import cases
 from thor.backends.cpu import CpuBackend
 from thor.selfcheck import training
 from thor.selfcheck.report import processor
@@ -111,7 +111,7 @@ def test_command_line_passes_in_graph_mode():
 
 
 def test_ranks_are_started_by_msrun_and_the_first_is_shown(monkeypatch, capsys):
-    """What they train is that of test_parallel_ranks; here, how they are started."""
+    """What they train is that of test_distribution_ranks; here, how they are started."""
     started = []
 
     def run(command, env, **_):

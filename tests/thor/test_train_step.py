@@ -77,13 +77,19 @@ def test_train_cell_of_mindspore(expected, mode):
     assert_same_weights(network, expected)
 
 
-@pytest.mark.parametrize("mode, parameters", [(ms.GRAPH_MODE, "optimizer"), (ms.PYNATIVE_MODE, "optimizer"),
-                                              (ms.PYNATIVE_MODE, "network")])
-def test_hand_written_loop(expected, mode, parameters):
+def test_gradients_of_the_network_alone_are_refused(pynative):
+    network, with_loss, optimizer = create()
+    gradients = ms.value_and_grad(with_loss, None, network.trainable_params())(*batches(1)[0])[1]
+    with pytest.raises(ValueError, match=f"^gradients has {len(gradients)} entries; must be {len(optimizer.parameters)}, "
+                                         "one for each of .*; differentiate with respect to optimizer.parameters"):
+        optimizer(gradients)
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+def test_hand_written_loop(expected, mode):
     ms.set_context(mode=mode)
     network, with_loss, optimizer = create()
-    gradients = ms.value_and_grad(with_loss, None, optimizer.parameters if parameters == "optimizer"
-                                  else network.trainable_params())
+    gradients = ms.value_and_grad(with_loss, None, optimizer.parameters)
     with_loss.set_train()
     for batch in batches(STEPS):
         optimizer(gradients(*batch)[1])
@@ -94,7 +100,7 @@ def clipped_weights(clip):
     network, with_loss, optimizer = create()
     gradients = ms.value_and_grad(with_loss, None, optimizer.parameters)
     for batch in batches(STEPS):
-        optimizer(clip(gradients(*batch)[1], optimizer.plain))
+        optimizer(clip(gradients(*batch)[1], optimizer.weight_indices))
     return network
 
 

@@ -4,21 +4,11 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from thor.backends.geometry import ConvGeometry, diagonals, plan_columns, plan_features, plan_windows
-from thor.backends.operators import (CovarianceOfMapsOperator, CovarianceOfPatchesOperator, CovarianceOperator,
-                                     SkippingOperator, SquaresOfPatchesOperator, SquaresOperator)
+from thor.backends.convolution import (CovarianceOfMapsOperator, CovarianceOfPatchesOperator, SquaresOfPatchesOperator,
+                                       SquaresOperator, see)
+from thor.backends.geometry import ConvGeometry, diagonals, factor_shape, plan_columns, plan_features, plan_windows
 from thor.backends.preconditioning import (BlocksToColumns, ColumnsToBlocks, PreconditionColumnsOperator,
                                            PreconditionOperator, PreconditionRowsOperator)
-
-_strided_slice = ops.StridedSlice()
-_seen = ops.MultitypeFuncGraph("seen")
-
-
-@_seen.register("Tensor", "Tuple", "Tuple")
-def _see(images, strides, window):
-    """What one place of a kernel sees."""
-    return _strided_slice(images, window[0], window[1], strides)
-
 
 class Backend(nn.Cell):
     """Five operators on blocks, each with exact shapes; a device overrides those it does better.
@@ -31,14 +21,15 @@ class Backend(nn.Cell):
 
     name = "reference"
     skips_blocks = False  # whether updated_inverse saves the work of blocks that are not selected
-    no_products_in = ()  # dtypes the device has no BatchMatMul for
+    no_products_in: tuple = ()  # dtypes the device has no BatchMatMul for
+    columns_to_blocks_operator, blocks_to_columns_operator = ColumnsToBlocks, BlocksToColumns  # as it does them best
 
     def __init__(self):
         super().__init__(auto_prefix=False)
         self.matmul_tn = ops.BatchMatMul(transpose_a=True)
         self.matmul_nt = ops.BatchMatMul(transpose_b=True)
         self.matmul = ops.BatchMatMul()
-        self.reshape, self.sum, self.map, self.stack = ops.Reshape(), ops.ReduceSum(), ops.Map(), ops.Stack(2)
+        self.reshape, self.sum, self.stack = ops.Reshape(), ops.ReduceSum(), ops.Stack(2)
 
     def covariance(self, rows: Tensor, groups: int, split_dim: int, scale: float = 1.0) -> Tensor:
         """Block-diagonal second moment of rows.
@@ -85,11 +76,8 @@ class Backend(nn.Cell):
         if top + bottom + left + right > 0:
             images = ops.pad(images, (left, right, top, bottom))
         windows, patches = plan_windows(images.shape, kernel, stride, dilation)
-        strides = (1, 1, stride[0], stride[1])
-        if len(windows) == 1:
-            return self.reshape(_strided_slice(images, windows[0][0], windows[0][1], strides), patches)
-        seen = self.map(ops.partial(_seen, images, strides), windows)  # kh * kw of (n, channels, out_h, out_w)
-        return self.reshape(self.stack(seen), patches)
+        seen = see(images, (1, 1, stride[0], stride[1]), windows)  # kh * kw of (n, channels, out_h, out_w)
+        return self.reshape(seen[0] if len(windows) == 1 else self.stack(seen), patches)
 
     def damped_inverse(self, blocks: Tensor, damping: Tensor) -> tuple:
         """Invert a batch of damped symmetric blocks.
@@ -105,28 +93,28 @@ class Backend(nn.Cell):
         """
         raise NotImplementedError
 
-    def covariance_operator(self, groups: int, split_dim: int, scale: float = 1.0, place: int | None = None):
-        """``rows, told -> scale * blocks``, :meth:`covariance` as an operator a layer holds; made before compilation.
+    def covariance_operator(self, groups: int, split_dim: int, scale: float = 1.0, column: int | None = None):
+        """``rows, statistics -> scale * blocks``, :meth:`covariance` as an operator made before compilation.
 
         Args:
-            place: the blocks are zero, and cost nothing, where ``told[place]`` is 0; None computes them always.
+            column: of a call's statistics; where it is 0 the blocks are zero and cost nothing. None computes always.
         """
-        return self._skipping(CovarianceOperator(self, groups, split_dim, scale), place)
+        return self._skipping(CovarianceOperator(self, groups, split_dim, scale), column)
 
-    def covariance_of_maps_operator(self, groups: int, split_dim: int, scale: float = 1.0, place: int | None = None):
-        """``maps, told -> scale * blocks``, :meth:`covariance_of_maps` as an operator a layer holds."""
-        return self._skipping(CovarianceOfMapsOperator(self, groups, split_dim, scale), place)
+    def covariance_of_maps_operator(self, groups: int, split_dim: int, scale: float = 1.0, column: int | None = None):
+        """``maps, statistics -> scale * blocks``, :meth:`covariance_of_maps` as an operator a layer holds."""
+        return self._skipping(CovarianceOfMapsOperator(self, groups, split_dim, scale), column)
 
     def covariance_of_patches_operator(self, geometry: ConvGeometry, groups: int, split_dim: int,
-                                       append_one: bool = False, scale: float = 1.0, place: int | None = None):
-        """``images, told -> scale * blocks``: second moment of the im2col rows of ``images`` ``(n, channels, h, w)``.
+                                       append_one: bool = False, scale: float = 1.0, column: int | None = None):
+        """``images, statistics -> scale * blocks``: of the im2col rows of ``images`` ``(n, channels, h, w)``.
 
         With ``append_one`` every group's rows get one more feature, the constant 1 that a folded bias sees.
         """
-        return self._skipping(CovarianceOfPatchesOperator(self, geometry, groups, split_dim, append_one, scale), place)
+        return self._skipping(CovarianceOfPatchesOperator(self, geometry, groups, split_dim, append_one, scale), column)
 
-    def _skipping(self, operator, place: int | None):
-        return operator if place is None else SkippingOperator(operator, place)
+    def _skipping(self, operator, column: int | None):
+        return operator if column is None else SkippingOperator(operator, column)
 
     def squares_operator(self, geometry: ConvGeometry | None = None):
         """``x -> (1,)``: the sum of squares of ``x``, or of its im2col rows where ``geometry`` is given."""
@@ -172,16 +160,47 @@ class Backend(nn.Cell):
         """``gradient, inverses -> g A^-1`` in the same way."""
         return PreconditionColumnsOperator(self, matrix, blocks)
 
-    def columns_to_blocks_operator(self, groups: int, rows: int, n_blocks: int, size: int):
-        """``(groups, rows, n_blocks * size)`` to ``(groups * n_blocks, rows, size)``."""
-        return ColumnsToBlocks(groups, rows, n_blocks, size)
-
-    def blocks_to_columns_operator(self, groups: int, rows: int, n_blocks: int, size: int):
-        """``(groups * n_blocks, rows, size)`` to ``(groups, rows, n_blocks * size)``."""
-        return BlocksToColumns(groups, rows, n_blocks, size)
-
     def columns_to_blocks(self, matrices: Tensor, n_blocks: int) -> Tensor:
         """``(groups, rows, n_blocks * size)`` to ``(groups * n_blocks, rows, size)``."""
         groups, rows, columns = matrices.shape
         blocks = matrices.reshape(groups, rows, n_blocks, columns // n_blocks).transpose(0, 2, 1, 3)
         return blocks.reshape(groups * n_blocks, rows, columns // n_blocks)
+
+
+class CovarianceOperator(nn.Cell):
+    """``Backend.covariance`` times a constant, with its arguments bound."""
+
+    def __init__(self, backend, groups: int, split_dim: int, scale: float):
+        super().__init__(auto_prefix=False)
+        self.backend, self.groups, self.split_dim, self.scale = backend, groups, split_dim, scale
+
+    def shape(self, x_shape: tuple) -> tuple:
+        """Shape of the blocks for rows or maps of ``x_shape``."""
+        return factor_shape(self.groups, x_shape[1] // self.groups, self.split_dim)
+
+    def construct(self, rows, statistics):
+        return self.backend.covariance(rows, self.groups, self.split_dim, self.scale)
+
+
+class SkippingOperator(nn.Cell):
+    """A covariance that is computed only where ``statistics[column]`` says so."""
+
+    def __init__(self, operator: CovarianceOperator, column: int):
+        super().__init__(auto_prefix=False)
+        self.operator, self.column = operator, column
+
+    def construct(self, x, statistics):
+        if statistics[self.column] > 0:
+            return self.operator(x, statistics)
+        return ops.zeros(self.operator.shape(x.shape), ms.float32)
+
+
+class BlockUpdate(nn.Cell):
+    """:meth:`Backend.updated_inverse` of all blocks; those that save work derive from it (thor.backends.inversion)."""
+
+    def __init__(self, backend: Backend):
+        super().__init__(auto_prefix=False)
+        self.backend = backend
+
+    def construct(self, blocks, scale, damping, divisor, wanted, old):
+        return self.backend.updated_inverse(blocks, scale, damping, divisor, wanted, old)

@@ -11,67 +11,8 @@ from mindspore import Tensor, ops
 from thor.backends import host
 from thor.backends.base import Backend
 from thor.backends.geometry import ConvGeometry, factor_shape
-from thor.backends.parallel import scratch, zeros
+from thor.backends.threads import scratch, zeros
 from thor.backends.preconditioning import BlocksToColumns, ColumnsToBlocks
-
-
-class CpuBackend(Backend):
-    """A convolution's covariances and all inverses are one node of the graph each."""
-
-    name = "cpu"
-    skips_blocks = True
-
-    def __init__(self):
-        super().__init__()
-        self.host_inverse = host_operator(_damped_inverse, lambda blocks, damping: (blocks, damping), 2)
-        self.host_update = host_operator(_updated_inverse, lambda blocks, scale, *_: (blocks, scale, scale), 3)
-
-    def damped_inverse(self, blocks: Tensor, damping: Tensor) -> tuple:
-        result = self.host_inverse(blocks, damping)
-        return result[0], result[1]
-
-    def updated_inverse(self, blocks: Tensor, scale: Tensor, damping: Tensor, divisor: Tensor, selected: Tensor,
-                        old: Tensor) -> tuple:
-        result = self.host_update(blocks, scale, damping, divisor, selected, old)
-        return result[0], result[1], result[2]
-
-    # MindSpore's Transpose on CPU keeps an index of eight bytes for every element and takes twice as long as these.
-    def columns_to_blocks(self, matrices: Tensor, n_blocks: int) -> Tensor:
-        groups, rows, columns = matrices.shape
-        size = columns // n_blocks
-        return ops.stack(ops.split(matrices, size, 2), 1).reshape(groups * n_blocks, rows, size)
-
-    def columns_to_blocks_operator(self, groups: int, rows: int, n_blocks: int, size: int):
-        return SplitColumns(groups, rows, n_blocks, size)
-
-    def blocks_to_columns_operator(self, groups: int, rows: int, n_blocks: int, size: int):
-        return JoinColumns(groups, rows, n_blocks, size)
-
-    def covariance_of_maps_operator(self, groups: int, split_dim: int, scale: float = 1.0, place: int | None = None):
-        def shape(maps):
-            return factor_shape(groups, maps[1] // groups, split_dim)
-
-        def compute(maps, blocks):
-            host.covariance_of_maps(maps, blocks, groups, scale)
-
-        return covariance_node(compute, shape, place)
-
-    def covariance_of_patches_operator(self, geometry: ConvGeometry, groups: int, split_dim: int,
-                                       append_one: bool = False, scale: float = 1.0, place: int | None = None):
-        def shape(images):
-            dim = images[1] // groups * geometry.kernel[0] * geometry.kernel[1] + append_one
-            return factor_shape(groups, dim, split_dim)
-
-        def compute(images, blocks):
-            host.covariance_of_patches(images, blocks, groups, geometry, append_one, scale)
-
-        return covariance_node(compute, shape, place)
-
-    def squares_operator(self, geometry: ConvGeometry | None = None):
-        def compute(x):
-            return np.float32([host.squares(x) if geometry is None else host.squares_of_patches(x, geometry)])
-
-        return host_operator(compute, lambda x: (1,))
 
 
 class SplitColumns(ColumnsToBlocks):
@@ -96,17 +37,71 @@ class JoinColumns(BlocksToColumns):
         return self.concat(self.unstack(self.reshape(blocks, self.apart)))
 
 
-def covariance_node(compute, shape, place: int | None):
-    """A graph node ``(x, told)`` whose blocks ``compute`` fills; left zero where ``told[place]`` is 0."""
-    def measure(x, told):
-        if place is not None and told[place] == 0:
+class CpuBackend(Backend):
+    """A convolution's covariances and all inverses are one node of the graph each."""
+
+    name = "cpu"
+    skips_blocks = True
+    columns_to_blocks_operator, blocks_to_columns_operator = SplitColumns, JoinColumns
+
+    def __init__(self):
+        super().__init__()
+        self.host_inverse = host_operator(_damped_inverse, lambda blocks, damping: (blocks, damping), 2)
+        self.host_update = host_operator(_updated_inverse, lambda blocks, scale, *_: (blocks, scale, scale), 3)
+
+    def damped_inverse(self, blocks: Tensor, damping: Tensor) -> tuple:
+        result = self.host_inverse(blocks, damping)
+        return result[0], result[1]
+
+    def updated_inverse(self, blocks: Tensor, scale: Tensor, damping: Tensor, divisor: Tensor, selected: Tensor,
+                        old: Tensor) -> tuple:
+        result = self.host_update(blocks, scale, damping, divisor, selected, old)
+        return result[0], result[1], result[2]
+
+    # MindSpore's Transpose on CPU keeps an index of eight bytes for every element and takes twice as long as these.
+    def columns_to_blocks(self, matrices: Tensor, n_blocks: int) -> Tensor:
+        groups, rows, columns = matrices.shape
+        size = columns // n_blocks
+        return ops.stack(ops.split(matrices, size, 2), 1).reshape(groups * n_blocks, rows, size)
+
+    def covariance_of_maps_operator(self, groups: int, split_dim: int, scale: float = 1.0, column: int | None = None):
+        def shape(maps):
+            return factor_shape(groups, maps[1] // groups, split_dim)
+
+        def compute(maps, blocks):
+            host.covariance_of_maps(maps, blocks, groups, scale)
+
+        return covariance_node(compute, shape, column)
+
+    def covariance_of_patches_operator(self, geometry: ConvGeometry, groups: int, split_dim: int,
+                                       append_one: bool = False, scale: float = 1.0, column: int | None = None):
+        def shape(images):
+            dim = images[1] // groups * geometry.kernel[0] * geometry.kernel[1] + append_one
+            return factor_shape(groups, dim, split_dim)
+
+        def compute(images, blocks):
+            host.covariance_of_patches(images, blocks, groups, geometry, append_one, scale)
+
+        return covariance_node(compute, shape, column)
+
+    def squares_operator(self, geometry: ConvGeometry | None = None):
+        def compute(x):
+            return np.float32([host.squares(x) if geometry is None else host.squares_of_patches(x, geometry)])
+
+        return host_operator(compute, lambda x: (1,))
+
+
+def covariance_node(compute, shape, column: int | None):
+    """A graph node ``(x, statistics)`` whose blocks ``compute`` fills; left zero where ``statistics[column]`` is 0."""
+    def measure(x, statistics):
+        if column is not None and statistics[column] == 0:
             return zeros(shape(x.shape))
         blocks = scratch("out", shape(x.shape))
         blocks.fill(0.0)
         compute(x, blocks)
         return blocks
 
-    return host_operator(measure, lambda x, told: shape(x))
+    return host_operator(measure, lambda x, statistics: shape(x))
 
 
 # Custom counts a node's inputs in its function's signature: these have neither *arguments nor defaults.

@@ -39,7 +39,7 @@ def conv_padding(size: tuple, pad_mode: str, pad, kernel: tuple, stride: tuple, 
         return 0, 0, 0, 0
     if pad_mode == "pad":
         return (pad, pad, pad, pad) if isinstance(pad, int) else tuple(pad)
-    padding = ()
+    padding: tuple[int, ...] = ()
     for axis in (0, 1):
         outputs = -(-size[axis] // stride[axis])
         extent = dilation[axis] * (kernel[axis] - 1) + 1

@@ -6,7 +6,7 @@ from mindspore import Tensor, ops
 
 from thor.backends.base import Backend
 from thor.backends.primitives import GpuPrimitives, gpu_primitives
-from thor.backends.verified import add_damping, verify
+from thor.backends.inversion import add_damping, verify
 
 
 class GpuBackend(Backend):

@@ -12,7 +12,7 @@ from typing import Iterator
 import numpy as np
 
 from thor.backends import blas
-from thor.backends.parallel import for_each, scratch
+from thor.backends.threads import for_each, scratch
 
 DIRECT_POSITIONS = 128  # from here on one BLAS call a sample is cheaper than a transposed copy
 

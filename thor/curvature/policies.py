@@ -12,7 +12,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from thor.arguments import check_int, check_number
+from thor.checks import IN_RANGE, ArgumentError, checked, integer, number
+
 
 class UpdatePolicy(nn.Cell):
     """Every layer at every refresh step. Derive from it for a policy of your own and override ``select``.
@@ -120,7 +121,8 @@ class TracePolicy(UpdatePolicy):
 
     def __init__(self, interval: int | tuple = 100, w1: float = 0.01, w2: float = 0.0):
         super().__init__(interval)
-        self.w1, self.w2 = check_number("w1", w1, 0.0), check_number("w2", w2, 0.0)
+        self.w1, self.w2 = (checked(name, value, number(minimum=0), IN_RANGE)
+                            for name, value in (("w1", w1), ("w2", w2)))
         if self.w2 > self.w1:
             raise ValueError(f"w2={self.w2:g}; must be <= w1={self.w1:g}; use 0 to stop no layer")
         self.keep_below = self.w1
@@ -152,7 +154,7 @@ class FrobeniusPolicy(UpdatePolicy):
 
     def __init__(self, interval: int | tuple = 1, alpha: float = 0.1):
         super().__init__(interval)
-        self.alpha = check_number("alpha", alpha, 0.0, open_interval=True)
+        self.alpha = checked("alpha", alpha, number(above=0), IN_RANGE)
 
     def prepare(self, n_factors: int) -> None:
         def state(name: str) -> Parameter:
@@ -192,11 +194,11 @@ def check_intervals(interval) -> tuple[tuple[int, int], ...]:
     """
     remedy = "use 100, or ((0, 20), (1000, 100)) for 20 up to step 1000 and 100 from there"
     if isinstance(interval, int):
-        return ((0, check_int("interval", interval, 1, remedy)),)
+        return ((0, checked("interval", interval, integer(1), remedy)),)
     if not isinstance(interval, (tuple, list)) or not interval \
             or not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in interval):
         raise TypeError(f"interval={interval!r}; must be an int or pairs (first_step, interval); {remedy}")
-    segments = tuple((check_int("first_step", start, 0, remedy), check_int("interval", length, 1, remedy))
+    segments = tuple((checked("first_step", start, integer(0), remedy), checked("interval", length, integer(1), remedy))
                      for start, length in interval)
     starts = [start for start, _ in segments]
     if starts[0] != 0 or any(later <= start for start, later in zip(starts, starts[1:])):

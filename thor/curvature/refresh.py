@@ -1,182 +1,258 @@
-"""A refresh of curvature: what the layers measured becomes their damped inverses, all layers together."""
+"""A refresh of curvature: what the layers measured becomes their damped inverses, all layers together.
+
+It goes in phases: the statistics of the step, the factors, the choice of layers, damping and inversion, the record.
+Blocks of one size, over all layers, are one batch for the device instead of many small operators.
+"""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Sequence
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from thor.backends.base import Backend
-from thor.curvature.blocks import BlockBatch, InverseUpdate
-from thor.curvature.layer_choice import LayerChoice
+from thor.backends.base import Backend, BlockUpdate
+from thor.backends.geometry import diagonals
+from thor.backends.inversion import create_block_update, keep_blocks
+from thor.curvature.choice import LayerChoice
+from thor.curvature.damping import FactorDamping
+from thor.curvature.history import FactorHistory
 from thor.curvature.policies import UpdatePolicy
-from thor.curvature.preconditioners import BlockFactor
-from thor.curvature.settings import CurvatureSettings
-from thor.layers.gates import MEASURED_A, MEASURED_G, STATISTICS
-from thor.maps import pick
-from thor.parallel import SharedUpdate, assign_owners, inverse_cost, world
-
-
-@dataclass(frozen=True)
-class MeasuredLayer:
-    """A layer with factors, as a refresh sees it.
-
-    Args:
-        block_factors: what is inverted for it.
-        measurements: index of each of them among the step's gradients.
-        statistics: index of its statistics among the step's gradients.
-        fisher_rows: rows of its Fisher block A x G.
-        trace_scale: what its traces' product is multiplied with, beside positions and batch size.
-        uses: how many taps share its weight.
-    """
-
-    block_factors: tuple[BlockFactor, ...]
-    measurements: tuple[int, ...]
-    statistics: int
-    fisher_rows: int
-    trace_scale: float = 1.0
-    uses: int = 1
-
-
-def measured_layer(layer, preconditioner, place: dict, batch_size: int) -> MeasuredLayer:
-    """A layer as its refresh sees it; ``place`` tells where each parameter, by id, stands among the gradients."""
-    groups, rows, columns = layer.matrix
-    fisher_rows = 2 * groups if layer.kind == "batchnorm" else groups * rows * groups * columns
-    block_factors = preconditioner.block_factors
-    return MeasuredLayer(block_factors, tuple(place[id(f.factor)] for f in block_factors),
-                         place[id(layer.factors["statistics"])], fisher_rows,
-                         1.0 / batch_size if layer.kind == "embedding" else 1.0, len(layer.taps))
+from thor.curvature.record import RefreshRecord
+from thor.distribution import SharedUpdate, assign_block_owners, world
+from thor.layers.base import Factor, Inverse, Layer
+from thor.layers.tap import CALLS, MEASURED_A, MEASURED_G, POSITIONS, STATISTICS
+from thor.options import CurvatureOptions
+from thor.registration import Registration
 
 
 class Refresh(nn.Cell):
     """Turns the measurements of one step into the damped inverses of the layers a policy chooses.
 
     Args:
+        registration: of the network.
+        layers: its layers with factors.
         policy: chooses; its ``due`` is the caller's business.
-        gates: see :mod:`thor.layers.gates`.
-        traced: the statistics hold traces.
+        batch_size: samples of a step.
 
     Attributes:
-        inverses: for each layer, an :class:`InverseSpan` for each of its block factors.
+        measured: parameters whose gradients :meth:`construct` takes, in its order: the factors batch by batch, what
+            layers refresh themselves, the statistics.
+        inverses: for each layer, an :class:`Inverse` for each of its factors.
     """
 
-    def __init__(self, backend: Backend, settings: CurvatureSettings, layers: list[MeasuredLayer],
-                 policy: UpdatePolicy, gates: Parameter, traced: bool):
+    def __init__(self, registration: Registration, layers: Sequence[Layer], policy: UpdatePolicy, batch_size: int):
         super().__init__(auto_prefix=False)
-        self.batch_size = settings.batch_size
-        self.pi_correction = settings.pi_correction
-        self.statistics = tuple(layer.statistics for layer in layers)
-        entries = [(factor, index, i) for i, layer in enumerate(layers)
-                   for factor, index in zip(layer.block_factors, layer.measurements)]
-        batches, spans = create_batches(backend, settings, entries, policy)
+        context = registration.context
+        backend, options = context.backend, context.options
+        self.batch_size, self.chooses, self.compares = batch_size, policy.gated or context.traced, policy.compares
+        factors = [factor for layer in layers for factor in layer.factors]
+        of_layer = [i for i, layer in enumerate(layers) for _ in layer.factors]
+        batches = create_batches(backend, options, factors, of_layer, policy)
         self.batches = nn.CellList(batches, auto_prefix=False)
-        object.__setattr__(self, "inverses", [[spans[i] for i, (_, _, of) in enumerate(entries) if of == layer]
-                                              for layer in range(len(layers))])
-        self.rejected = Parameter(Tensor(0.0, ms.float32), name="rejected_blocks", requires_grad=False)
-        self.seen_calls = Parameter(Tensor(np.ones(len(layers)), ms.float32), name="calls_at_last_refresh",
-                                    requires_grad=False)
-        self.no_correction = Tensor(np.ones(len(entries)), ms.float32)
-        self.n_factors = len(entries)
-        self.measured_places = Tensor([STATISTICS * i + (MEASURED_A if factor.role == "a" else MEASURED_G)
-                                       for factor, _, i in entries], ms.int32)
-        self._prepare_sums(entries, len(layers))
-        self.choice = LayerChoice(policy, layers, gates, traced)
-        self.traced = traced
+        self._find_inverses(layers)
+        self._order_measurements(layers)
+        self.measured_of_factor = Tensor([STATISTICS * i + (MEASURED_A if factor.role == "a" else MEASURED_G)
+                                          for factor, i in zip(factors, of_layer)], ms.int32)
+        self.of_layer, self.n_layers = Tensor(of_layer, ms.int32), len(layers)  # (n_factors,)
+        order = np.concatenate([batch.of_factor.asnumpy() for batch in batches])  # (n_blocks,)
+        self.layer_of_block = Tensor(np.array(of_layer)[order], ms.int32)
+        self.dims = Tensor([factor.dim for factor in factors], ms.float32)
+        self.sum_of_blocks = Tensor(order[None] == np.arange(len(factors))[:, None], ms.float32)
+        self.pi_correction = options.pi_correction
+        self.damping = FactorDamping([factor.role for factor in factors], of_layer, options.pi_correction)
+        self.record = RefreshRecord([layer.name for layer in layers], context.traced)
+        if self.chooses:
+            self.choice = LayerChoice(policy, layers, registration.gates, self.record, batch_size)
+        if self.compares:
+            self.history = FactorHistory(batches, self.sum_of_blocks)
+        preconditioners = [layer.create_preconditioner(batch_size, *inverses)
+                           for layer, inverses in zip(layers, self.inverses)]
+        self.preconditioners = nn.CellList(preconditioners, auto_prefix=False)
+        self.refreshing = tuple((i, self.own_places[i]) for i, preconditioner in enumerate(preconditioners)
+                                if hasattr(preconditioner, "refresh"))
         self.concat, self.gather = ops.Concat(), ops.Gather()
 
-    def _prepare_sums(self, entries, n_layers: int) -> None:
-        """Constants that sum blocks to factors and pair each layer's A with its G."""
-        order = np.concatenate([batch.of_factor.asnumpy() for batch in self.batches])  # (n_blocks,)
-        self.of_factor = Tensor(order, ms.int32)
-        self.dims = Tensor([factor.dim for factor, _, _ in entries], ms.float32)
-        self.sum_of_blocks = Tensor(order[None] == np.arange(len(entries))[:, None], ms.float32)
-        partner, sign = np.arange(len(entries)), np.zeros(len(entries))
-        for layer in range(n_layers):
-            pair = {factor.role: i for i, (factor, _, of) in enumerate(entries) if of == layer}
-            if "a" in pair and "g" in pair:
-                partner[pair["a"]], partner[pair["g"]] = pair["g"], pair["a"]
-                sign[pair["a"]] = sign[pair["g"]] = 1.0
-        self.partner, self.paired = Tensor(partner, ms.int32), Tensor(sign > 0)
+    def _find_inverses(self, layers: Sequence[Layer]) -> None:
+        """Where each layer's inverses are kept."""
+        found = {id(factor): Inverse(batch.inverses, *span)
+                 for batch in self.batches for factor, span in zip(batch.members, batch.spans)}
+        object.__setattr__(self, "layers", tuple(layers))
+        object.__setattr__(self, "inverses", [[found[id(f)] for f in layer.factors] for layer in layers])
 
-    def construct(self, gradients, damping, next_damping, loss_scale):
+    def _order_measurements(self, layers: Sequence[Layer]) -> None:
+        """Factors batch by batch, what layers refresh themselves, statistics."""
+        ordered = [factor.parameter for batch in self.batches for factor in batch.members]
+        inverted = {id(parameter) for parameter in ordered}
+        own = [[parameter for role, parameter in layer.measured.items()
+                if role != "statistics" and id(parameter) not in inverted] for layer in layers]
+        counts = np.cumsum([len(ordered)] + [len(parameters) for parameters in own]).tolist()
+        self.own_places = tuple(zip(counts[:-1], counts[1:]))  # (first, last + 1) of each layer
+        ordered += [parameter for parameters in own for parameter in parameters]
+        self.first_statistics = len(ordered)
+        object.__setattr__(self, "measured", ordered + [layer.measured["statistics"] for layer in layers])
+
+    def inverses_by_role(self) -> dict[str, dict]:
+        """The damped inverses by layer name and role: "a" and "g", or "unit"; arrays ``(n_blocks, size, size)``.
+
+        A is divided by the layer's output positions; the diagonal A of an embedding is not among them.
+        """
+        return {layer.name: {factor.role: inverse.asnumpy() for factor, inverse in zip(layer.factors, inverses)}
+                for layer, inverses in zip(self.layers, self.inverses)}
+
+    def construct(self, measurements, damping, next_damping, loss_scale):
         """Refresh the layers the policy chooses.
 
         Args:
-            gradients: those of all parameters.
+            measurements: gradients of :attr:`measured`.
             damping: lam of this step, ``()``; ``next_damping`` that of the next refresh.
             loss_scale: s, ``()``.
 
         Returns:
             1.0 for each layer that was refreshed, ``(n_layers,)``.
         """
-        told = self.concat(pick(gradients, self.statistics)).reshape(-1, STATISTICS)
-        calls = told[:, 0]
-        ops.assign(self.seen_calls, calls)
-        positions = told[:, 1] / calls
-        measured = self.gather(told.reshape(-1), self.measured_places, 0)  # (n_factors,)
-        root = ops.sqrt(damping / positions)
-        gradient_scale = self.batch_size * self.batch_size / (loss_scale * loss_scale)
-        factors = tuple([batch.measure(gradients, measured, gradient_scale) for batch in self.batches])
-        distances = self.distances(factors, measured) if self.choice.compares else None
-        wanted, of_layers = self.choice(told, measured, gradient_scale, damping, next_damping, distances)
-        pi = self.pi(factors) if self.pi_correction else self.no_correction
-        rejected, conditions = self.rejected, ()
-        for i, batch in enumerate(self.batches):
-            more, condition = batch.invert(factors[i][0], factors[i][1], damping, root, pi, positions, wanted)
-            rejected, conditions = rejected + more, conditions + (condition,)
-            if self.choice.compares:
-                batch.remember(factors[i][0], factors[i][1], wanted)
-        ops.assign(self.rejected, rejected)
-        if self.traced:
-            worst = ops.unsorted_segment_max(self.concat(conditions), self.of_factor, self.n_factors)
-            self.choice.record_condition(worst, of_layers)
-        return of_layers
+        # Statistics: how often each layer ran, over how many positions, and which factors were measured.
+        statistics = self.concat(measurements[self.first_statistics:]).reshape(-1, STATISTICS)  # (n_layers, 6)
+        calls = statistics[:, CALLS]
+        ops.assign(self.record.calls, calls)
+        positions = statistics[:, POSITIONS] / calls
+        measured = self.gather(statistics.reshape(-1), self.measured_of_factor, 0)  # calls, (n_factors,)
 
-    def pi(self, factors):
-        """sqrt(mean diagonal of A / of G) for A, its inverse for G; 1 where that is not a positive number."""
+        # Factors: blocks of one size together; the gradient of the mean loss becomes that of a sample.
+        gradient_scale = self.batch_size * self.batch_size / (loss_scale * loss_scale)
+        factors = tuple([batch.factors(measurements, measured, gradient_scale) for batch in self.batches])
+
+        # Choice: which factors, and so which layers, are refreshed.
+        if self.chooses:
+            distances = self.history.distances(factors, measured) if self.compares else None
+            wanted, refreshed = self.choice(statistics, measured, gradient_scale * positions, damping, next_damping,
+                                            distances)
+        else:
+            wanted = (measured > 0).astype(ms.float32)
+            refreshed = ops.unsorted_segment_max(wanted, self.of_layer, self.n_layers)
+            self.record(refreshed, ops.zeros_like(refreshed), None, None)
+
+        # Inversion: of damped factors where they are wanted and good; the last good inverses stay elsewhere.
+        shares = self.damping(damping, positions, self.mean_diagonals(factors) if self.pi_correction else None)
+        rejected, conditions = 0.0, ()
+        for i, batch in enumerate(self.batches):
+            more, condition = batch.invert(factors[i][0], factors[i][1], shares, positions, wanted)
+            rejected, conditions = rejected + more, conditions + (condition,)
+        if self.compares:
+            self.history.remember(factors, wanted)
+        for layer, (first, last) in self.refreshing:
+            self.preconditioners[layer].refresh(measurements[first:last], calls[layer], refreshed[layer], damping)
+
+        # Record: what was rejected, and how well the damped blocks were conditioned.
+        worst = None
+        if self.record.traced:
+            worst = ops.unsorted_segment_max(self.concat(conditions), self.layer_of_block, self.n_layers)
+        self.record.add_inversion(rejected, worst, refreshed)
+        return refreshed
+
+    def mean_diagonals(self, factors):
+        """Of each factor, ``(n_factors,)``."""
         traces = self.concat(tuple([batch.traces(factors[i][0], factors[i][1])
                                     for i, batch in enumerate(self.batches)]))
-        mean = ops.matmul(self.sum_of_blocks, traces.reshape(-1, 1)).reshape(-1) / self.dims  # (n_factors,)
-        other = ops.gather(mean, self.partner, 0)
-        usable = ops.logical_and(self.paired, ops.logical_and(mean > 0, other > 0))
-        return ops.select(usable, ops.sqrt(mean / ops.select(usable, other, ops.ones_like(other))),
-                          ops.ones_like(mean))
-
-    def distances(self, factors, measured):
-        """Relative distances of each factor from the last and the one before, ``(n_factors,)`` both."""
-        squares = self.concat(tuple([batch.squared_distances(factors[i][0], factors[i][1])
-                                     for i, batch in enumerate(self.batches)]))
-        sums = ops.matmul(self.sum_of_blocks, squares)  # (n_factors, 4)
-        known = ops.logical_and(ops.stack((sums[:, 1], sums[:, 3]), 1) > 0, measured.reshape(-1, 1) > 0)
-        ratios = ops.sqrt(ops.stack((sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3]), 1))
-        ratios = ops.select(known, ratios, ops.full_like(ratios, np.inf))
-        return ratios[:, 0], ratios[:, 1]
+        return ops.matmul(self.sum_of_blocks, traces.reshape(-1, 1)).reshape(-1) / self.dims
 
 
-def create_batches(backend: Backend, settings: CurvatureSettings, entries: list, policy: UpdatePolicy) -> tuple:
-    """A batch for each block size, and for each entry ``(factor, measurement, layer)`` where its inverse is."""
-    batches, spans = [], {}
-    for size in sorted({factor.factor.shape[-1] for factor, _, _ in entries}):
-        places = [i for i, (factor, _, _) in enumerate(entries) if factor.factor.shape[-1] == size]
-        members, measurements, layers = zip(*[entries[i] for i in places])
-        batches.append(BlockBatch(backend, settings, list(members), list(measurements), list(layers), places,
-                                  policy.gated, policy.compares))
-        for member, place in enumerate(places):
-            spans[place] = batches[-1].span_of(member)
-    if settings.share_inverses:
-        share_inverses(batches)
-    return batches, spans
+class BlockBatch(nn.Cell):
+    """The blocks of one size: gathered, scaled to factors, and their inverses.
+
+    Args:
+        members: factors with blocks of this size.
+        first: place of their measurements, one after the other, among those of the step.
+        layers, places: of each member, its layer among those with factors, and its place among all factors.
+        update: makes new inverses.
+    """
+
+    def __init__(self, members: list[Factor], first: int, layers: list[int], places: list[int], update: nn.Cell,
+                 average: float):
+        super().__init__(auto_prefix=False)
+        self.average, self.update = average, update
+        object.__setattr__(self, "members", tuple(members))
+        self.averages = ms.ParameterTuple([factor.parameter for factor in members])
+        self.first, self.last = first, first + len(members)
+        counts = [factor.parameter.shape[0] for factor in members]
+        self.spans = spans_of(members)
+        self.of_layer = Tensor(np.repeat(layers, counts), ms.int32)  # (n_blocks,)
+        self.of_factor = Tensor(np.repeat(places, counts), ms.int32)  # (n_blocks,)
+        self.is_a = Tensor(np.repeat([factor.role == "a" for factor in members], counts).reshape(-1, 1, 1))
+        size = members[0].parameter.shape[-1]
+        identity = np.tile(np.eye(size, dtype=np.float32), (sum(counts), 1, 1))
+        self.inverses = Parameter(Tensor(identity), name=f"inverses_{size}", requires_grad=False)
+        self.concat, self.gather = ops.Concat(), ops.Gather()
+
+    def per_block(self, values, index):
+        """``values`` (n,) picked for every block, ``(n_blocks, 1, 1)``."""
+        return self.gather(values, index, 0).reshape(-1, 1, 1)
+
+    def factors(self, measurements, measured, gradient_scale):
+        """Blocks ``(n_blocks, size, size)`` and the scale ``(n_blocks, 1, 1)`` that makes them this step's factors.
+
+        The scale is not finite where nothing was measured.
+
+        Args:
+            measured: calls that measured each factor, ``(n_factors,)``.
+        """
+        blocks = self.concat(measurements[self.first:self.last])
+        calls = self.per_block(measured, self.of_factor)
+        scale = ops.select(self.is_a, ops.ones_like(calls), gradient_scale * ops.ones_like(calls)) / calls
+        if self.average == 0.0:
+            return blocks, scale
+        stored = self.concat(self.averages)
+        weight = self.average * (ops.abs(stored).sum(axis=(1, 2), keepdims=True) > 0).astype(ms.float32)
+        return weight * stored + (1.0 - weight) * (blocks * scale), ops.ones_like(scale)
+
+    def traces(self, blocks, scale):
+        """Trace of every factor block, ``(n_blocks,)``; 0 where not finite, so that a layer spoils no other's pi."""
+        traces = diagonals(blocks).sum(axis=1) * scale.reshape(-1)
+        return ops.select(ops.isfinite(traces), traces, ops.zeros_like(traces))
+
+    def invert(self, blocks, scale, damping, positions, wanted):
+        """Store inverses where they are wanted and good, keep the last good ones elsewhere.
+
+        Args:
+            blocks, scale: of :meth:`factors`.
+            damping: of each factor, ``(n_factors,)``.
+            positions: of each layer, ``(n_layers,)``; A's inverse is divided by them.
+            wanted: 1.0 for each factor to refresh, ``(n_factors,)``.
+
+        Returns:
+            The blocks rejected, ``()``; and a lower bound of the condition number of each damped block that was
+            inverted, 0 for the others, ``(n_blocks,)``.
+        """
+        damping = self.per_block(damping, self.of_factor)
+        divisor = ops.select(self.is_a, self.per_block(positions, self.of_layer), ops.ones_like(damping))
+        wanted = self.per_block(wanted, self.of_factor)
+        inverses, accepted, condition = self.update(blocks, scale, damping, divisor, wanted, self.inverses)
+        ops.assign(self.inverses, inverses)
+        if self.average > 0.0:
+            keep_blocks(self.averages, self.spans, accepted > 0, blocks)
+        return ((1.0 - accepted) * wanted).sum(), condition.reshape(-1)
 
 
-def share_inverses(batches: list[BlockBatch]) -> None:
-    """Give every block an owner among the ranks, by what its inverse costs."""
-    rank, ranks = world()
-    if ranks == 1:
-        return
-    sizes = [batch.inverses.shape[-1] for batch in batches for _ in range(batch.inverses.shape[0])]
-    owners = assign_owners([inverse_cost(size) for size in sizes], ranks)
-    for batch in batches:
-        count = batch.inverses.shape[0]
-        batch.update = SharedUpdate(InverseUpdate(batch.update.backend), owners[:count], rank, ranks)
-        owners = owners[count:]
+def create_batches(backend: Backend, options: CurvatureOptions, factors: list[Factor], of_layer: list[int],
+                   policy: UpdatePolicy) -> list[BlockBatch]:
+    """A batch for each block size; with shared inverses every block has an owner among the ranks."""
+    batches, first = [], 0
+    by_size: dict[int, list[int]] = {}
+    for place in sorted(range(len(factors)), key=lambda i: factors[i].parameter.shape[-1]):
+        by_size.setdefault(factors[place].parameter.shape[-1], []).append(place)
+    counts = [sum(factors[i].parameter.shape[0] for i in places) for places in by_size.values()]
+    owners = assign_block_owners(list(by_size), counts) if options.share_inverses else None
+    for batch, places in enumerate(by_size.values()):
+        members = [factors[i] for i in places]
+        update = create_block_update(backend, policy.gated, spans_of(members)) if owners is None else \
+            SharedUpdate(BlockUpdate(backend), owners[batch], *world())
+        batches.append(BlockBatch(members, first, [of_layer[i] for i in places], places, update,
+                                  options.running_average))
+        first += len(members)
+    return batches
+
+
+def spans_of(members: list[Factor]) -> tuple[tuple[int, int], ...]:
+    """``(first, count)`` of each factor's blocks in a batch of all."""
+    counts = [factor.parameter.shape[0] for factor in members]
+    return tuple(zip(np.cumsum([0, *counts]).tolist(), counts))

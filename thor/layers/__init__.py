@@ -1,11 +1,12 @@
-"""Taps that measure Kronecker factors inside ordinary MindSpore layers."""
-from thor.layers.base import Measure, NotTapped, Tap, TapOptions, TappedLayer, create_factors, install
-from thor.layers.conv import tap_conv2d
-from thor.layers.dense import tap_dense
-from thor.layers.embedding import tap_embedding
-from thor.layers.norm import tap_batch_norm, tap_layer_norm
-from thor.layers.registry import find_factory, register_layer, weight_of
+"""Layer kinds: how each type of layer is measured and preconditioned, one file each."""
+from thor.layers.base import Factor, Inverse, Layer, LayerContext, NotTapped, kind_of, register_layer
+from thor.layers.batch_norm import BatchNormLayer
+from thor.layers.conv import ConvLayer
+from thor.layers.dense import DenseLayer
+from thor.layers.embedding import EmbeddingLayer
+from thor.layers.kronecker import KroneckerLayer
+from thor.layers.layer_norm import LayerNormLayer
+from thor.layers.tap import Measure, Tap
 
-__all__ = ["Measure", "NotTapped", "Tap", "TapOptions", "TappedLayer", "create_factors", "find_factory", "install",
-           "register_layer", "tap_batch_norm", "tap_conv2d", "tap_dense", "tap_embedding", "tap_layer_norm",
-           "weight_of"]
+__all__ = ["BatchNormLayer", "ConvLayer", "DenseLayer", "EmbeddingLayer", "Factor", "Inverse", "KroneckerLayer",
+           "Layer", "LayerContext", "LayerNormLayer", "Measure", "NotTapped", "Tap", "kind_of", "register_layer"]

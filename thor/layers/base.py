@@ -1,99 +1,124 @@
-"""Taps: they replace the linear operator inside a layer and measure its two Kronecker factors.
-
-A tap computes exactly what the operator computes. In a step that refreshes curvature, its backward pass
-also measures the factors and returns them as the *gradients of its factor parameters*. Factors thus
-arrive with the gradients of the step, with no side effect: they are reduced over devices, accumulated
-over micro-batches, and dropped on overflow just as gradients are, in graph and in PyNative mode.
-"""
+"""What a layer kind is, and which kind serves which cell type; each kind is one file, users add their own."""
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, field
-from typing import Callable
+from typing import Any, Callable, Sequence
 
 import mindspore as ms
-from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+import numpy as np
+from mindspore import Parameter, nn
 from mindspore.common.initializer import initializer
 
 from thor.backends.base import Backend
 from thor.backends.geometry import factor_shape
-from thor.layers.gates import MEASURED_A, MEASURED_G, STATISTICS, Gate
-
-# Measurements are scaled by a power of two, exact in float32, so that they weigh nothing in a global
-# gradient norm that a hand-written loop may clip with. It cancels in factor / calls.
-MEASUREMENT_SCALE = 2.0 ** -30
-
-PRECISION_FLAGS = ("fp16", "bf16", "fp32")
+from thor.layers.tap import MEASURED_A, MEASURED_G, PRECISION_FLAGS, STATISTICS, Recorder, Tap
+from thor.options import CurvatureOptions
 
 
-@dataclass(frozen=True)
-class TapOptions:
-    """How layers are tapped.
+class NotTapped(Exception):
+    """Raised by a layer kind for a cell it cannot precondition; the message says why."""
+
+
+@dataclass
+class LayerContext:
+    """What all layers of a network have in common.
 
     Args:
-        split_dim: rows of a diagonal block; ``None`` keeps whole matrices.
-        fold_bias: append the bias as one more column of the weight (and a row of ones to A).
-        batchnorm_blocks: precondition BatchNorm with 2x2 blocks of (gamma, beta) per channel.
-        subsample: measure factors on every so many-th row of data (image of a convolution); 1 takes all.
         traced: measure the traces of A and G, too.
-        gated: measure only what :mod:`thor.layers.gates` let through.
+        gated: measure only what the gates let through, see :mod:`thor.layers.tap`.
     """
 
-    split_dim: int | None = 128
-    fold_bias: bool = False
-    batchnorm_blocks: bool = False
-    subsample: int = 1
+    backend: Backend
+    options: CurvatureOptions
     traced: bool = False
     gated: bool = False
-
-    def __post_init__(self):
-        if self.split_dim is not None and (type(self.split_dim) is not int or self.split_dim < 1):
-            raise ValueError(f"split_dim={self.split_dim!r}; must be an int >= 1 or None; "
-                             "use 128 for the published setting, None for whole matrices")
-        if type(self.subsample) is not int or self.subsample < 1:
-            raise ValueError(f"subsample={self.subsample!r}; must be an int >= 1; use 1 to measure on all rows, "
-                             "4 on a quarter of them")
-        for name in ("fold_bias", "batchnorm_blocks", "traced", "gated"):
-            if type(getattr(self, name)) is not bool:
-                raise TypeError(f"{name}={getattr(self, name)!r}; must be a bool; use True or False")
+    measures: dict[tuple, nn.Cell] = field(default_factory=dict)
 
     @property
-    def block_size(self) -> int:
-        """Rows of the largest block; more than any matrix has when whole matrices are kept."""
-        return 2 ** 30 if self.split_dim is None else self.split_dim
-
-    @property
-    def gate_places(self) -> tuple[int | None, int | None]:
+    def measured_columns(self) -> tuple[int | None, int | None]:
         """Where a call's statistics say whether A and G are measured; None for always."""
         return (MEASURED_A, MEASURED_G) if self.gated else (None, None)
 
     def block_shape(self, groups: int, dim: int) -> tuple[int, int, int]:
         """Shape ``(groups * n_blocks, size, size)`` of the factor of ``groups`` matrices of ``dim`` rows."""
-        return factor_shape(groups, dim, self.block_size)
+        return factor_shape(groups, dim, self.options.block_size)
+
+    def measure(self, kind: type, *arguments: Any) -> nn.Cell:
+        """The measure ``kind(context, *arguments)`` of all layers that are measured alike; arguments hashable.
+
+        MindSpore parses and differentiates the backward pass of each cell anew, over the whole graph: fifty-four of
+        them cost ResNet-50 a quarter of its compilation, the five that differ next to nothing.
+        """
+        key = (kind, *arguments)
+        if key not in self.measures:
+            self.measures[key] = kind(self, *arguments)
+        return self.measures[key]
 
 
-class NotTapped(Exception):
-    """Raised by a tap factory for a cell it cannot precondition; the message says why."""
-
-
-@dataclass
-class TappedLayer:
-    """One preconditioned weight: what the optimizer needs to know, and nothing of the cell's forward pass.
+@dataclass(frozen=True)
+class Factor:
+    """A factor whose blocks a refresh inverts.
 
     Args:
-        kind: name of the curvature, a key of ``thor.curvature.PRECONDITIONERS``.
-        weight: the user's weight Parameter.
-        bias: the bias, when it is preconditioned together with the weight, otherwise ``None``.
-        factors: factor parameters by role, see :func:`create_factors`.
-        matrix: ``(groups, rows, columns)`` of the gradient as the factors see it, without a folded bias.
+        role: "a" (inputs), "g" (output gradients) or "unit" (2x2 Fisher blocks of BatchNorm).
+        parameter: ``(n_blocks, size, size)``; its gradient is the measurement, its value the running average.
+        dim: rows of the matrix without padding, over all groups.
     """
 
-    kind: str
-    weight: Parameter
-    bias: Parameter | None
-    factors: dict[str, Parameter]
-    matrix: tuple[int, int, int]
-    taps: list["Tap"] = field(default_factory=list)
+    role: str
+    parameter: Parameter
+    dim: int
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """Where the inverse of a factor is kept: ``count`` blocks from ``first`` on in a parameter of many.
+
+    Args:
+        parameter: ``(n_blocks, size, size)`` with the blocks of all factors of this block size.
+    """
+
+    parameter: Parameter
+    first: int
+    count: int
+
+    @property
+    def blocks(self) -> tuple[int, int, int]:
+        """``(first, count, size)``."""
+        return self.first, self.count, self.parameter.shape[-1]
+
+    def asnumpy(self) -> np.ndarray:
+        """A copy of the blocks, ``(count, size, size)``."""
+        return self.parameter.asnumpy()[self.first:self.first + self.count].copy()
+
+
+class Layer:
+    """One preconditioned weight of a network, and everything that is special about its kind.
+
+    A kind derives from it, sets up ``factors`` in ``__init__`` (or raises :class:`NotTapped`), and says how a cell is
+    tapped and how the gradient is preconditioned. ``@register_layer(CellType)`` makes it serve a cell type.
+
+    Args:
+        cells: all cells that use the weight, those of this kind first.
+        matrix: ``(groups, rows, columns)`` of the gradient as the factors see it, without a folded bias.
+        bias: preconditioned together with the weight; None where it is not.
+
+    Attributes:
+        factors: what a refresh inverts, in the order :meth:`create_preconditioner` takes the inverses.
+        measured: all parameters whose gradients are measurements, by role, among them ``statistics``.
+    """
+
+    weight_name = "weight"
+    shares_with: tuple[type["Layer"], ...] = ()  # kinds that may use the weight, too
+
+    def __init__(self, cells: Sequence[nn.Cell], context: LayerContext, matrix: tuple[int, int, int],
+                 bias: Parameter | None = None):
+        self.cells, self.context, self.matrix = list(cells), context, matrix
+        self.weight: Parameter = getattr(cells[0], self.weight_name)
+        self.bias = bias
+        self.factors: tuple[Factor, ...] = ()
+        self.measured: dict[str, Parameter] = {}
+        self.taps: list[Tap] = []
 
     @property
     def name(self) -> str:
@@ -105,147 +130,62 @@ class TappedLayer:
         """The weight and, where it is preconditioned with it, the bias."""
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
+    @property
+    def fisher_rows(self) -> int:
+        """Rows of its Fisher block A x G."""
+        groups, rows, columns = self.matrix
+        return groups * rows * groups * columns
 
-class Measure(nn.Cell):
-    """Identity on the operator's output whose backward pass measures factors.
+    @property
+    def has_kronecker_factors(self) -> bool:
+        """Whether its gradient is multiplied by blocks of A or G, not only by curvature of single units."""
+        return any(factor.role in ("a", "g") for factor in self.factors)
 
-    It knows nothing of a particular layer: layers that are measured alike share one, see :func:`shared_measure`.
-    """
+    def trace_scale(self, batch_size: int) -> float:
+        """What the product of its measured traces is multiplied with, beside positions and gradient scale."""
+        return 1.0
 
-    def __init__(self, options: TapOptions):
-        super().__init__(auto_prefix=False)
-        self.cast, self.reshape, self.zeros_like = ops.Cast(), ops.Reshape(), ops.ZerosLike()
-        self.traced, self.subsample = options.traced, options.subsample
-        self.gate = Gate(options.gated, options.traced)
+    @property
+    def description(self) -> str:
+        """How it is preconditioned, in a few words."""
+        shapes = [f"{role.upper()} {'x'.join(map(str, parameter.shape))}"
+                  for role, parameter in self.measured.items() if role != "statistics"]
+        uses = f", {len(self.cells)} uses" if len(self.cells) > 1 else ""
+        return f"second order: {', '.join(shapes)}{uses}"
 
-    def construct(self, x, y, factor_a, factor_g, statistics, gates):
-        return y
+    def measure_as(self, **shapes: tuple) -> None:
+        """Create the parameters of :attr:`measured`, zero: the measurements by role, and the statistics."""
+        prefix, _, _ = self.weight.name.rpartition(".")
+        prefix = prefix + "." if prefix else ""
+        self.measured = {role: Parameter(initializer("zeros", shape, ms.float32), name=f"{prefix}factor_{role}")
+                         for role, shape in {**shapes, "statistics": (STATISTICS,)}.items()}
 
-    def bprop(self, x, y, factor_a, factor_g, statistics, gates, out, dout):
-        if self.gate.is_open(gates):
-            a, g, told = self.measured(self.sample(x), y, self.cast(self.sample(dout), ms.float32), gates)
-        else:
-            a, g, told = self.zeros_like(factor_a), self.zeros_like(factor_g), self.gate.closed(self.positions(y))
-        return self.zeros_like(x), dout, a, g, told * MEASUREMENT_SCALE, self.zeros_like(gates)
+    def tap(self, gates: Parameter | None, row: int) -> None:
+        """Install a tap in every cell; ``row`` is the layer's of the network's ``gates``."""
+        for cell in self.cells if self.measured else ():
+            attribute, kind, measure = self.tapped(cell)
+            recorder = Recorder(measure, tuple(self.measured.values()), gates, row)
+            self.taps.append(kind(getattr(cell, attribute), recorder))
+            install(cell, attribute, self.taps[-1])
 
-    def measured(self, x, y, d, gates):
-        """Factors of one call, and what it tells, ``(6,)``."""
-        trace_a = self.input_trace(x, d) if self.traced else None
-        trace_g = self.output_trace(d) if self.traced else None
-        told = self.gate(gates, self.positions(y), trace_a, trace_g)
-        return self.input_factor(x, told), self.output_factor(d, told), told
+    def tapped(self, cell: nn.Cell) -> tuple[str, type[Tap], nn.Cell]:
+        """``(attribute, tap, measure)``: where a cell keeps its operator, what stands there and what that measures with."""
+        raise NotImplementedError
 
-    def sample(self, rows):
-        """Every ``subsample``-th row of a tensor, from the first on."""
-        return rows if self.subsample == 1 else rows[::self.subsample]
+    def create_preconditioner(self, batch_size: int, *inverses: Inverse) -> nn.Cell:
+        """A cell ``(gradients of parameters, damping) -> preconditioned gradients``, both tuples.
 
-    def input_factor(self, x, told):
-        """A of one call times ``MEASUREMENT_SCALE``, shaped as ``factor_a``; 0 where ``told`` says not measured.
+        One that refreshes curvature of its own, which no block of :attr:`factors` holds, has a method ``refresh``,
+        see :class:`thor.layers.embedding.EmbeddingPreconditioner`.
 
         Args:
-            told: statistics of the call, ``(6,)``, see :mod:`thor.layers.gates`.
+            inverses: of :attr:`factors`.
         """
         raise NotImplementedError
 
-    def output_factor(self, d, told):
-        """G of one call, likewise, before ``batch_size^2 / loss_scale^2``."""
-        raise NotImplementedError
 
-    def input_trace(self, x, d):
-        """Trace of A of one call, ``(1,)``, without ``MEASUREMENT_SCALE``."""
-        raise NotImplementedError
-
-    def output_trace(self, d):
-        """Trace of G of one call, likewise."""
-        raise NotImplementedError
-
-    def positions(self, y):
-        """Output positions per sample that share the weight (H * W of a convolution)."""
-        return 1.0
-
-
-class Recorder(nn.Cell):
-    """Owns a layer's factor parameters and hands them to the measure, always in float32."""
-
-    def __init__(self, measure: nn.Cell, factors: dict[str, Parameter]):
-        super().__init__(auto_prefix=False)
-        self.measure = measure
-        self.factors = ParameterTuple(factors.values())
-        self.gates = (Tensor(0.0, ms.float32),)
-        self.row = -1
-        self.slice = ops.Slice()
-
-    def bind(self, gates: Parameter, row: int) -> None:
-        """Measure only what the network's ``gates`` ``(n_layers, 4)`` let through; ``row`` is the layer's."""
-        self.gates = ParameterTuple((gates,))
-        self.row = row
-
-    def add_flags_recursive(self, **flags):
-        """Ignore mixed precision, whose casts would round factors to float16."""
-        kept = {name: value for name, value in flags.items() if name not in PRECISION_FLAGS}
-        return super().add_flags_recursive(**kept) if kept else self
-
-    def construct(self, x, y):
-        x, factors, gates = ops.stop_gradient(x), self.factors, self.gates[0]
-        if self.row >= 0:
-            gates = ops.stop_gradient(self.slice(gates, (self.row, 0), (1, 4)))
-        if len(factors) == 2:
-            return self.measure(x, y, factors[0], factors[1], gates)
-        return self.measure(x, y, factors[0], factors[1], factors[2], gates)  # unpacking with * compiles slowly
-
-
-class Tap(nn.Cell):
-    """A linear operator ``(x, weight)`` that measures its factors while ``recording``.
-
-    ``recording`` is a Python constant of the compiled graph: the stale graph contains no trace of it.
-    """
-
-    def __init__(self, operator, measure: nn.Cell, factors: dict[str, Parameter]):
-        super().__init__(auto_prefix=False)
-        self.operator = operator
-        self.recorder = Recorder(measure, factors)
-        self.recording = True
-
-    def observe(self, x, y):
-        """Pass ``y`` through, measuring when recording."""
-        return self.recorder(x, y) if self.recording else y
-
-    def construct(self, x, weight):
-        return self.observe(x, self.operator(x, weight))
-
-
-_measures: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-def shared_measure(backend: Backend, key: tuple, create: Callable[[], nn.Cell]) -> nn.Cell:
-    """The measure of all layers of a network that are measured alike.
-
-    MindSpore parses and differentiates the backward pass of each cell anew, over the whole graph: fifty-four of them
-    cost ResNet-50 a quarter of its compilation, the five that differ next to nothing.
-
-    Args:
-        backend: of the network.
-        key: what the measure is made of, its class among it.
-    """
-    known = _measures.setdefault(backend, {})
-    if key not in known:
-        known[key] = create()
-    return known[key]
-
-
-def create_factors(weight: Parameter, **shapes: tuple) -> dict[str, Parameter]:
-    """Factor parameters beside ``weight``, by role; zero, or the running average where one is kept.
-
-    Their gradients are the measurements. The role ``statistics`` is always there, see :mod:`thor.layers.gates`.
-    """
-    prefix, _, _ = weight.name.rpartition(".")
-    prefix = prefix + "." if prefix else ""
-    return {role: Parameter(initializer("zeros", shape, ms.float32), name=f"{prefix}factor_{role}")
-            for role, shape in {**shapes, "statistics": (STATISTICS,)}.items()}
-
-
-def install(cell: nn.Cell, attribute: str, tap: Tap) -> Tap:
-    """Put a tap where the cell keeps its operator."""
+def install(cell: nn.Cell, attribute: str, tap: Tap) -> None:
+    """Put a tap where the cell keeps its operator; parameters of an operator that has some keep their names."""
     names = {id(parameter): parameter.name for parameter in tap.get_parameters()}
     precision = {name: value for name, value in cell.get_flags().items() if name in PRECISION_FLAGS}
     if precision:
@@ -254,4 +194,57 @@ def install(cell: nn.Cell, attribute: str, tap: Tap) -> Tap:
     setattr(cell, attribute, tap)
     for parameter in tap.get_parameters():
         parameter.name = names[id(parameter)]
-    return tap
+
+
+def untap(network: nn.Cell) -> None:
+    """Give all cells of a network their own operators back."""
+    for _, cell in list(network.cells_and_names()):
+        for name, child in list(cell.name_cells().items()):
+            if isinstance(child, Tap):
+                operator = child.operator
+                delattr(cell, name)
+                setattr(cell, name, operator)
+
+
+def operator_of(cell: nn.Cell, attribute: str) -> str:
+    """``attribute``, where the cell keeps its operator; :class:`NotTapped` if it keeps none there."""
+    if getattr(cell, attribute, None) is None:
+        raise NotTapped(f"{type(cell).__name__} has no {attribute!r} operator to tap")
+    return attribute
+
+
+_KINDS: dict[type, type[Layer]] = {}
+
+
+def register_layer(cell_type: type, kind: type[Layer] | None = None) -> Callable[[type[Layer]], type[Layer]]:
+    """Precondition cells of ``cell_type`` (and its subclasses) as layers of ``kind``.
+
+    Args:
+        cell_type: a subclass of ``mindspore.nn.Cell``.
+        kind: a subclass of :class:`Layer`; left out, the call decorates one. The library's own kinds serve cells
+            with the same operators: a linear cell of yours that multiplies with ``self.matmul(x, self.weight)`` is
+            registered with ``DenseLayer``.
+
+    Raises:
+        TypeError: ``cell_type`` is not a Cell class, or ``kind`` no Layer class.
+    """
+    if not (isinstance(cell_type, type) and issubclass(cell_type, nn.Cell)):
+        raise TypeError(f"cell_type={cell_type!r}; must be a subclass of mindspore.nn.Cell; pass the class itself")
+
+    def register(registered: type[Layer]) -> type[Layer]:
+        if not (isinstance(registered, type) and issubclass(registered, Layer)):
+            raise TypeError(f"kind={registered!r}; must be a subclass of thor.layers.Layer; pass e.g. DenseLayer")
+        _KINDS[cell_type] = registered
+        return registered
+
+    if kind is not None:
+        register(kind)
+    return register
+
+
+def kind_of(cell: nn.Cell) -> type[Layer] | None:
+    """The layer kind of the cell's nearest registered base class, or ``None``."""
+    for base in type(cell).__mro__:
+        if base in _KINDS:
+            return _KINDS[base]
+    return None

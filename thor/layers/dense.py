@@ -1,33 +1,38 @@
 """Dense layers: any number of leading axes, any activation, any subclass that multiplies with ``self.matmul``."""
 from __future__ import annotations
 
+from typing import Sequence
+
 import mindspore as ms
 from mindspore import nn, ops
 
-from thor.backends.base import Backend
-from thor.layers.base import (MEASUREMENT_SCALE, Measure, NotTapped, Tap, TapOptions, TappedLayer, create_factors,
-                              install, shared_measure)
+from thor.layers.base import LayerContext, operator_of, register_layer
+from thor.layers.kronecker import KroneckerLayer
+from thor.layers.tap import MEASUREMENT_SCALE, Measure, Tap
 
 
 class DenseMeasure(Measure):
-    """A = x'x / N and G = d'd / N over the N rows a Dense layer multiplies (batch x sequence for 3-D input)."""
+    """A = x'x / N and G = d'd / N over the N rows a Dense layer multiplies (batch x sequence for 3-D input).
 
-    def __init__(self, backend: Backend, options: TapOptions, append_one: bool):
-        super().__init__(options)
+    Source: Martens & Grosse 2015, section 3; the mean over positions is THOR's published convention.
+    """
+
+    def __init__(self, context: LayerContext, append_one: bool):
+        super().__init__(context)
         self.covariance_a, self.covariance_g = (
-            backend.covariance_operator(1, options.block_size, MEASUREMENT_SCALE, place)
-            for place in options.gate_places)
-        self.squares = backend.squares_operator()
+            context.backend.covariance_operator(1, context.options.block_size, MEASUREMENT_SCALE, column)
+            for column in context.measured_columns)
+        self.squares = context.backend.squares_operator()
         self.append_one = append_one
 
-    def input_factor(self, x, told):
+    def input_factor(self, x, statistics):
         rows = self.cast(x, ms.float32)  # (n_rows, in_channels)
         if self.append_one:
             rows = ops.concat((rows, ops.ones((rows.shape[0], 1), ms.float32)), axis=1)
-        return self.covariance_a(rows, told)
+        return self.covariance_a(rows, statistics)
 
-    def output_factor(self, d, told):
-        return self.covariance_g(d, told)
+    def output_factor(self, d, statistics):
+        return self.covariance_g(d, statistics)
 
     def input_trace(self, x, d):
         return self.squares(self.cast(x, ms.float32)) / x.shape[0] + float(self.append_one)
@@ -36,20 +41,14 @@ class DenseMeasure(Measure):
         return self.squares(d) / d.shape[0]
 
 
-def tap_dense(cell: nn.Cell, backend: Backend, options: TapOptions, shared: TappedLayer | None = None) -> TappedLayer:
-    """Tap the matrix product of a Dense cell; ``shared`` is the layer that already owns the same weight."""
-    operator = getattr(cell, "matmul", None)
-    if operator is None:
-        raise NotTapped(f"{type(cell).__name__} has no 'matmul' operator to tap")
-    rows, columns = cell.weight.shape
-    bias = cell.bias if options.fold_bias and cell.has_bias and cell.bias.requires_grad else None
-    layer = shared or TappedLayer(
-        "kronecker", cell.weight, bias,
-        create_factors(cell.weight, a=options.block_shape(1, columns + (bias is not None)),
-                       g=options.block_shape(1, rows)),
-        (1, rows, columns))
-    append_one = layer.bias is not None
-    measure = shared_measure(backend, (DenseMeasure, options, append_one),
-                             lambda: DenseMeasure(backend, options, append_one))
-    layer.taps.append(install(cell, "matmul", Tap(operator, measure, layer.factors)))
-    return layer
+@register_layer(nn.Dense)
+class DenseLayer(KroneckerLayer):
+    """A Dense cell, or one like it: ``weight`` (out, in), ``has_bias``, ``bias`` and ``matmul``."""
+
+    def __init__(self, cells: Sequence[nn.Cell], context: LayerContext):
+        for cell in cells:
+            operator_of(cell, "matmul")
+        super().__init__(cells, context, (1, *cells[0].weight.shape))
+
+    def tapped(self, cell: nn.Cell) -> tuple[str, type[Tap], nn.Cell]:
+        return "matmul", Tap, self.context.measure(DenseMeasure, self.bias is not None)

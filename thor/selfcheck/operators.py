@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from thor.backends import Backend
-from thor.backends.cases import Case, make_cases
+from thor.selfcheck.cases import Case, make_cases
 
 
 @dataclass(frozen=True)
@@ -88,5 +88,5 @@ def relative_error(computed: np.ndarray, expected: np.ndarray) -> float:
 
 
 def check_operators(backend: Backend, precision: str) -> list[Result]:
-    """All cases of :mod:`thor.backends.cases` at the precision of the backend's products."""
+    """All cases of :mod:`thor.selfcheck.cases` at the precision of the backend's products."""
     return [check(backend, case) for case in make_cases(precision)]

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from thor.backends.cases import dense, diagonal_blocks, reference_patches
+from thor.selfcheck.cases import dense, diagonal_blocks, reference_patches
 
 BATCH, POSITIONS, SPLIT = 8, 36, 128
 LEARNING_RATE, DAMPING, MOMENTUM, WEIGHT_DECAY = 0.02, 0.1, 0.9, 5e-4

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from textwrap import shorten
 from typing import Callable
 
@@ -12,7 +13,7 @@ from mindspore import Tensor, nn, ops
 
 from thor.model import StepModel
 from thor.optimizer import THOR
-from thor.parallel import world
+from thor.distribution import world
 from thor.selfcheck import reference
 from thor.train import make_train_step
 
@@ -72,7 +73,7 @@ def check_training(precision: str) -> list[Trained]:
     ranks = world()[1]
     if ranks > 1:
         runs = {f"{ranks} ranks, 7 steps, refresh every 3, {mode}":
-                lambda shared=shared: run_steps(7, 3, share_inverses=shared)
+                partial(run_steps, 7, 3, share_inverses=shared)
                 for mode, shared in (("all invert all", False), ("each inverts its own", True))}
     return [compare(name, run, BOUND[precision]) for name, run in runs.items()]
 
@@ -81,7 +82,7 @@ def compare(name: str, run: Callable[[], tuple], bound: float) -> Trained:
     """Run, and measure against float64; over several ranks, whose weights must agree to the bit."""
     try:
         network, steps, frequency = run()
-        weights = {p.name: p.asnumpy() for p in network.trainable_params() if "factor_" not in p.name}
+        weights = {p.name: p.asnumpy() for p in network.trainable_params()}
         if world()[1] > 1 and not agree(weights):
             return Trained(name, np.inf, bound, "the ranks' weights differ")
     except Exception as error:  # whatever a device's compiler or kernel raises is a finding, not a crash

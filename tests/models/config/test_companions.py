@@ -11,8 +11,8 @@ from mindspore import nn
 from models.config import ConfigError, dump_config, load_config
 from models.config.companions import PRESETS
 from models.optimizers import create_optimizer
-from thor import optimizers
-from thor.optimizers import draw_delays
+from thor import companions
+from thor.companions import draw_delays
 
 
 def configure(*words):
@@ -65,12 +65,12 @@ def test_the_names_set_what_the_functions_have_as_defaults(name):
     sections = PRESETS[name]
     settings = {**sections["optimizer"], **sections.get("curvature", {}).get("update", {})}
     assert settings.pop("policy", "fixed") == {"kfac": "fixed", "spngd": "frobenius"}[name]
-    parameters = inspect.signature(getattr(optimizers, name)).parameters
+    parameters = inspect.signature(getattr(companions, name)).parameters
     assert {key: parameters[key].default for key in settings} == settings
 
 
 def test_ranger_of_the_config_is_that_of_the_function():
-    signature = inspect.signature(optimizers.ranger).parameters
+    signature = inspect.signature(companions.ranger).parameters
     assert PRESETS["ranger"]["optimizer"] == {"beta1": signature["beta1"].default, "epsilon": signature["eps"].default,
                                               "lookahead": {"steps": signature["k"].default,
                                                             "alpha": signature["alpha"].default}}
@@ -107,6 +107,6 @@ def test_dcasgd_settings_reach_the_optimizer():
     assert not created("name=dcasgd", "compensation.strength=0").compensates
 
 
-@pytest.mark.parametrize("name, kind", [("heun", optimizers.Heun), ("dcasgd", optimizers.DCASGD)])
+@pytest.mark.parametrize("name, kind", [("heun", companions.Heun), ("dcasgd", companions.DCASGD)])
 def test_steps_of_their_own_are_not_hidden_behind_a_clip(name, kind):
     assert type(created(f"name={name}", "clip_norm=1.0")) is kind

@@ -9,7 +9,7 @@ from models.planner.predict import HYBRID, gathered_bytes
 from models.planner.zoo import job_of
 from models.session import prepare_network
 from thor import THOR
-from thor.parallel import FactorReducer, SharedUpdate, assign_owners, inverse_cost
+from thor.distribution import FactorReducer, SharedUpdate, assign_owners, inverse_cost
 
 CONFIGS = {
     "images": ["--model.base_width", "16", "--optimizer.split_dim", "48", "--optimizer.split_indices", "[3, 9]"],
@@ -43,7 +43,7 @@ def test_factors_are_sent_as_counted(pair):
 def test_weights_gradients_and_inverses_are_held_as_counted(pair):
     job, optimizer = pair
     assert job.gradient_numbers == sum(weight.size for weight in optimizer.weights)
-    held = [batch.inverses for batch in optimizer.refresh_blocks.batches]
+    held = [batch.inverses for batch in optimizer.curvature.batches]
     diagonals = [cell.inverse_a for _, cell in optimizer.cells_and_names() if hasattr(cell, "inverse_a")]
     assert sum(layer.inverse_bytes for layer in job.layers) == 4 * sum(p.size for p in [*held, *diagonals])
     sizes = [inverses.shape[-1] for inverses in held for _ in range(inverses.shape[0])]
@@ -55,7 +55,7 @@ def test_inverses_are_gathered_as_counted(pair, ranks):
     job, optimizer = pair
     owners = assign_owners([inverse_cost(size) for size in job.block_sizes], ranks)
     expected = []
-    for batch in optimizer.refresh_blocks.batches:
+    for batch in optimizer.curvature.batches:
         count, size, _ = batch.inverses.shape
         shared = SharedUpdate(nn.Cell(), owners[:count], 0, ranks)
         owners = owners[count:]

@@ -12,7 +12,7 @@ from models.planner.trace import trace
 from models.planner.work import LayerWork
 from models.planner.zoo import JobError, build_network, job_of, on_cpu
 from models.registry import dataset, dataset_names
-from thor.parallel import assign_owners, default_split, groups_of, inverse_cost
+from thor.distribution import assign_owners, default_split, groups_of, inverse_cost
 
 LENET = ["--model.name", "lenet5", "--data.name", "mnist", "--data.batch_size", "7", "--train.epochs", "3"]
 BERT = ["--model.name", "bert", "--data.name", "text", "--model.bert.vocab_size", "100", "--data.batch_size", "2"]

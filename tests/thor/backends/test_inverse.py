@@ -7,7 +7,7 @@ from mindspore import Tensor
 
 from tests.helpers import emulated
 from thor.backends.ascend import AscendBackend, CholeskyInverse
-from thor.backends.cases import spectrum_block
+from thor.selfcheck.cases import spectrum_block
 from thor.backends.cpu import CpuBackend
 from thor.backends.gpu import GpuBackend
 

@@ -6,7 +6,7 @@ import pytest
 from mindspore import Tensor
 
 from tests.helpers import emulated
-from thor.backends import cases
+from thor.selfcheck import cases
 from thor.backends.ascend import AscendBackend
 from thor.backends.cpu import CpuBackend
 from thor.backends.gpu import GpuBackend

@@ -11,7 +11,7 @@ from thor import THOR
 from thor.backends.ascend import AscendBackend
 from thor.backends.cpu import CpuBackend
 from thor.backends.gpu import GpuBackend
-from thor.layers import TapOptions
+from thor import CurvatureOptions
 from thor.registration import tap_network
 from thor.train import make_train_step
 
@@ -44,7 +44,7 @@ class Network(nn.Cell):
 def updates_of_training(backend) -> list[np.ndarray]:
     """Change of each weight over three steps, in the network's order; no block may be rejected."""
     network = Network()
-    tap_network(network, TapOptions(128, False, False), backend)
+    tap_network(network, CurvatureOptions(), backend)
     before = [p.asnumpy().copy() for p in network.get_parameters() if p.name.endswith("weight")]
     optimizer = THOR(network, 0.02, damping=0.1, momentum=0.9, batch_size=8, frequency=2)
     assert optimizer.backend is backend

@@ -7,7 +7,7 @@ import pytest
 from mindspore import Tensor
 
 from thor.backends.cpu import CpuBackend
-from thor.curvature.blocks import InverseUpdateByMember
+from thor.backends.inversion import BlockUpdateByFactor
 
 SIZE, SPANS, WANTED = 4, ((0, 2), (2, 1), (3, 3), (6, 1), (7, 1)), (True, False, True, False, True)
 
@@ -22,7 +22,7 @@ def test_wanted_factors_are_inverted_and_the_others_keep_theirs(mode):
     wanted = np.concatenate([np.full(count, flag, float) for (_, count), flag in zip(SPANS, WANTED)]).reshape(8, 1, 1)
     ms.set_context(mode=mode)
     columns = [Tensor(column, ms.float32) for column in (blocks, scale, damping, divisor, wanted, old)]
-    inverses, accepted, conditions = InverseUpdateByMember(CpuBackend(), SPANS)(*columns)
+    inverses, accepted, conditions = BlockUpdateByFactor(CpuBackend(), SPANS)(*columns)
     np.testing.assert_array_equal(accepted.asnumpy(), wanted)
     np.testing.assert_array_equal(conditions.asnumpy() > 0, wanted > 0)
     expected = np.linalg.inv(scale * blocks + damping * np.eye(SIZE)) / divisor

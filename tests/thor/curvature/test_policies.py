@@ -8,7 +8,7 @@ from mindspore import Tensor
 
 from thor import THOR
 from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
-from thor.curvature.layer_choice import trace_change
+from thor.curvature.choice import trace_change
 
 pytestmark = pytest.mark.usefixtures("pynative")
 

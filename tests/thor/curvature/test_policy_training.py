@@ -12,7 +12,7 @@ from thor import THOR
 from thor.backends import Backend, blas, host
 from thor.backends.gpu import GpuBackend
 from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
-from thor.layers import TapOptions
+from thor import CurvatureOptions
 from thor.registration import tap_network
 from thor.train import make_train_step
 
@@ -54,8 +54,7 @@ def create(policy, backend=None, **options):
     network = Network()
     options = {"fold_bias": True, "batchnorm_blocks": True, "split_dim": 64, **options}
     if backend is not None:
-        tap_network(network, TapOptions(options["split_dim"], options["fold_bias"], options["batchnorm_blocks"],
-                                        1, policy.gated, policy.gated), backend)
+        tap_network(network, CurvatureOptions(**options), backend, policy)
     optimizer = THOR(network, 0.02, 0.1, 0.9, batch_size=BATCH, update=policy, **options)
     return optimizer, make_train_step(network, optimizer)
 
@@ -255,8 +254,8 @@ def test_traces_are_those_of_the_factors():
     positions = {"first": 25.0, "grouped": 25.0}
     for name, layer in layers.items():
         traces = [value.sum() if value.ndim == 1 else np.trace(value, axis1=1, axis2=2).sum()
-                  for value in (layer.factors[role].asnumpy().astype(np.float64)
-                                for role in ("a", "g") if role in layer.factors)]
+                  for value in (layer.measured[role].asnumpy().astype(np.float64)
+                                for role in ("a", "g", "unit") if role in layer.measured)]
         expected = np.prod(traces) * positions.get(name, 1.0)
         assert report[name].trace == pytest.approx(expected, rel=1e-5), name
         assert report[name].change is None and report[name].condition >= 1.0

@@ -7,6 +7,7 @@ from mindspore import Tensor, nn, ops
 
 from tests.helpers import reference as ref
 from thor import THOR
+from thor.layers import EmbeddingLayer
 from thor.train import make_train_step
 
 pytestmark = pytest.mark.usefixtures("pynative")
@@ -45,7 +46,7 @@ def train_one_step(network, *batch, batch_size=1, **options):
 
 def factors_of(optimizer, index=0):
     layer = optimizer.registration.layers[index]
-    return [layer.factors[role].asnumpy().astype(np.float64) for role in ("a", "g")]
+    return [layer.measured[role].asnumpy().astype(np.float64) for role in ("a", "g")]
 
 
 def normal(*shape, seed=0):
@@ -88,7 +89,7 @@ def test_single_sample_batch_norm_blocks_are_exact():
     normalised = (images - images.mean(1, keepdims=True)) / np.sqrt(images.var(1, keepdims=True) + 1e-5)
     gradients = np.stack([(d * normalised).sum(1), d.sum(1)], axis=1)
     expected = np.einsum("ci,cj->cij", gradients, gradients)
-    blocks = optimizer.registration.layers[0].factors["g"].asnumpy()
+    blocks = optimizer.registration.layers[0].measured["unit"].asnumpy()
     np.testing.assert_allclose(blocks, expected, rtol=2e-5, atol=1e-6)
 
 
@@ -208,7 +209,7 @@ def test_a_tied_decoder_counts_both_uses_and_updates_the_table_once(decoder_firs
     h, t2 = normal(6, 3, seed=1), normal(6, 5, seed=2)
     network = Tied(decoder_first)
     optimizer, before = train_one_step(network, ids, t, h, t2, batch_size=2)
-    assert [layer.kind for layer in optimizer.registration.layers] == ["embedding"]
+    assert [type(layer) for layer in optimizer.registration.layers] == [EmbeddingLayer]
     a, g = factors_of(optimizer)
     squares = (t2.astype(np.float64) ** 2).mean(axis=0)
     of_lookup, of_decoder = np.array([1, 2, 0, 0, 1]) / 2, 6 * squares / squares.sum() / 2

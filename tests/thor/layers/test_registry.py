@@ -6,7 +6,7 @@ import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
 from thor import NotTapped, register_layer
-from thor.layers import find_factory, registry, tap_dense
+from thor.layers import DenseLayer, base, kind_of
 from thor.registration import tap_network
 
 pytestmark = pytest.mark.usefixtures("pynative")
@@ -28,14 +28,16 @@ class Mine(nn.Cell):
 
 @pytest.fixture
 def mine_registered(monkeypatch):
-    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+    monkeypatch.setattr(base, "_KINDS", dict(base._KINDS))
 
-    def factory(cell, backend, options, shared=None):
-        if cell.skip:
-            raise NotTapped("asked to skip")
-        return tap_dense(cell, backend, options, shared)
+    @register_layer(Mine)
+    class MineLayer(DenseLayer):
+        """Dense, unless it asks to be skipped."""
 
-    register_layer(Mine, factory)
+        def __init__(self, cells, context):
+            if cells[0].skip:
+                raise NotTapped("asked to skip")
+            super().__init__(cells, context)
 
 
 def test_a_users_layer(mine_registered):
@@ -48,10 +50,16 @@ def test_a_users_layer(mine_registered):
 def test_an_unknown_layer_trains_first_order():
     last = tap_network(Mine()).table().splitlines()[-1]
     assert last == "weight     2x3    first order: no tap registered for Mine"
-    assert find_factory(Mine()) is None
+    assert kind_of(Mine()) is None
 
 
 @pytest.mark.parametrize("wrong", [None, int, nn.Dense(1, 1)])
 def test_only_cell_types_are_registered(wrong):
     with pytest.raises(TypeError, match="^cell_type=.*must be a subclass of mindspore.nn.Cell; pass the"):
-        register_layer(wrong, tap_dense)
+        register_layer(wrong, DenseLayer)
+
+
+@pytest.mark.parametrize("wrong", [nn.Dense, lambda cell: None, 3])
+def test_only_layer_kinds_are_registered(wrong):
+    with pytest.raises(TypeError, match="^kind=.*must be a subclass of thor.layers.Layer; pass e.g. DenseLayer"):
+        register_layer(Mine, wrong)

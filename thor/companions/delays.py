@@ -5,7 +5,7 @@ import heapq
 
 import numpy as np
 
-from thor.arguments import check_int, check_number
+from thor.checks import IN_RANGE, checked, integer, number
 
 DISTRIBUTIONS = ("constant", "uniform", "poisson", "workers")
 
@@ -28,9 +28,9 @@ def draw_delays(distribution: str, steps: int, mean: float, longest: int, seed: 
     if distribution not in DISTRIBUTIONS:
         raise ValueError(f"distribution={distribution!r}; must be one of {', '.join(DISTRIBUTIONS)}; "
                          "use constant for the same delay at every step")
-    check_int("steps", steps, 1, "give the steps of the run")
-    check_number("mean", mean, 0.0)
-    check_int("longest", longest, 0, "use 0 for no delay")
+    checked("steps", steps, integer(1), "give the steps of the run")
+    checked("mean", mean, number(minimum=0), IN_RANGE)
+    checked("longest", longest, integer(0), "use 0 for no delay")
     generator = np.random.default_rng(seed)
     if distribution == "constant":
         delays = np.full(steps, round(mean))

@@ -2,11 +2,11 @@
 
 All are ``nn.Optimizer`` and train through :func:`thor.train.make_train_step` in graph and PyNative mode.
 """
-from thor.optimizers.dcasgd import DCASGD
-from thor.optimizers.delays import draw_delays
-from thor.optimizers.heun import Heun
-from thor.optimizers.lookahead import Lookahead, evaluation_weights
-from thor.optimizers.radam import RAdam, ranger
-from thor.optimizers.second_order import kfac, spngd
+from thor.companions.dcasgd import DCASGD
+from thor.companions.delays import draw_delays
+from thor.companions.heun import Heun
+from thor.companions.lookahead import Lookahead, evaluation_weights
+from thor.companions.radam import RAdam, ranger
+from thor.companions.second_order import kfac, spngd
 
 __all__ = ["DCASGD", "Heun", "Lookahead", "RAdam", "draw_delays", "evaluation_weights", "kfac", "ranger", "spngd"]

@@ -8,7 +8,7 @@ from mindspore import Tensor, nn, ops
 
 from thor import THOR
 from thor.curvature import FrobeniusPolicy
-from thor.optimizers import kfac, spngd
+from thor.companions import kfac, spngd
 from thor.train import make_train_step
 
 ROWS, INPUTS, OUTPUTS = 200, 130, 3  # more inputs than a block of THOR
@@ -63,7 +63,7 @@ def test_blocks_of_thor_do_not():
     (spngd, {"running_average": 0.0, "batchnorm_blocks": True})])
 def test_they_are_thor_with_whole_factors_and_split_damping(build, expected, monkeypatch):
     seen = {}
-    monkeypatch.setattr("thor.optimizers.second_order.THOR", lambda *given, **named: seen.update(named, given=given))
+    monkeypatch.setattr("thor.companions.second_order.THOR", lambda *given, **named: seen.update(named, given=given))
     network = nn.Dense(2, 2)
     build(network, 0.1, 0.2, 0.8, 0.01, 4.0, 16, 7, fold_bias=True)
     update = seen.pop("update", None)

@@ -7,9 +7,10 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.amp import all_finite
 
-from thor.arguments import check_int, check_number
-from thor.optimizers.groups import Rate, refuse_own_rates
-from thor.train import LossScaling, TrainStep
+from thor.checks import IN_RANGE, checked, integer, number
+from thor.companions.groups import Rate, refuse_own_rates
+from thor.scaling import LossScaling
+from thor.train import TrainStep
 
 _predicted = ops.MultitypeFuncGraph("predicted")
 _corrected = ops.MultitypeFuncGraph("corrected")
@@ -53,8 +54,8 @@ class Heun(nn.Optimizer):
                  loss_scale: float = 1.0):
         super().__init__(learning_rate, list(params), weight_decay, loss_scale)
         refuse_own_rates(self)
-        self.momentum = Parameter(Tensor(check_number("momentum", momentum, 0.0), ms.float32), name="momentum",
-                                  requires_grad=False)
+        momentum = checked("momentum", momentum, number(minimum=0), IN_RANGE)
+        self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
         self.moments = self.parameters.clone(prefix="moments", init="zeros")
         self.starts = self.parameters.clone(prefix="start", init="zeros")
         self.firsts = self.parameters.clone(prefix="first_gradient", init="zeros")
@@ -95,7 +96,7 @@ class Heun(nn.Optimizer):
         Raises:
             ValueError: accumulate_steps is not 1: the second evaluation needs the whole batch again.
         """
-        if check_int("accumulate_steps", accumulate_steps, 1, "use 1") != 1:
+        if checked("accumulate_steps", accumulate_steps, integer(1), "use 1") != 1:
             raise ValueError(f"accumulate_steps={accumulate_steps}; must be 1 for Heun, whose second gradient needs "
                              "the whole batch again; use a larger batch")
         return HeunStep(network, self, LossScaling(loss_scale_manager, self)).set_train()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from thor.backends import blas, host
-from thor.backends.parallel import for_each, scratch
+from thor.backends.threads import for_each, scratch
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 500])

@@ -9,8 +9,8 @@ from mindspore.amp import DynamicLossScaleManager
 
 from tests.helpers import companion_cases as cases
 from tests.helpers.companion_cases import RATES, arrays
-from thor.optimizers import DCASGD, Heun, Lookahead, RAdam, evaluation_weights, ranger
-from thor.optimizers.lookahead import evaluation_values
+from thor.companions import DCASGD, Heun, Lookahead, RAdam, evaluation_weights, ranger
+from thor.companions.lookahead import evaluation_values
 from thor.train import make_train_step
 
 BUILDERS = {

@@ -13,9 +13,10 @@ from typing import Sequence
 
 import mindspore as ms
 import numpy as np
-from mindspore import ParallelMode, Tensor, nn, ops
+from mindspore import ParallelMode, ParameterTuple, Tensor, nn, ops
 
-from thor.maps import cut
+from thor.checks import ArgumentError
+from thor.maps import cut, pick
 
 DEFAULT_GROUP_BYTES = 32 * 2 ** 20
 
@@ -58,6 +59,37 @@ def assign_owners(costs: Sequence[float], ranks: int) -> list[int]:
         owners[block] = loads.index(min(loads))
         loads[owners[block]] += costs[block]
     return owners
+
+
+def assign_block_owners(sizes: Sequence[int], counts: Sequence[int]) -> list[list[int]] | None:
+    """Owners of the blocks of each batch, ``counts[i]`` of ``sizes[i]`` rows; None where a rank trains alone."""
+    ranks = world()[1]
+    if ranks == 1:
+        return None
+    costs = [inverse_cost(size) for size, count in zip(sizes, counts) for _ in range(count)]
+    owners, ends = assign_owners(costs, ranks), np.cumsum([0, *counts]).tolist()
+    return [owners[first:last] for first, last in zip(ends, ends[1:])]
+
+
+def check_split_indices(split_indices, n_layers: int) -> tuple[int, ...] | None:
+    """Strictly ascending layer indices at which fused reductions of factors are cut.
+
+    Raises:
+        ArgumentError: they are not, or reach beyond the layers with factors.
+    """
+    if split_indices is None:
+        return None
+    values = list(split_indices) if isinstance(split_indices, (list, tuple)) else []
+    if not values or any(isinstance(v, bool) or not isinstance(v, (int, np.integer)) for v in values):
+        raise ArgumentError(f"split_indices={split_indices!r}; must be a non-empty list of ints or None; "
+                            "use e.g. [26, 53] for ResNet-50")
+    if values[0] < 0 or any(b <= a for a, b in zip(values, values[1:])):
+        raise ArgumentError(f"split_indices={split_indices!r}; must ascend strictly from >= 0; sort it, "
+                            "without repeats")
+    if values[-1] >= n_layers:
+        raise ArgumentError(f"split_indices={split_indices!r}; must be below the {n_layers} layers with factors; "
+                            f"use {n_layers - 1} as the last index")
+    return tuple(int(v) for v in values)
 
 
 def default_split(layer_bytes: Sequence[int], group_bytes: int = DEFAULT_GROUP_BYTES) -> tuple[int, ...]:
@@ -207,6 +239,39 @@ class AllReduce(nn.Cell):
         return self.all_reduce(vector)
 
 
+class GradientReducer(nn.Cell):
+    """Gradients averaged over ranks by MindSpore, THOR's measurements summed by :class:`FactorReducer`.
+
+    In the stale graph nothing is measured, and nothing of it sent.
+
+    Args:
+        indices: of the parameters of ``optimizer`` that are differentiated.
+    """
+
+    def __init__(self, optimizer, indices: tuple[int, ...]):
+        super().__init__(auto_prefix=False)
+        self.optimizer = optimizer
+        layers = optimizer.measurement_places() if hasattr(optimizer, "measurement_places") else []
+        measured = [place for places in layers for place in places]
+        plain = [place for place in indices if place not in set(measured)]
+        self.plain = tuple(indices.index(place) for place in plain)
+        self.measured = tuple(indices.index(place) for place in measured if place in set(indices))
+        self.reduce_plain = nn.DistributedGradReducer(ParameterTuple([optimizer.parameters[i] for i in plain]),
+                                                      ms.get_auto_parallel_context("gradients_mean"), world()[1])
+        if self.measured:
+            shapes = [[optimizer.parameters[i].shape for i in places] for places in layers]
+            self.reduce_measured = FactorReducer(shapes, optimizer.split_indices)
+        order = {position: place for place, position in enumerate(self.plain + self.measured)}
+        self.order = tuple(order[position] for position in range(len(indices)))
+
+    def construct(self, gradients):
+        reduced = self.reduce_plain(pick(gradients, self.plain))
+        if self.measured:
+            measured = pick(gradients, self.measured)
+            reduced = reduced + (self.reduce_measured(measured) if self.optimizer.measuring else measured)
+        return pick(reduced, self.order)
+
+
 class SharedUpdate(nn.Cell):
     """Every rank updates the inverses of the blocks it owns; all get all.
 
@@ -236,4 +301,3 @@ class SharedUpdate(nn.Cell):
                                                    columns[4] * self.valid, columns[5])
         told = self.gather(self.all_gather(self.concat((accepted, condition))), self.place, 0)  # (n_blocks, 2, 1)
         return self.gather(self.all_gather(inverse), self.place, 0), told[:, :1], told[:, 1:]
-

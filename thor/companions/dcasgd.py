@@ -7,9 +7,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from thor.arguments import check_bool, check_number
-from thor.optimizers.groups import Rate, refuse_own_rates
-from thor.train import GradientAccumulator, LossScaling, TrainStep
+from thor.checks import IN_RANGE, checked, flag, number
+from thor.companions.groups import Rate, refuse_own_rates
+from thor.scaling import GradientAccumulator, LossScaling
+from thor.train import TrainStep
 
 _compensated = ops.MultitypeFuncGraph("compensated")
 _compensated_adaptively = ops.MultitypeFuncGraph("compensated_adaptively")
@@ -59,7 +60,7 @@ class DCASGD(nn.Optimizer):
         adaptive: divide lambda by the root of the running mean of squares. Default: False.
         decay: m, [0, 1). Default: 0.95.
         delays: d of each step, an int or a sequence by step that is repeated after its end, >= 0; see
-            :func:`thor.optimizers.draw_delays`. Default: 0.
+            :func:`thor.companions.draw_delays`. Default: 0.
         momentum: mu, >= 0. Default: 0.
         weight_decay: wd, >= 0. Default: 0.
         loss_scale: what gradients are divided by, > 0. Default: 1.
@@ -71,14 +72,15 @@ class DCASGD(nn.Optimizer):
                  weight_decay: float = 0.0, loss_scale: float = 1.0, epsilon: float = 1e-7):
         super().__init__(learning_rate, list(params), weight_decay, loss_scale)
         refuse_own_rates(self)
-        self.strength = Tensor(check_number("compensation", compensation, 0.0), ms.float32)
+        self.strength = Tensor(checked("compensation", compensation, number(minimum=0), IN_RANGE), ms.float32)
         self.compensates = compensation > 0
-        self.adaptive = check_bool("adaptive", adaptive)
-        if check_number("decay", decay, 0.0) >= 1:
+        self.adaptive = checked("adaptive", adaptive, flag(), "use True or False")
+        if checked("decay", decay, number(minimum=0), IN_RANGE) >= 1:
             raise ValueError(f"decay={decay!r}; must be below 1; use 0.95 as published")
-        self.decay, self.epsilon = Tensor(decay, ms.float32), Tensor(check_number("epsilon", epsilon, 0.0, True))
-        self.momentum = Parameter(Tensor(check_number("momentum", momentum, 0.0), ms.float32), name="momentum",
-                                  requires_grad=False)
+        epsilon = checked("epsilon", epsilon, number(above=0), IN_RANGE)
+        self.decay, self.epsilon = Tensor(decay, ms.float32), Tensor(epsilon)
+        momentum = checked("momentum", momentum, number(minimum=0), IN_RANGE)
+        self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
         self.moments = self.parameters.clone(prefix="moments", init="zeros")
         self.newest = self.parameters.clone(prefix="newest")
         if self.compensates and adaptive:

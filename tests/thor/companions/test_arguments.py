@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn
 
-from thor.optimizers import DCASGD, Heun, Lookahead, RAdam, draw_delays
+from thor.companions import DCASGD, Heun, Lookahead, RAdam, draw_delays
 
 
 def test_constant_delays_grow_with_the_steps_done():

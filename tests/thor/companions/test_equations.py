@@ -9,7 +9,7 @@ from mindspore.amp import FixedLossScaleManager
 
 from tests.helpers import companion_cases as cases
 from tests.helpers.companion_cases import BOTH_MODES, DECAY, RATES, arrays, combine, decayed, start, zeros
-from thor.optimizers import DCASGD, Heun, Lookahead, RAdam
+from thor.companions import DCASGD, Heun, Lookahead, RAdam
 
 SCALE = 256.0
 

@@ -1,4 +1,4 @@
-"""Operators a layer holds, made before compilation, out of a backend's own."""
+"""What a convolution's factors need beyond products: patches of images, and operators bound to a geometry."""
 from __future__ import annotations
 
 import mindspore as ms
@@ -7,30 +7,39 @@ from mindspore import Tensor, nn, ops
 
 from thor.backends.geometry import ConvGeometry, factor_shape, padding_in_graph
 
+_strided_slice = ops.StridedSlice()
+_seen = ops.MultitypeFuncGraph("seen")
 
-class CovarianceOperator(nn.Cell):
-    """``Backend.covariance`` times a constant, with its arguments bound."""
+
+@_seen.register("Tensor", "Tuple", "Tuple")
+def _see(images, strides, window):
+    """What one place of a kernel sees."""
+    return _strided_slice(images, window[0], window[1], strides)
+
+
+def see(images, strides: tuple, windows: tuple) -> tuple:
+    """What every window of a kernel sees of padded images, one after the other."""
+    if len(windows) == 1:
+        return (_strided_slice(images, windows[0][0], windows[0][1], strides),)
+    return ops.Map()(ops.partial(_seen, images, strides), windows)
+
+
+class CovarianceOfMapsOperator(nn.Cell):
+    """``Backend.covariance_of_maps`` times a constant, with its arguments bound."""
 
     def __init__(self, backend, groups: int, split_dim: int, scale: float):
         super().__init__(auto_prefix=False)
         self.backend, self.groups, self.split_dim, self.scale = backend, groups, split_dim, scale
 
     def shape(self, x_shape: tuple) -> tuple:
-        """Shape of the blocks for rows or maps of ``x_shape``."""
+        """Shape of the blocks for maps of ``x_shape``."""
         return factor_shape(self.groups, x_shape[1] // self.groups, self.split_dim)
 
-    def construct(self, rows, told):
-        return self.backend.covariance(rows, self.groups, self.split_dim, self.scale)
-
-
-class CovarianceOfMapsOperator(CovarianceOperator):
-    """``Backend.covariance_of_maps`` times a constant, with its arguments bound."""
-
-    def construct(self, maps, told):
+    def construct(self, maps, statistics):
         return self.backend.covariance_of_maps(maps, self.groups, self.split_dim, self.scale)
 
 
-class CovarianceOfPatchesOperator(CovarianceOperator):
+class CovarianceOfPatchesOperator(CovarianceOfMapsOperator):
     """Unfold images, append a row of ones per group where a bias is folded, and take the second moment."""
 
     def __init__(self, backend, geometry: ConvGeometry, groups: int, split_dim: int, append_one: bool,
@@ -43,7 +52,7 @@ class CovarianceOfPatchesOperator(CovarianceOperator):
         dim = x_shape[1] // self.groups * self.kernel[0] * self.kernel[1] + int(self.append_one)
         return factor_shape(self.groups, dim, self.split_dim)
 
-    def construct(self, images, told):
+    def construct(self, images, statistics):
         padding = padding_in_graph(images.shape[2:], self.pad_mode, self.pad, self.kernel, self.stride, self.dilation)
         rows = self.backend.patches(images, self.kernel, self.stride, padding, self.dilation)
         if self.append_one:
@@ -52,19 +61,6 @@ class CovarianceOfPatchesOperator(CovarianceOperator):
             rows = ops.concat((rows, ops.ones((n, self.groups, 1, positions), ms.float32)), axis=2)
             rows = rows.reshape(n, width + self.groups, positions)
         return self.backend.covariance_of_maps(rows, self.groups, self.split_dim, self.scale)
-
-
-class SkippingOperator(nn.Cell):
-    """A covariance that is computed only where ``told[place]`` says so."""
-
-    def __init__(self, operator: CovarianceOperator, place: int):
-        super().__init__(auto_prefix=False)
-        self.operator, self.place = operator, place
-
-    def construct(self, x, told):
-        if told[self.place] > 0:
-            return self.operator(x, told)
-        return ops.zeros(self.operator.shape(x.shape), ms.float32)
 
 
 class SquaresOperator(nn.Cell):
@@ -91,11 +87,3 @@ class SquaresOfPatchesOperator(nn.Cell):
         if top + bottom + left + right > 0:
             squares = ops.pad(squares, (left, right, top, bottom))
         return self.convolve(squares, self.window).sum().reshape(1)
-
-
-def part(blocks: Tensor, span: tuple[int, int]) -> Tensor:
-    """``count`` blocks from ``first`` on, for a span ``(first, count)``."""
-    first, count = span
-    if count == blocks.shape[0]:
-        return blocks
-    return ops.Slice()(blocks, (first, 0, 0), (count, blocks.shape[1], blocks.shape[2]))

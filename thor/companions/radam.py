@@ -6,9 +6,9 @@ from typing import Sequence
 from mindspore import nn, ops
 from mindspore.experimental import optim
 
-from thor.arguments import check_number
-from thor.optimizers.groups import Rate, refuse_own_rates
-from thor.optimizers.lookahead import Lookahead
+from thor.checks import IN_RANGE, checked, number
+from thor.companions.groups import Rate, refuse_own_rates
+from thor.companions.lookahead import Lookahead
 
 
 class RAdam(nn.Optimizer):
@@ -41,7 +41,8 @@ class RAdam(nn.Optimizer):
         super().__init__(learning_rate, list(params), weight_decay, loss_scale)
         refuse_own_rates(self)
         # one group without decay and with a rate set at every step: both come from nn.Optimizer
-        self.rule = optim.RAdam(list(self.parameters), 1.0, (beta1, beta2), check_number("eps", eps, 0.0, True))
+        eps = checked("eps", eps, number(above=0), IN_RANGE)
+        self.rule = optim.RAdam(list(self.parameters), 1.0, (beta1, beta2), eps)
 
     def construct(self, gradients):
         gradients = self.scale_grad(self.decay_weight(gradients))

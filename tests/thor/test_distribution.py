@@ -7,7 +7,7 @@ import pytest
 from mindspore import Tensor
 
 from thor import THOR
-from thor.parallel import Packing, assign_owners, default_split, groups_of, inverse_cost, packed_count, world
+from thor.distribution import Packing, assign_owners, default_split, groups_of, inverse_cost, packed_count, world
 
 # block sizes of ResNet-50 (A and G of 54 layers) and of BERT-large (24 encoder layers, hidden 1024, 4096 inside)
 RESNET50 = [128] * 2 + [64] * 21 + [128] * 850 + [27] * 3
@@ -70,7 +70,7 @@ def test_other_parallel_modes_are_refused(mode):
 def test_one_process_is_rank_zero_of_one():
     assert world() == (0, 1)
     optimizer = THOR(ms.nn.Dense(3, 2), 0.1, 0.1, 0.9, share_inverses=True)
-    assert type(optimizer.refresh_blocks.batches[0].update).__name__ == "InverseUpdate"
+    assert type(optimizer.curvature.batches[0].update).__name__ == "BlockUpdate"
 
 
 def test_share_inverses_must_be_a_bool():

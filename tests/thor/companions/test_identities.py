@@ -9,7 +9,7 @@ from mindspore import Parameter, Tensor, nn
 from tests.helpers import companion_cases as cases
 from tests.helpers.companion_cases import BOTH_MODES, DECAY, RATES, arrays
 from thor import THOR
-from thor.optimizers import DCASGD, Heun, Lookahead, RAdam, ranger
+from thor.companions import DCASGD, Heun, Lookahead, RAdam, ranger
 from thor.train import TwoGraphStep, make_train_step
 
 

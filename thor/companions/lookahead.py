@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from thor.arguments import check_int, check_number
+from thor.checks import IN_RANGE, checked, integer, number
 from thor.train import make_train_step
 
 SLOW = "slow"
@@ -46,8 +46,8 @@ class Lookahead(nn.Optimizer):
         if not isinstance(base, nn.Optimizer) or isinstance(base, Lookahead):
             raise TypeError(f"base={type(base).__name__}; must be an optimizer other than Lookahead; "
                             "give e.g. nn.Momentum(...)")
-        k = check_int("k", k, 1, "use 5 as published")
-        if check_number("alpha", alpha, 0.0, open_interval=True) > 1:
+        k = checked("k", k, integer(1), "use 5 as published")
+        if checked("alpha", alpha, number(above=0), IN_RANGE) > 1:
             raise ValueError(f"alpha={alpha!r}; must be at most 1; use 0.5 as published")
         super().__init__(0.0, list(base.parameters), loss_scale=base.loss_scale)
         for name in ("global_step", "learning_rate"):  # those of base, not a second set

@@ -1,0 +1,53 @@
+"""What Dense layers and convolutions have in common: a Fisher block that is the product of two factors of blocks."""
+from __future__ import annotations
+
+from typing import Sequence
+
+from mindspore import nn, ops
+
+from thor.layers.base import Factor, Inverse, Layer, LayerContext
+
+
+class KroneckerLayer(Layer):
+    """A weight whose Fisher block is ``(HW A) x G``, both factors of blocks; its bias may be folded into A.
+
+    With bs the batch size, s the loss scale, N the rows, HW the output positions of a convolution (1 for a Dense
+    layer) and lam the damping, the update is ``(G + sqrt(lam / HW) I)^-1 g (A + sqrt(lam / HW) I)^-1 / HW``
+    (Grosse & Martens 2016): the convention THOR's published constants were tuned to. The last ``1 / HW`` is stored
+    with A's inverse.
+    """
+
+    def __init__(self, cells: Sequence[nn.Cell], context: LayerContext, matrix: tuple[int, int, int]):
+        cell = cells[0]
+        folded = context.options.fold_bias and cell.has_bias and cell.bias.requires_grad
+        super().__init__(cells, context, matrix, cell.bias if folded else None)
+        groups, rows, columns = matrix
+        self.measure_as(a=context.block_shape(groups, columns + folded), g=context.block_shape(groups, rows))
+        self.factors = (Factor("a", self.measured["a"], groups * (columns + folded)),
+                        Factor("g", self.measured["g"], groups * rows))
+
+    def create_preconditioner(self, batch_size: int, *inverses: Inverse) -> nn.Cell:
+        return KroneckerPreconditioner(self, *inverses)
+
+
+class KroneckerPreconditioner(nn.Cell):
+    """``G^-1 g A^-1``; a folded bias is the last column of the gradient."""
+
+    def __init__(self, layer: Layer, inverse_a: Inverse, inverse_g: Inverse):
+        super().__init__(auto_prefix=False)
+        groups, rows, columns = layer.matrix
+        self.matrix, self.weight_shape = layer.matrix, layer.weight.shape
+        self.inverses_a, self.inverses_g = inverse_a.parameter, inverse_g.parameter
+        joint = (groups, rows, columns + (layer.bias is not None))
+        self.precondition = layer.context.backend.precondition_operator(joint, inverse_g.blocks, inverse_a.blocks)
+        self.reshape = ops.Reshape()
+
+    def construct(self, gradients, damping):
+        weight = self.reshape(gradients[0], self.matrix)
+        if len(gradients) == 1:
+            weight = self.precondition(weight, self.inverses_g, self.inverses_a)
+            return (self.reshape(weight, self.weight_shape),)
+        groups, rows, columns = self.matrix
+        joint = ops.concat((weight, gradients[1].reshape(groups, rows, 1)), axis=2)
+        joint = self.precondition(joint, self.inverses_g, self.inverses_a)
+        return joint[:, :, :columns].reshape(self.weight_shape), joint[:, :, columns].reshape(gradients[1].shape)

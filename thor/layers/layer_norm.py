@@ -1,0 +1,36 @@
+"""LayerNorm: its curvature is the square of its own gradient, fresh in every step; nothing is measured for it."""
+from __future__ import annotations
+
+from typing import Sequence
+
+from mindspore import nn
+
+from thor.curvature.damping import damped_diagonal
+from thor.distribution import world
+from thor.layers.base import Inverse, Layer, LayerContext, register_layer
+
+
+@register_layer(nn.LayerNorm)
+class LayerNormLayer(Layer):
+    """A LayerNorm cell: gamma and, where it is trained, beta."""
+
+    weight_name = "gamma"
+    description = "second order: squared gradient"
+
+    def __init__(self, cells: Sequence[nn.Cell], context: LayerContext):
+        cell = cells[0]
+        super().__init__(cells, context, (1, cell.gamma.size, 1), cell.beta if cell.beta.requires_grad else None)
+
+    def create_preconditioner(self, batch_size: int, *inverses: Inverse) -> nn.Cell:
+        return LayerNormPreconditioner(batch_size * world()[1])  # its gradient is that of all ranks
+
+
+class LayerNormPreconditioner(nn.Cell):
+    """``g / (g^2 / bs + sqrt(lam))``."""
+
+    def __init__(self, samples: int):
+        super().__init__(auto_prefix=False)
+        self.samples = samples
+
+    def construct(self, gradients, damping):
+        return tuple([g / damped_diagonal(g * g / self.samples, damping) for g in gradients])

@@ -1,0 +1,83 @@
+"""The options of THOR's curvature, declared, checked and explained once."""
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any, Callable
+
+from thor.checks import ArgumentError, check_fields, flag, integer, number, optional, setting
+
+USE_A_BOOL = "use True or False"
+
+
+@dataclasses.dataclass(frozen=True)
+class FactorOptions:
+    """What the factors are, and how they become inverses; in YAML settings of the section ``optimizer``.
+
+    Args:
+        split_dim: rows of a diagonal block; None for whole matrices (K-FAC). Default: 128.
+        running_average: weight of the old factor in ``new = w * old + (1 - w) * measured``, [0, 1); 0 uses the
+            present batch only, as THOR was published. Default: 0.
+        pi_correction: split the damping by the factors' mean traces instead of evenly, see
+            :mod:`thor.curvature.damping`. Default: False.
+        fold_bias: precondition biases as one more column of their weight, and a row of ones in A. Default: False.
+        batchnorm_blocks: precondition BatchNorm with 2x2 blocks of (gamma, beta) per channel. Default: False.
+    """
+
+    split_dim: int | None = setting(128, optional(integer(1), "whole factors"), "use 128 for the published setting", "")
+    running_average: float = setting(0.0, number(minimum=0, below=1, requirement="a float in [0, 1)"),
+                                     "use 0.0 for the current batch only, 0.95 for a long average", "")
+    pi_correction: bool = setting(False, flag(), USE_A_BOOL, "")
+    fold_bias: bool = setting(False, flag(), USE_A_BOOL, "")
+    batchnorm_blocks: bool = setting(False, flag(), USE_A_BOOL, "")
+
+
+@dataclasses.dataclass(frozen=True)
+class CurvatureOptions(FactorOptions):
+    """All options of THOR's curvature: those of :class:`FactorOptions`, and how measuring and inverting go about it.
+
+    Args:
+        subsample: measure factors on every so many-th row of data (image of a convolution), >= 1; the covariances
+            of a refresh cost that much less and are that much noisier. Default: 1, all rows.
+        share_inverses: with several ranks, each block is inverted by the rank that owns it, not by all. Default: False.
+        record_curvature: measure every layer's trace, its change and condition for ``curvature_report``, whatever
+            the policy. Default: False.
+
+    Raises:
+        ArgumentError: ``name=value; must be ...; do ...``.
+    """
+
+    subsample: int = setting(1, integer(1), "use 1 to measure on all rows, 4 on a quarter of them")
+    share_inverses: bool = setting(False, flag(), USE_A_BOOL)
+    record_curvature: bool = setting(False, flag(), USE_A_BOOL)
+
+    def __post_init__(self):
+        check_fields(self)
+
+    @property
+    def block_size(self) -> int:
+        """Rows of the largest block; more than any matrix has when whole matrices are kept."""
+        return 2 ** 30 if self.split_dim is None else self.split_dim
+
+
+def curvature_options(options: dict[str, Any]) -> CurvatureOptions:
+    """:class:`CurvatureOptions` from keyword arguments.
+
+    Raises:
+        ArgumentError: a name or a value is wrong.
+    """
+    known = [field.name for field in dataclasses.fields(CurvatureOptions)]
+    for name, value in options.items():
+        if name not in known:
+            raise ArgumentError(f"{name}={value!r}; must be an option of THOR; use one of {', '.join(sorted(known))}")
+    return CurvatureOptions(**options)
+
+
+def with_options(function: Callable) -> inspect.Signature:
+    """The signature of a function that takes ``**options``, with every option spelled out."""
+    signature = inspect.signature(function)
+    options = [inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default,
+                                 annotation=field.type) for field in dataclasses.fields(CurvatureOptions)]
+    named = [parameter for parameter in signature.parameters.values()
+             if parameter.name != "self" and parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    return signature.replace(parameters=named + options)

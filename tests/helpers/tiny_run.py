@@ -5,29 +5,27 @@ the final parameters in RUN_FOLDER/final.npz.
 """
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 from mindspore import nn
-from mindspore.train import Callback
 
-from models import callbacks, checkpoint, train
+from models import checkpoint, train
 from models.config import load_config
 from models.dropout import Dropout
 from models.registry import register_network
 from models.session import create_session
 from tests.helpers import DIGITS
+from tests.helpers.interrupted import kill_after
 
-SETTINGS = ["--model.name", "tiny", "--data.batch_size", "128", "--data.eval_batch_size", "360", "--train.epochs", "3",
+SETTINGS = ["--data.batch_size", "128", "--data.eval_batch_size", "360", "--train.epochs", "3",
             "--train.checkpoint_every_steps", "4", "--optimizer.frequency", "5",
             "--optimizer.learning_rate.initial", "0.02"]
 # With SHARPNESS a loss scale that overflows now and then: those steps are skipped, so updates lag behind.
-MOMENTUM = ["--loss_scale.policy", "dynamic", "--loss_scale.init", "3.0e+38", "--loss_scale.window", "3",
-            "--loss_scale.factor", "8", "--optimizer.learning_rate.initial", "1.0e-4"]
+MOMENTUM = ["--model.name", "tiny_sharp", "--loss_scale.policy", "dynamic", "--loss_scale.init", "3.0e+38",
+            "--loss_scale.window", "3", "--loss_scale.factor", "8", "--optimizer.learning_rate.initial", "1.0e-4"]
 SHARPNESS = 32
 
 
@@ -49,41 +47,21 @@ class TinyNet(nn.Cell):
         return self.sharpness * self.fc(x)
 
 
-class Kill(Callback):
-    """SIGKILL to this process after a batch."""
-
-    def __init__(self, state: callbacks.TrainingState, at: int) -> None:
-        super().__init__()
-        self.state, self.at = state, at
-
-    def on_train_step_end(self, run_context) -> None:
-        if self.state.batches == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
+register_network("tiny")(lambda model, data: TinyNet(1))
+register_network("tiny_sharp")(lambda model, data: TinyNet(SHARPNESS))
 
 
-def tiny_session(optimizer: str, *settings: str):
-    """A session of the tiny network."""
-    extra, sharpness = (MOMENTUM, SHARPNESS) if optimizer == "momentum" else ([], 1)
-    register_network("tiny")(lambda model, data: TinyNet(sharpness))
-    return create_session(load_config(DIGITS, [*SETTINGS, *extra, "--optimizer.name", optimizer, *settings]))
-
-
-def main(folder: Path, optimizer: str, kill_at: int) -> None:
-    session = tiny_session(optimizer)
+def main(folder: Path, optimizer: str) -> None:
+    settings = MOMENTUM if optimizer == "momentum" else ["--model.name", "tiny"]
+    session = create_session(load_config(DIGITS, [*SETTINGS, *settings, "--optimizer.name", optimizer]))
     run = SimpleNamespace(path=folder, checkpoints=folder / "checkpoints")
     done = checkpoint.restore_newest(session, run.checkpoints)
     print(f"began with batch {done}")
-    build = callbacks.build_callbacks
-
-    def with_kill(session, run):
-        made = build(session, run)
-        return [*made, Kill(made[0], kill_at)]
-
-    callbacks.build_callbacks = with_kill
     train.fit(session, run, done)
     values = {parameter.name: parameter.asnumpy() for _, parameter in session.step.parameters_and_names()}
     np.savez(folder / "final.npz", **values)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    kill_after(int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2])

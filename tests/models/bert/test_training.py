@@ -4,24 +4,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import subprocess
-import sys
 
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import nn
 
-
-from models import evaluate
+from models import callbacks, evaluate, train
 from models.bert.loss import BertPretrainingLoss
 from models.bert.network import BertForPretraining
 from models.bert.scores import PretrainingScores, pretraining_metrics
 from models.config import load_config
 from models.session import create_session
-from tests.helpers import CONFIGS, environment
+from tests.helpers import CONFIGS
 from tests.helpers.bert_data import LENGTH, VOCABULARY, make_data
 from tests.helpers.bert_reference import SMALL, Reference, batch, create, cross_entropy, tensors
+from tests.helpers.interrupted import left_after
 from thor import THOR
 from thor.train import make_train_step
 
@@ -45,17 +43,18 @@ def words(data, run_dir, *more):
 
 @pytest.mark.usefixtures("pynative")
 def test_tied_weights_stay_tied_in_thors_steps():
-    network = create(SMALL)
+    config = dataclasses.replace(SMALL, layers=1)
+    network = create(config)
     optimizer = THOR(network, 0.01, 0.03, 0.9, batch_size=3, frequency=2)
     step = make_train_step(BertPretrainingLoss(network), optimizer)
     table, before = network.bert.embeddings.word.embedding_table, None
-    for _ in range(3):
+    for _ in range(2):
         before = table.asnumpy().copy()
         step(*tensors(batch()))
         assert np.abs(table.asnumpy() - before).max() > 0
         assert [p.name for p in network.trainable_params()].count(TABLE) == 1
     network.set_train(False)
-    expected = Reference(network, SMALL).logits(batch())  # reads one table for both uses
+    expected = Reference(network, config).logits(batch())  # reads one table for both uses
     for found, value in zip(network(*tensors(batch())[:4]), expected):
         np.testing.assert_allclose(found.asnumpy(), value, rtol=2e-4, atol=2e-4)
 
@@ -63,7 +62,7 @@ def test_tied_weights_stay_tied_in_thors_steps():
 def test_one_batch_is_learned_by_heart():
     ms.set_seed(1)
     network = BertForPretraining(dataclasses.replace(SMALL, layers=1))
-    optimizer = THOR(network, 0.05, 0.03, 0.9, batch_size=3, frequency=5, enable_clip_grad=True)
+    optimizer = THOR(network, 0.05, 0.03, 0.9, batch_size=3, frequency=1, enable_clip_grad=True)
     distinct = {**batch(), "masked_positions": np.tile(np.int32([1, 3, 4, 6]), (3, 1))}
     step, b = make_train_step(BertPretrainingLoss(network), optimizer), tensors(distinct)
     losses = [float(step(*b)) for _ in range(40)]
@@ -97,31 +96,21 @@ def test_metrics_of_nothing_are_finite():
         "loss": 0, "mlm_loss": 0, "mlm_perplexity": 1, "mlm_accuracy": 0, "nsp_accuracy": 0}
 
 
-def train_process(folder, *arguments, kill_at=0):
-    """models.train as a process; ``kill_at`` ends it with SIGKILL after that batch."""
-    code = ("import os, signal, sys\nfrom models.train import main\n"
-            "from models.callbacks import TrainingState\n"
-            "seen = TrainingState.on_train_step_end\n"
-            "def step_end(self, context):\n    seen(self, context)\n"
-            f"    if self.batches == {kill_at}: os.kill(os.getpid(), signal.SIGKILL)\n"
-            "TrainingState.on_train_step_end = step_end\nsys.exit(main(sys.argv[1:]))\n")
-    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, env=environment(GLOG_v="4"),
-                          capture_output=True,
-                          text=True, timeout=300, check=False)
-
-
-def test_a_killed_run_goes_on_bit_for_bit_and_is_evaluated(data, tmp_path, capsys):
-    settings = ["--device.mode", "pynative",  # compiled runs resume in test_resume.py
-                "--optimizer.frequency", "3", "--model.bert.dropout", "0.1", "--loss_scale.policy", "dynamic",
-                "--train.accumulate_steps", "2"]
+def test_a_run_that_ended_goes_on_bit_for_bit_and_is_evaluated(data, tmp_path, capsys, monkeypatch):
+    """Within an accumulation, as by SIGKILL, see tests/models/test_resume.py, where compiled runs resume, too."""
+    settings = ["--device.mode", "pynative", "--optimizer.frequency", "3", "--model.bert.dropout", "0.1",
+                "--loss_scale.policy", "dynamic", "--train.accumulate_steps", "2"]
     every = ["--train.checkpoint_every_steps", "2", *settings]
-    whole = train_process(tmp_path, *words(data, tmp_path / "whole", *every))
-    assert whole.returncode == 0, whole.stderr
-    cut = words(data, tmp_path / "cut", *every)
-    assert train_process(tmp_path, *cut, kill_at=8).returncode == -9
-    resumed = train_process(tmp_path, *cut)
-    assert resumed.returncode == 0 and "going on after batch" in resumed.stdout, resumed.stderr
-    folders = [next((tmp_path / name).glob("*/*")) for name in ("whole", "cut")]
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "build_callbacks", left_after(7, tmp_path / "left"))
+        assert train.main(words(data, tmp_path / "whole", *every)) == 0
+    whole = capsys.readouterr().out
+    place = next((tmp_path / "whole").glob("*/*")).relative_to(tmp_path / "whole")
+    folders = [tmp_path / name / place for name in ("whole", "cut")]
+    folders[1].parent.mkdir(parents=True)
+    (tmp_path / "left").rename(folders[1])
+    assert train.main(words(data, tmp_path / "cut", *every)) == 0
+    assert "going on after batch 5 " in capsys.readouterr().out
     final = [ms.load_checkpoint(str(folder / "checkpoints" / "step-000010.ckpt")) for folder in folders]
     differing = [name for name, value in final[0].items() if isinstance(value, ms.Parameter)
                  and not np.array_equal(value.asnumpy(), final[1][name].asnumpy())]
@@ -140,7 +129,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_is_evaluated(data, tmp_path, capsy
     found = [float(shown[i]) for i in (1, 3, 2)]
     np.testing.assert_allclose(found, [float(x) for x in last], rtol=1e-5)
     ends = r"masked words +[0-9.]+ % right\n +next sentences +[0-9.]+ % right\n +masked-LM loss"
-    assert re.search(ends, whole.stdout)
+    assert re.search(ends, whole)
 
 
 @pytest.mark.parametrize("more, expected", [
@@ -150,9 +139,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_is_evaluated(data, tmp_path, capsy
     (["--data.path", "/no"], "error: data.path=/no; no such folder; make the data with python -m models.bert.prepare"),
 ])
 def test_what_does_not_fit_is_one_line(data, tmp_path, capsys, more, expected):
-    from models.train import main
-
-    assert main(words(data, tmp_path / "runs", *more)) == 1
+    assert train.main(words(data, tmp_path / "runs", *more)) == 1
     err = capsys.readouterr().err
     assert expected in err and err.count("\n") == 1
     assert not (tmp_path / "runs").exists()

@@ -1,4 +1,4 @@
-"""A run of the zoo on one rank, killed, on two, killed, and on one again, is the run on one rank."""
+"""A run of the zoo begun on one rank, gone on with on two, killed, and ended on one, is the run on one rank."""
 from __future__ import annotations
 
 import csv
@@ -43,12 +43,12 @@ def evaluation(folder: Path, step: int) -> list[float]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Folders and outputs: uninterrupted; killed on one rank; on two from there, killed; on one to the end."""
-    made = {name: tmp_path_factory.mktemp(name) for name in ("whole", "one", "two", "end")}
-    batch = ("--data.batch_size", "64")
-    done = {"whole": start(made["whole"], *batch), "one": start(made["one"], *batch, kill_at=10)}
-    done["two"] = start(made["two"], "--data.batch_size", "32", "--train.resume", newest(made["one"]), ranks=2,
-                        kill_at=25)
+    """Folders and outputs: on one rank; on two from its batch 8 of the same images, killed; on one to the end."""
+    made = {name: tmp_path_factory.mktemp(name) for name in ("whole", "two", "end")}
+    batch = ("--data.batch_size", "64", "--train.checkpoint_keep", "99")
+    done = {"whole": start(made["whole"], *batch)}
+    early = str(run_folder(made["whole"]) / "checkpoints" / "step-000008.ckpt")
+    done["two"] = start(made["two"], "--data.batch_size", "32", "--train.resume", early, ranks=2, kill_at=25)
     done["end"] = start(made["end"], *batch, "--train.resume", newest(made["two"]))
     return {name: (made[name], done[name]) for name in made}
 
@@ -56,11 +56,9 @@ def runs(tmp_path_factory):
 def test_one_to_two_to_one_ranks_is_the_uninterrupted_run(runs):
     """To float32 rounding; weights and inverses after 44 steps, nine refreshes."""
     assert runs["whole"][1].returncode == runs["end"][1].returncode == 0, runs["end"][1].stderr
-    assert runs["one"][1].returncode == -9
-    assert Path(newest(runs["one"][0])).name == "step-000008.ckpt"
     assert Path(newest(runs["two"][0])).name == "step-000024.ckpt"
     expected, found = (ms.load_checkpoint(newest(runs[name][0])) for name in ("whole", "end"))
-    compared = [name for name in expected if name.startswith(("conv", "fc", "inverses")) and "factor" not in name]
+    compared = [name for name in expected if name.startswith(("hidden", "fc", "inverses")) and "factor" not in name]
     assert len(compared) >= 5
     for name in compared:
         one, two = expected[name].asnumpy(), found[name].asnumpy()
@@ -70,7 +68,7 @@ def test_one_to_two_to_one_ranks_is_the_uninterrupted_run(runs):
 def test_two_ranks_evaluate_all_held_out_images_together(runs):
     one, two = evaluation(runs["whole"][0], EPOCH), evaluation(runs["two"][0], EPOCH)
     np.testing.assert_allclose(two, one, rtol=1e-4)
-    assert (one[1] * 360) % 1 == pytest.approx(0, abs=1e-4)
+    assert one[1] * 360 == pytest.approx(round(one[1] * 360), abs=1e-4)
 
 
 def test_the_killed_rank_is_named_and_the_first_ranks_output_shown(runs):

@@ -9,19 +9,18 @@ BATCH, IMAGE, CLASSES, WORDS, LENGTH, WIDTH = 4, 8, 5, 12, 6, 8
 
 
 class Images(nn.Cell):
-    """Convolutions: strided with a bias, grouped, dilated and 1x1, with BatchNorm between them; a Dense layer."""
+    """Convolutions: strided with a bias, grouped and dilated, and 1x1, with BatchNorm between them; a Dense layer."""
 
     def __init__(self):
         super().__init__()
         self.strided = nn.Conv2d(1, WIDTH, 3, stride=2, pad_mode="same", has_bias=True)
         self.norm = nn.BatchNorm2d(WIDTH)
-        self.grouped = nn.Conv2d(WIDTH, WIDTH, 3, pad_mode="pad", padding=1, group=2)
-        self.dilated = nn.Conv2d(WIDTH, WIDTH, 3, pad_mode="same", dilation=2)
+        self.grouped = nn.Conv2d(WIDTH, WIDTH, 3, pad_mode="pad", padding=2, dilation=2, group=2)
         self.pointwise = nn.Conv2d(WIDTH, WIDTH, 1)
         self.last = nn.Dense(WIDTH, CLASSES)
 
     def construct(self, images):
-        rows = self.pointwise(self.dilated(self.grouped(self.norm(self.strided(images)))))
+        rows = self.pointwise(self.grouped(self.norm(self.strided(images))))
         return self.last(rows.mean(axis=(2, 3)))
 
 

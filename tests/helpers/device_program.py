@@ -10,6 +10,7 @@ import os
 import sys
 
 from models.devicecheck.outcome import end_with_parent, in_child
+from tests.helpers import plain_network  # noqa: F401, it registers itself
 from tests.helpers.device_cases import cases
 
 end_with_parent()

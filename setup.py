@@ -16,6 +16,6 @@ setup(
     install_requires=["mindspore>=2.7,<2.11", "numpy<2", "scipy", "threadpoolctl"],
     extras_require={
         "zoo": ["pyyaml", "scikit-learn", "matplotlib", "tokenizers", "tqdm"],
-        "test": ["pytest", "pytest-xdist"],
+        "test": ["pytest", "pytest-xdist", "ruff", "mypy"],
     },
 )

@@ -1,6 +1,6 @@
 """The goals and what was measured: ``python -m benchmarks --output DIR [--pytorch PYTHON]``.
 
-Runs every benchmark of the table whose numbers are not in DIR yet (all of them take about an hour and a half on two idle
+Runs every benchmark of the table whose numbers are not in DIR yet (all of them take an hour and a half on two idle
 cores, most of it ``time_to_target``), then prints the table. ``--only NAME ...`` runs and prints some of them.
 """
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any
 
 from benchmarks import common
 

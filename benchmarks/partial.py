@@ -14,8 +14,8 @@ def measure(work: workload.Work, count: int, warmup: int, repeats: int) -> dict[
 
     The other layers are stopped (their gates are closed) or kept (their traces are measured, and found unchanged).
     """
-    from thor.curvature import UpdatePolicy
     from models.planner.work import floor_seconds, network_floor
+    from thor.curvature import UpdatePolicy
 
     class Held(UpdatePolicy):
         """Refreshes the layers whose gates are open, and leaves the gates as they are."""

@@ -8,7 +8,8 @@ import json
 import resource
 import subprocess
 import sys
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from benchmarks import common, workload
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 PANELS = (("epoch", "loss", "training loss"), ("epoch", "eval_accuracy", "held-out accuracy, %"),
           ("seconds", "eval_accuracy", "held-out accuracy, %"))

@@ -10,8 +10,9 @@ optimizers in turn (A B A B) in one process, THOR's refresh and stale steps as o
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 from benchmarks import common, zoo_runs
 from models.turns import measure_in_turn, step_at

@@ -20,8 +20,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -121,9 +122,9 @@ def run_rank(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     """What each process does: pin itself, time its steps, write them to ``options.as_rank``."""
     cores = [int(core) for core in os.environ["SCALING_CORES"].split(",")]
     os.sched_setaffinity(0, {cores[int(os.environ.get("RANK_ID", "0"))]})  # before MindSpore counts the cores
+    from models.planner import measure as planner
     from models.ranks import started
     from models.session import start
-    from models.planner import measure as planner
 
     config = zoo_runs.load(options.config, overrides)
     parallel = dataclasses.replace(config.parallel, device_num=started(), all_reduce_fusion_config=None)
@@ -164,7 +165,8 @@ def predict(options: argparse.Namespace, config: Any, one: dict, two: dict) -> d
     """The profile of the run and what the planner makes of it."""
     from models.planner.measure import assumed, description, profile_of
     from models.planner.profile import dump_profile
-    from models.planner.report import numbers, report as planned
+    from models.planner.report import numbers
+    from models.planner.report import report as planned
     from models.planner.search import make_plans
     from models.planner.zoo import job_of
 

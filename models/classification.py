@@ -1,7 +1,8 @@
 """The task of image networks: images to classes."""
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from mindspore import nn
 from mindspore.dataset import Dataset

@@ -5,7 +5,7 @@ import argparse
 import contextlib
 import os
 import sys
-from typing import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from models.config import Config, ConfigError, UsageError, load_config
 

@@ -4,7 +4,7 @@ That is the CPU for both, and the GPU for LARS, whose LARSUpdate is Ascend's alo
 """
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops

@@ -1,7 +1,7 @@
 """Evaluation as sums of scores, over batches and over devices, and the metrics made of them."""
 from __future__ import annotations
 
-from typing import Callable, Mapping
+from collections.abc import Callable, Mapping
 
 import mindspore as ms
 import numpy as np

@@ -4,7 +4,7 @@ MindSpore's LAMB has no kernels on CPU, its LARS none on CPU and GPU; there the 
 """
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 from mindspore import Parameter, get_context, nn
@@ -15,8 +15,8 @@ from models.clipping import GlobalNormClip
 from models.config import Config, OptimizerConfig
 from models.config.errors import invalid
 from thor import THOR, schedules
-from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
 from thor.companions import DCASGD, Heun, Lookahead, RAdam, draw_delays
+from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
 
 
 def learning_rate_array(config: Config, batches_per_epoch: int) -> np.ndarray:

@@ -56,7 +56,7 @@ class Ranks:
             return np.asarray(values, np.float64)
         from mindspore import Tensor
 
-        from thor.distribution import AllReduce
+        from thor.reduction import AllReduce
 
         high = np.asarray(values, np.float32)
         low = (values - high).astype(np.float32)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable
+from collections.abc import Callable
 
 import mindspore as ms
 from mindspore import Model, nn
@@ -15,8 +15,8 @@ from models.optimizers import create_loss_scale_manager, create_optimizer
 from models.ranks import Ranks, check_started, join, started
 from models.registry import create_network
 from models.task import Task, create_task
-from thor.model import StepModel
 from thor.companions import evaluation_weights
+from thor.model import StepModel
 from thor.train import make_train_step
 
 

@@ -3,8 +3,9 @@
 MindSpore's data sink runs ``sink_size`` steps on the device and calls it an epoch: ``on_train_step_begin`` and
 ``on_train_step_end`` come once, with ``cur_step_num`` advanced by the whole sink and the loss of its last step, and
 ``on_train_epoch_end`` after them. So an epoch of the run is cut into several sinks, and one of them ends wherever
-something is due: the end of the epoch, a checkpoint by steps, the batch a resumed run begins with (MindSpore would begin
-at the sink's first one). On CPU, which has no sink, callbacks are called after every step, and the data alone are cut.
+something is due: the end of the epoch, a checkpoint by steps, the batch a resumed run begins with (MindSpore
+would start at the sink's first). On CPU, which has no sink, callbacks are called after every step,
+and the data alone are cut.
 """
 from __future__ import annotations
 
@@ -56,8 +57,8 @@ def has_sinks(config: Config) -> bool:
 def sink_length(config: Config, per_epoch: int, done: int) -> int:
     """Steps of a sink, so that one ends wherever something is due.
 
-    The shortest length that gives at most 50 sinks an epoch, of at least 10 steps; the longest possible where none is as
-    long as that, down to one step.
+    The shortest length that gives at most 50 sinks an epoch, of at least 10 steps; the longest possible where none is
+    as long as that, down to one step.
     """
     steps = config.train.checkpoint_every_steps * config.train.accumulate_steps
     common = math.gcd(per_epoch, steps, done)

@@ -1,7 +1,8 @@
 """What a configuration asks for beside its network: data, loss, evaluation. Images and text share all the rest."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Mapping, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from models.config import Config
 
@@ -23,17 +24,17 @@ class Task(Protocol):
     other_metrics: tuple[str, ...]
     result_metrics: tuple[str, ...]
 
-    def dataset(self, train: bool, num_shards: int | None = None, shard_id: int | None = None) -> "Dataset":
+    def dataset(self, train: bool, num_shards: int | None = None, shard_id: int | None = None) -> Dataset:
         """Training batches, with ``start_at``, or the held-out ones; of several devices, one's part of them.
 
         Raises:
             OSError, ValueError: one line about what cannot be used.
         """
 
-    def training_network(self, network: "nn.Cell", optimizer: "nn.Optimizer") -> "nn.Cell":
+    def training_network(self, network: nn.Cell, optimizer: nn.Optimizer) -> nn.Cell:
         """``network`` with its loss, at the configured precision: a batch to the loss ``()``."""
 
-    def evaluation(self, network: "nn.Cell") -> dict[str, Any]:
+    def evaluation(self, network: nn.Cell) -> dict[str, Any]:
         """The arguments of ``mindspore.Model`` that make it evaluate ``network``."""
 
     def report(self, results: Mapping[str, float]) -> list[tuple[str, str]]:

@@ -8,7 +8,6 @@ os.environ.setdefault("GLOG_v", "3")  # MindSpore reads it at import
 
 import pytest  # noqa: E402
 
-
 HERE = Path(__file__).parent
 # Files that take minutes: begun first, they do not keep one of two processes busy when the other has nothing left.
 LONG = ("thor/curvature/test_policy_training.py", "thor/test_distribution_ranks.py", "models/bert/test_training.py",

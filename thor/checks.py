@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
-from typing import Any, Callable, Iterable
+from typing import Any
 
 
 class ArgumentError(TypeError, ValueError):

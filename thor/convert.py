@@ -5,11 +5,12 @@ import logging
 
 from mindspore import Model, amp, nn
 
-from thor.distribution import GradientReducer, world
+from thor.distribution import world
+from thor.model import StepModel
 from thor.optimizer import THOR
 from thor.options import CurvatureOptions
+from thor.reduction import GradientReducer
 from thor.registration import tap_network
-from thor.model import StepModel
 from thor.train import TwoGraphStep, make_train_step
 
 logger = logging.getLogger("thor")

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from thor.checks import ArgumentError, check_fields, flag, integer, number, optional, setting
 

@@ -1,8 +1,8 @@
 """Registration: which layer of a network is preconditioned how, and why the rest is not."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import mindspore as ms
 import numpy as np
@@ -66,7 +66,7 @@ class Registration:
         return standing == own and {id(p) for p in self.parameters()} == set(self.reasons)
 
 
-def tap_network(network: nn.Cell, options: CurvatureOptions = CurvatureOptions(), backend: Backend | None = None,
+def tap_network(network: nn.Cell, options: CurvatureOptions | None = None, backend: Backend | None = None,
                 policy: UpdatePolicy | None = None) -> Registration:
     """Tap every layer of ``network`` that can be preconditioned, in place.
 
@@ -75,6 +75,7 @@ def tap_network(network: nn.Cell, options: CurvatureOptions = CurvatureOptions()
     network in between.
 
     Args:
+        options: by default those of ``CurvatureOptions()``.
         backend: operators of the device; by default those of MindSpore's target.
         policy: what it asks for is measured; by default nothing but factors.
 
@@ -83,7 +84,7 @@ def tap_network(network: nn.Cell, options: CurvatureOptions = CurvatureOptions()
     """
     if not isinstance(network, nn.Cell):
         raise TypeError(f"net={network!r}; must be a mindspore.nn.Cell; pass the network whose layers to precondition")
-    policy = policy or UpdatePolicy()
+    options, policy = options or CurvatureOptions(), policy or UpdatePolicy()
     present = getattr(network, "thor_registration", None)
     if present is not None and present.serves(options, backend, policy):
         return present

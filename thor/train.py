@@ -5,8 +5,8 @@ from mindspore import ParameterTuple, nn, ops
 from mindspore.amp import all_finite
 
 from thor.checks import checked, integer
-from thor.distribution import GradientReducer, world
 from thor.optimizer import SECOND_ORDER, STALE, THOR
+from thor.reduction import GradientReducer
 from thor.scaling import GradientAccumulator, LossScaling
 
 

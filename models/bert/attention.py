@@ -1,7 +1,7 @@
 """Self-attention with several heads; optionally with NEZHA's relative positions."""
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import mindspore as ms
 import numpy as np

@@ -1,7 +1,7 @@
 """Embeddings and encoder layers with LayerNorm behind every sublayer."""
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 from mindspore import nn, ops
 

@@ -1,7 +1,7 @@
 """The plain cells a BERT is made of, initialised as published."""
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import mindspore as ms
 from mindspore import nn, ops

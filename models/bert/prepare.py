@@ -13,12 +13,13 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 from models.bert.corpus import CORPUS, HELD_OUT, TRAIN, VOCABULARY, WORK, CorpusError
 from models.bert.corpus.builtin import builtin_documents, facts, source_files
@@ -29,9 +30,9 @@ from models.bert.corpus.partition import Parts, part_path, partition
 from models.bert.corpus.shards import Recipe, write_shard
 from models.bert.corpus.vocabulary import Vocabulary, read_vocabulary, train_vocabulary
 from models.bert.corpus.workers import process_pool
-from thor.checks import flag, integer, number, optional, setting, text
 from models.config.errors import ConfigError, invalid
 from models.config.section import Section
+from thor.checks import flag, integer, number, optional, setting, text
 
 MOST_PARTS = 500
 BUILTIN_SHARE = 0.35  # of the source files' bytes that is prose

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+
 import mindspore as ms
 from mindspore import nn, ops
 

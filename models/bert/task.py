@@ -1,7 +1,8 @@
 """The task of BERT: masked words and next sentences."""
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import mindspore as ms
 from mindspore import nn

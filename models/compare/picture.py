@@ -1,8 +1,8 @@
 """Loss and accuracy of the best settings against steps and against seconds of training."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 

@@ -21,8 +21,9 @@ import dataclasses
 import difflib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 from models.compare.search import SEARCHES, Span, Values, draw, grid_size
 from models.config import Config, ConfigError, load_config

@@ -49,7 +49,7 @@ class Run:
         """Whether one interval between refreshes costs what any other does: not where a policy changes them."""
         return not self.config.optimizer.second_order or self.config.curvature.update.policy == "fixed"
 
-    def outcome(self) -> "Outcome | None":
+    def outcome(self) -> Outcome | None:
         """What came of it, None if it has not ended."""
         try:
             facts = json.loads((self.folder / OUTCOME).read_text(encoding="utf-8"))

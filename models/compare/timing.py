@@ -8,8 +8,9 @@ import argparse
 import functools
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 from models.command_line import loading, quiet_mindspore
 from models.command_line import run as run_entry

@@ -9,8 +9,7 @@ from models.config.curvature import CurvatureConfig, UpdateConfig
 from models.config.errors import ConfigError, UsageError
 from models.config.load import config_tree, dump_config, load_config
 from models.config.optimization import DampingConfig, LearningRateConfig, LossScaleConfig, OptimizerConfig
-from models.config.run import (TEXT, DataConfig, DeviceConfig, LossConfig, ModelConfig, ParallelConfig,
-                               TrainConfig)
+from models.config.run import TEXT, DataConfig, DeviceConfig, LossConfig, ModelConfig, ParallelConfig, TrainConfig
 from models.config.schema import Config
 
 __all__ = ["BertConfig", "Config", "ConfigError", "CurvatureConfig", "DampingConfig", "DataConfig",

@@ -4,8 +4,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 from models.config.errors import ConfigError, UsageError
 from models.config.schema import Config

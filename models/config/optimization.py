@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from models.config.companions import (SECOND_ORDER, CompensationConfig, DelayConfig, LookaheadConfig, base_of,
-                                      optimizer_name)
+from models.config.companions import (
+    SECOND_ORDER,
+    CompensationConfig,
+    DelayConfig,
+    LookaheadConfig,
+    base_of,
+    optimizer_name,
+)
 from models.config.section import Section, subsection
 from thor.checks import ascending, choice, flag, integer, number, optional, setting
 from thor.options import FactorOptions

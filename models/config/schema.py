@@ -8,8 +8,7 @@ from models.config.companions import preset
 from models.config.curvature import CurvatureConfig
 from models.config.errors import invalid
 from models.config.optimization import LossScaleConfig, OptimizerConfig
-from models.config.run import (TEXT, DataConfig, DeviceConfig, LossConfig, ModelConfig, ParallelConfig,
-                               TrainConfig)
+from models.config.run import TEXT, DataConfig, DeviceConfig, LossConfig, ModelConfig, ParallelConfig, TrainConfig
 from models.config.section import Section, subsection
 from models.registry import dataset_names, network
 from thor.checks import Check, integer, setting

@@ -1,7 +1,7 @@
 """A plain convolutional network of a few 3x3 convolutions."""
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from mindspore import nn
 

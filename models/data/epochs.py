@@ -6,7 +6,8 @@ one part a device.
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import mindspore.dataset as ds
 import numpy as np

@@ -7,8 +7,9 @@ from __future__ import annotations
 import mmap
 import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 DYNSYM, DYNAMIC, NEEDED_VERSIONS, VERSION_OF_SYMBOL = 11, 6, 0x6FFFFFFE, 0x6FFFFFFF
 NEEDED, GLOBAL, WEAK = 1, 1, 2

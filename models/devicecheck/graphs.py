@@ -1,7 +1,7 @@
 """The graphs of a train step, compiled without running one."""
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from mindspore import Tensor, nn
 

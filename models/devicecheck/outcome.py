@@ -8,7 +8,8 @@ import os
 import re
 import signal
 import time
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 KERNEL_FAILURE = "HandleKernelSelectFailure"  # MindSpore's function, named at the end of its message
 # GPU: "Unsupported op [LARSUpdate] on GPU", "Select GPU operator[BatchMatMul] fail!"; Ascend: "Default/Cholesky-op0"

@@ -8,9 +8,9 @@ import ctypes
 import dataclasses
 import importlib.util
 import re
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Iterable
 
 from models.devicecheck.elf import Library
 
@@ -72,7 +72,7 @@ def find_gaps(target: str) -> Gaps:
                if (version in missing or not version) and (not weak or re.match(CANN, name))
                and name not in exported and not any(hasattr(library, name) for library in present)}
     if target == "Ascend":
-        symbols |= {name: "" for name in looked_up(libraries)}
+        symbols |= dict.fromkeys(looked_up(libraries), "")
     return Gaps(tuple(sorted(missing)), dict(sorted(symbols.items())))
 
 

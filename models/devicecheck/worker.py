@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import sys
+from functools import partial
 
 from models.config import load_config
 from models.devicecheck.outcome import end_with_parent, in_child
@@ -22,7 +23,7 @@ def main() -> None:
     from models.devicecheck.job import compile_config  # imports MindSpore, and with it the plugin, before the forks
 
     for graph in job["graphs"]:
-        outcome = in_child(graph, lambda: compile_config(config, graph, job["sequence"], job["masked"]))
+        outcome = in_child(graph, partial(compile_config, config, graph, job["sequence"], job["masked"]))
         print(json.dumps(dataclasses.asdict(outcome)), flush=True)
     sys.stdout.flush()
     os._exit(0)

@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from models.launch.alive import FOLDER, WELL, ended
 from models.launch.arguments import PORT, Unusable, add_options, check_node
@@ -178,7 +178,7 @@ class Screen:
     def __init__(self, path: Path) -> None:
         self.path, self.stream, self.held = path, None, b""
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> Screen:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 REMEDY = "generate it with hccl_tools.py, or start with --workers instead"
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from models.planner.work import LayerWork
-from thor.distribution import packed_count
+from thor.reduction import packed_count
 
 BYTES = 4  # weights, gradients, factors and inverses are float32
 
@@ -129,6 +129,6 @@ class Job:
             return None
         return self.samples // devices // self.batch_size // self.micro_batches
 
-    def with_split(self, split_indices: tuple[int, ...]) -> "Job":
+    def with_split(self, split_indices: tuple[int, ...]) -> Job:
         """The same with other cuts."""
         return dataclasses.replace(self, split_indices=split_indices)

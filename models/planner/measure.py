@@ -10,7 +10,8 @@ import dataclasses
 import datetime
 import os
 import platform
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -27,7 +28,8 @@ from models.ranks import started
 from models.session import create_step, start
 from models.turns import measure_in_turn, step_at
 from thor import THOR
-from thor.distribution import AllReduce, inverse_cost
+from thor.distribution import inverse_cost
+from thor.reduction import AllReduce
 
 COPY_BYTES = 2 ** 27
 LINK_SIZES, MESSAGES = (2 ** 12, 2 ** 16, 2 ** 20, 2 ** 23), 8  # bytes of a message, and messages of a graph

@@ -8,8 +8,8 @@ node send to the next node at once, each over a link of its own. What does not f
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Iterable
 
 
 @dataclass(frozen=True)

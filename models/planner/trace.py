@@ -1,8 +1,9 @@
 """What one forward pass of a network meets: rows of data, multiplications, activations."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any
 
 import mindspore as ms
 from mindspore import Tensor, nn

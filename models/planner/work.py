@@ -48,7 +48,7 @@ class Floor:
     inverse_flop: float = 0.0
     im2col_bytes: float = 0.0
 
-    def __add__(self, other: "Floor") -> "Floor":
+    def __add__(self, other: Floor) -> Floor:
         return Floor(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 

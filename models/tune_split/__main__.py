@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from models.command_line import loading, parse, parser, quiet_mindspore, run
 from models.config import Config

@@ -6,8 +6,8 @@ one inverse takes, p_n seconds. Where the share of such factors crosses the norm
 """
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Callable, Sequence
 
 import numpy as np
 

@@ -4,8 +4,8 @@ Every layer has the loss ``sum((y - t)^2) / (2 bs)``, so the gradient at its out
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import mindspore as ms
 import numpy as np

@@ -12,8 +12,8 @@ import pytest
 
 from models import checkpoint
 from models.checkpoint import CheckpointCallback, config_digest
-from models.config import Config, TrainConfig
 from models.command_line import DivergedError
+from models.config import Config, TrainConfig
 from models.ranks import Ranks
 from tests.helpers.fake_run import drive, fake_session
 

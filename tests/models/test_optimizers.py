@@ -12,8 +12,13 @@ from mindspore.amp import DynamicLossScaleManager, FixedLossScaleManager
 
 from models import layerwise
 from models.config import load_config
-from models.optimizers import (create_loss_scale_manager, create_optimizer, damping_array,
-                               learning_rate_array, thor_within)
+from models.optimizers import (
+    create_loss_scale_manager,
+    create_optimizer,
+    damping_array,
+    learning_rate_array,
+    thor_within,
+)
 from thor import THOR
 from thor.companions import DCASGD, Heun, Lookahead, RAdam
 from thor.train import make_train_step
@@ -193,7 +198,7 @@ def test_plain_operators_serve_where_mindspore_has_no_kernel(target, lars, lamb,
 
 def test_lamb_follows_its_paper():
     weights, gradients, parameters = two_gradients()
-    moments = {name: (0.0, 0.0) for name in weights}
+    moments = dict.fromkeys(weights, (0.0, 0.0))
     for t, gradient in enumerate(gradients, 1):
         for name, g in gradient.items():
             first = 0.9 * moments[name][0] + 0.1 * g.astype(np.float64)
@@ -211,7 +216,7 @@ def test_lamb_follows_its_paper():
 
 def test_lars_follows_its_paper():
     weights, gradients, parameters = two_gradients()
-    speed = {name: 0.0 for name in weights}
+    speed = dict.fromkeys(weights, 0.0)
     for t, gradient in enumerate(gradients):
         for name, g in gradient.items():
             u = g.astype(np.float64)

@@ -16,8 +16,7 @@ from models import checkpoint, registry, train
 from models.callbacks import MetricsFile, TrainingState
 from models.callbacks.agreement import Agreement
 from models.command_line import DivergedError
-from models.config import (Config, DeviceConfig, LossScaleConfig, ParallelConfig, TrainConfig,
-                           load_config)
+from models.config import Config, DeviceConfig, LossScaleConfig, ParallelConfig, TrainConfig, load_config
 from models.session import create_session
 from models.sinks import Sinks, plan_sinks
 from tests.helpers import DIGITS

@@ -7,8 +7,18 @@ import pytest
 from mindspore import FixedLossScaleManager, Model, Tensor, nn, ops
 from mindspore import dataset as ds
 
-from tests.helpers.training_cases import (BATCH, Classifier, Refreshes, arrays, assert_same_weights, batches, create,
-                                          dataset, loss_fn, weights_of)
+from tests.helpers.training_cases import (
+    BATCH,
+    Classifier,
+    Refreshes,
+    arrays,
+    assert_same_weights,
+    batches,
+    create,
+    dataset,
+    loss_fn,
+    weights_of,
+)
 from thor import THOR, ConvertModelUtils, ConvertNetUtils
 from thor.train import make_train_step
 

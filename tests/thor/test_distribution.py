@@ -7,7 +7,8 @@ import pytest
 from mindspore import Tensor
 
 from thor import THOR
-from thor.distribution import Packing, assign_owners, default_split, groups_of, inverse_cost, packed_count, world
+from thor.distribution import assign_owners, default_split, groups_of, inverse_cost, world
+from thor.reduction import Packing, packed_count
 
 # block sizes of ResNet-50 (A and G of 54 layers) and of BERT-large (24 encoder layers, hidden 1024, 4096 inside)
 RESNET50 = [128] * 2 + [64] * 21 + [128] * 850 + [27] * 3

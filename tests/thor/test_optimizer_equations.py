@@ -38,7 +38,7 @@ def trained(gradients=GRADIENTS, scale=1.0, learning_rate=0.1, momentum=0.9, **o
 
 def expected(gradients=GRADIENTS, learning_rate=lambda step: 0.1, momentum=0.9, decay=None, clip=False,
              nesterov=False):
-    weights, moments = dict(START), {name: 0.0 for name in START}
+    weights, moments = dict(START), dict.fromkeys(START, 0.0)
     for step, gradient in enumerate(gradients):
         for name in START:
             update = gradient[name] + (decay or {}).get(name, 0.0) * weights[name]

@@ -15,6 +15,8 @@ from thor.registration import tap_network
 
 pytestmark = pytest.mark.usefixtures("pynative")
 
+FOLDED = CurvatureOptions(split_dim=3, fold_bias=True, batchnorm_blocks=True)
+
 
 def normal(*shape, seed=0):
     return Tensor(np.random.default_rng(seed).normal(0, 1, shape).astype(np.float32))
@@ -72,14 +74,14 @@ def test_table_of_a_small_network():
         head.bias              3        first order: bias""")
 
 
-@pytest.mark.parametrize("options", [CurvatureOptions(), CurvatureOptions(split_dim=3, fold_bias=True, batchnorm_blocks=True)])
+@pytest.mark.parametrize("options", [CurvatureOptions(), FOLDED])
 def test_table_names_every_trainable_parameter_once(options):
     network = small()
     trainable = [p.name for p in network.trainable_params()]
     assert list(rows(tap_network(network, options))) == trainable
 
 
-@pytest.mark.parametrize("options", [CurvatureOptions(), CurvatureOptions(split_dim=3, fold_bias=True, batchnorm_blocks=True)])
+@pytest.mark.parametrize("options", [CurvatureOptions(), FOLDED])
 @pytest.mark.parametrize("training", [True, False])
 def test_outputs_parameters_and_names_stay(options, training):
     network = small().set_train(training)
@@ -99,7 +101,7 @@ def test_outputs_stay_for_every_layer():
     for case in CASES.values():
         x, _ = case.batch()
         plain, tapped = case.create().set_train(), case.create().set_train()
-        tap_network(tapped, CurvatureOptions(split_dim=3, fold_bias=True, batchnorm_blocks=True))
+        tap_network(tapped, FOLDED)
         expected = plain(Tensor(x)).asnumpy()
         np.testing.assert_array_equal(tapped(Tensor(x)).asnumpy(), expected, err_msg=case.name)
 

@@ -14,9 +14,8 @@ from scipy.linalg import block_diag
 
 from tests.helpers import ROOT, environment
 from thor import selfcheck
-from thor.selfcheck import cases
 from thor.backends.cpu import CpuBackend
-from thor.selfcheck import training
+from thor.selfcheck import cases, training
 from thor.selfcheck.report import processor
 
 

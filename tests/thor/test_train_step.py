@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 from mindspore import Model, Tensor, nn, ops
 
-from tests.helpers.training_cases import (Classifier, Refreshes, Sink, assert_same_weights, batches, create, dataset,
-                                          loss_fn, state_of, weights_of)
+from tests.helpers.training_cases import (
+    Classifier,
+    Refreshes,
+    Sink,
+    assert_same_weights,
+    batches,
+    create,
+    dataset,
+    loss_fn,
+    state_of,
+    weights_of,
+)
 from thor import ConvertModelUtils
 from thor.train import make_train_step
 
@@ -80,8 +90,9 @@ def test_train_cell_of_mindspore(expected, mode):
 def test_gradients_of_the_network_alone_are_refused(pynative):
     network, with_loss, optimizer = create()
     gradients = ms.value_and_grad(with_loss, None, network.trainable_params())(*batches(1)[0])[1]
-    with pytest.raises(ValueError, match=f"^gradients has {len(gradients)} entries; must be {len(optimizer.parameters)}, "
-                                         "one for each of .*; differentiate with respect to optimizer.parameters"):
+    with pytest.raises(ValueError, match=f"^gradients has {len(gradients)} entries; must be "
+                                         f"{len(optimizer.parameters)}, one for each of .*; differentiate with "
+                                         "respect to optimizer.parameters"):
         optimizer(gradients)
 
 

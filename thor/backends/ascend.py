@@ -6,8 +6,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from thor.backends.base import Backend
-from thor.backends.primitives import AscendPrimitives, ascend_primitives
 from thor.backends.inversion import add_damping, verify
+from thor.backends.primitives import AscendPrimitives, ascend_primitives
 
 KERNEL_SIZE = 128
 FLOAT16_PRODUCT_LIMIT = 32768.0  # half of float16's largest number

@@ -4,11 +4,22 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from thor.backends.convolution import (CovarianceOfMapsOperator, CovarianceOfPatchesOperator, SquaresOfPatchesOperator,
-                                       SquaresOperator, see)
+from thor.backends.convolution import (
+    CovarianceOfMapsOperator,
+    CovarianceOfPatchesOperator,
+    SquaresOfPatchesOperator,
+    SquaresOperator,
+    see,
+)
 from thor.backends.geometry import ConvGeometry, diagonals, factor_shape, plan_columns, plan_features, plan_windows
-from thor.backends.preconditioning import (BlocksToColumns, ColumnsToBlocks, PreconditionColumnsOperator,
-                                           PreconditionOperator, PreconditionRowsOperator)
+from thor.backends.preconditioning import (
+    BlocksToColumns,
+    ColumnsToBlocks,
+    PreconditionColumnsOperator,
+    PreconditionOperator,
+    PreconditionRowsOperator,
+)
+
 
 class Backend(nn.Cell):
     """Five operators on blocks, each with exact shapes; a device overrides those it does better.

@@ -14,7 +14,7 @@ import numpy as np
 _ONE, _ZERO = ctypes.c_float(1.0), ctypes.c_float(0.0)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def routine(name: str, arguments: int):
     """A Fortran routine of ``arguments`` pointers; SciPy is loaded at the first call, so that import stays light."""
     from scipy.linalg import cython_blas, cython_lapack

@@ -11,8 +11,8 @@ from mindspore import Tensor, ops
 from thor.backends import host
 from thor.backends.base import Backend
 from thor.backends.geometry import ConvGeometry, factor_shape
-from thor.backends.threads import scratch, zeros
 from thor.backends.preconditioning import BlocksToColumns, ColumnsToBlocks
+from thor.backends.threads import scratch, zeros
 
 
 class SplitColumns(ColumnsToBlocks):

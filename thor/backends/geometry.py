@@ -55,7 +55,7 @@ def block_count(dim: int, split_dim: int) -> int:
 
 @constexpr
 def padding_in_graph(size: tuple, pad_mode: str, pad, kernel: tuple, stride: tuple, dilation: tuple) -> tuple:
-    """:func:`conv_padding`, worked out by Python while a graph is compiled; spelled out in the graph it takes longer."""
+    """:func:`conv_padding`, worked out by Python while a graph is compiled; spelled out there it takes longer."""
     return conv_padding(size, pad_mode, pad, kernel, stride, dilation)
 
 

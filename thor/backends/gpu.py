@@ -5,8 +5,8 @@ import mindspore as ms
 from mindspore import Tensor, ops
 
 from thor.backends.base import Backend
-from thor.backends.primitives import GpuPrimitives, gpu_primitives
 from thor.backends.inversion import add_damping, verify
+from thor.backends.primitives import GpuPrimitives, gpu_primitives
 
 
 class GpuBackend(Backend):

@@ -7,7 +7,7 @@ Shapes are those of :class:`thor.backends.base.Backend`.
 from __future__ import annotations
 
 import functools
-from typing import Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def mirror(block: np.ndarray) -> None:
     np.copyto(block, block.T, where=below_diagonal(block.shape[0]))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def below_diagonal(size: int) -> np.ndarray:
     """Where a matrix of ``size`` rows is below its diagonal."""
     return np.tri(size, k=-1, dtype=bool)

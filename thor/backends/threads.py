@@ -5,8 +5,8 @@ import functools
 import math
 import os
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Sequence
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def zeros(shape: tuple) -> np.ndarray:
     return known[:size].reshape(shape)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _pool(process: int, workers: int) -> ThreadPoolExecutor:
     """Threads of this process; a forked one has none of its parent's."""
     return ThreadPoolExecutor(workers, f"thor-host-{process}")

@@ -1,7 +1,7 @@
 """Delayed gradients: asynchronous SGD, simulated on one device, and its delay compensation."""
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import mindspore as ms
 import numpy as np

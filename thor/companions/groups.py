@@ -1,12 +1,12 @@
 """What optimizers with one rule for all parameters accept."""
 from __future__ import annotations
 
-from typing import Sequence, Union
+from collections.abc import Sequence
 
 from mindspore import Tensor, nn
 from mindspore.nn.learning_rate_schedule import LearningRateSchedule
 
-Rate = Union[float, Sequence[float], Tensor, LearningRateSchedule]
+Rate = float | Sequence[float] | Tensor | LearningRateSchedule
 
 
 def refuse_own_rates(optimizer: nn.Optimizer) -> None:

@@ -1,7 +1,7 @@
 """Heun's method: every step evaluates the gradient twice."""
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops

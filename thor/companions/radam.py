@@ -1,7 +1,7 @@
 """RAdam, MindSpore's experimental one with the schedules and the interface of ``nn.Optimizer``; and Ranger."""
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from mindspore import nn, ops
 from mindspore.experimental import optim

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from mindspore import nn
 
+from thor.companions.groups import Rate
 from thor.curvature import FrobeniusPolicy
 from thor.optimizer import THOR
-from thor.companions.groups import Rate
 
 
 def kfac(net: nn.Cell, learning_rate: Rate, damping: Rate, momentum: float = 0.9, weight_decay: float = 0.0,

@@ -1,7 +1,7 @@
-"""Which layers a refresh refreshes, where not simply all: traces, the policy's answer, the gates of the next refresh."""
+"""Which layers a refresh refreshes, where not all: traces, the policy's answer, the gates of the next refresh."""
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import mindspore as ms
 import numpy as np

@@ -1,7 +1,8 @@
 """The last two factors of every block, to compare the next with: what SP-NGD's rule needs."""
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops

@@ -12,7 +12,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from thor.checks import IN_RANGE, ArgumentError, checked, integer, number
+from thor.checks import IN_RANGE, checked, integer, number
 
 
 class UpdatePolicy(nn.Cell):

@@ -5,7 +5,7 @@ Blocks of one size, over all layers, are one batch for the device instead of man
 """
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import mindspore as ms
 import numpy as np

@@ -1,8 +1,9 @@
 """What a layer kind is, and which kind serves which cell type; each kind is one file, users add their own."""
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -109,7 +110,7 @@ class Layer:
     """
 
     weight_name = "weight"
-    shares_with: tuple[type["Layer"], ...] = ()  # kinds that may use the weight, too
+    shares_with: tuple[type[Layer], ...] = ()  # kinds that may use the weight, too
 
     def __init__(self, cells: Sequence[nn.Cell], context: LayerContext, matrix: tuple[int, int, int],
                  bias: Parameter | None = None):
@@ -169,7 +170,7 @@ class Layer:
             install(cell, attribute, self.taps[-1])
 
     def tapped(self, cell: nn.Cell) -> tuple[str, type[Tap], nn.Cell]:
-        """``(attribute, tap, measure)``: where a cell keeps its operator, what stands there and what that measures with."""
+        """``(attribute, tap, measure)``: where a cell keeps its operator, what stands there, what it measures with."""
         raise NotImplementedError
 
     def create_preconditioner(self, batch_size: int, *inverses: Inverse) -> nn.Cell:

@@ -1,7 +1,7 @@
 """BatchNorm, optionally, by 2x2 Fisher blocks of (gamma, beta), one a channel."""
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import mindspore as ms
 from mindspore import nn, ops

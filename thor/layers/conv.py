@@ -1,7 +1,7 @@
 """Convolutions in two dimensions and one: every padding, stride, dilation and group."""
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import mindspore as ms
 from mindspore import nn

@@ -1,7 +1,7 @@
 """Dense layers: any number of leading axes, any activation, any subclass that multiplies with ``self.matmul``."""
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import mindspore as ms
 from mindspore import nn, ops

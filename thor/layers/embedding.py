@@ -12,7 +12,7 @@ weight, the factors of the uses are averaged.
 """
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops

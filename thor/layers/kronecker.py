@@ -1,7 +1,7 @@
 """What Dense layers and convolutions have in common: a Fisher block that is the product of two factors of blocks."""
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from mindspore import nn, ops
 

@@ -1,7 +1,7 @@
 """LayerNorm: its curvature is the square of its own gradient, fresh in every step; nothing is measured for it."""
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from mindspore import nn
 

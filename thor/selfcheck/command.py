@@ -125,6 +125,7 @@ def format_runs(runs: list[Trained]) -> str:
     """Training runs, one a line."""
     width = max(len(run.name) for run in runs)
     lines = [f"{'training':{width}}  {'error':>8}  {'bound':>8}  ok"]
-    lines += [f"{run.name:{width}}  {run.error:8.1e}  {run.bound:8.1e}  {'yes' if run.ok else 'NO'}  {run.note}".rstrip()
-              for run in runs]
+    for run in runs:
+        result = f"{run.error:8.1e}  {run.bound:8.1e}  {'yes' if run.ok else 'NO'}  {run.note}"
+        lines.append(f"{run.name:{width}}  {result}".rstrip())
     return "\n".join(lines)

@@ -52,7 +52,8 @@ class ReferenceTraining:
             self.refresh("last", rows, d_last, 1)
         for layer, positions in (("conv", POSITIONS), ("last", 1)):
             weight = f"{layer}.weight"
-            gradients[weight] = self.inverses[f"{layer}.g"] @ gradients[weight] @ self.inverses[f"{layer}.a"] / positions
+            a, g = (self.inverses[f"{layer}.{role}"] for role in ("a", "g"))
+            gradients[weight] = g @ gradients[weight] @ a / positions
         self.move(gradients)
 
     def refresh(self, layer: str, inputs: np.ndarray, output_gradients: np.ndarray, positions: int) -> None:

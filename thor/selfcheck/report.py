@@ -59,7 +59,8 @@ def toolkit_version(target: str) -> str:
         home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME", "")
         found = sorted(Path(home).glob("*/ascend_toolkit_install.info")) if home else []
         lines = found[0].read_text(encoding="utf-8").splitlines() if found else []
-        return "CANN " + "".join(line.partition("=")[2] for line in lines if line.startswith("version=")) if lines else ""
+        versions = [line.partition("=")[2] for line in lines if line.startswith("version=")]
+        return "CANN " + "".join(versions) if lines else ""
     return ""
 
 

@@ -1,19 +1,18 @@
 """Training steps of every graph against float64, on one device or on several ranks."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from textwrap import shorten
-from typing import Callable
 
-import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from thor.distribution import world
 from thor.model import StepModel
 from thor.optimizer import THOR
-from thor.distribution import world
 from thor.selfcheck import reference
 from thor.train import make_train_step
 

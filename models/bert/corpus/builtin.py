@@ -7,9 +7,9 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Iterator
 
 from models.bert.corpus.documents import Piece, sentences
 from models.bert.corpus.workers import process_pool

@@ -5,9 +5,9 @@ Files of WikiExtractor are read, too: there ``<doc ...>`` and ``</doc>`` are the
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Sequence
 
 from models.bert.corpus import CorpusError
 

@@ -1,8 +1,8 @@
 """Sentence pairs for next-sentence prediction (Devlin et al. 2019, appendix A.2)."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 import numpy as np
 

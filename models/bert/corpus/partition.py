@@ -6,10 +6,10 @@ same part, and so a document held out is never trained on, however often the inp
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Iterator
 
 from models.bert.corpus import HELD_OUT, TRAIN
 from models.bert.corpus.documents import Piece

@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Vocabulary:
         self.ordinary = np.setdiff1d(np.arange(len(self.words), dtype=np.int32), special)
         self.continues = np.array([word.startswith(CONTINUES) for word in self.words])  # (words,)
 
-    def tokenizer(self) -> "Tokenizer":
+    def tokenizer(self) -> Tokenizer:
         """A tokenizer that adds no special tokens."""
         from tokenizers import Tokenizer, models
 

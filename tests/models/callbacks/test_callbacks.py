@@ -12,8 +12,8 @@ import pytest
 
 from models.callbacks import CurvesPicture, Evaluation, MetricsFile, ProgressBar, TrainingState
 from models.callbacks.files import COLUMNS
-from models.config import LossScaleConfig
 from models.command_line import DivergedError
+from models.config import LossScaleConfig
 from models.optimizers import damping_array, learning_rate_array
 from tests.helpers.fake_run import drive, fake_session
 

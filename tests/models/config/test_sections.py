@@ -5,8 +5,17 @@ import dataclasses
 
 import pytest
 
-from models.config import (Config, ConfigError, DataConfig, DeviceConfig, LearningRateConfig, LossScaleConfig,
-                           ModelConfig, OptimizerConfig, TrainConfig, config_tree)
+from models.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    DeviceConfig,
+    LearningRateConfig,
+    LossScaleConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 
 
 @pytest.mark.parametrize("build, expected", [

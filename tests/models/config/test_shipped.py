@@ -1,7 +1,6 @@
 """Every configuration that is shipped loads; the ImageNet ones hold the published numbers."""
 from __future__ import annotations
 
-
 import pytest
 
 from models.config import dump_config, load_config

@@ -9,10 +9,16 @@ from models.devicecheck import plugin, stub_build
 from models.devicecheck.elf import Library
 from models.devicecheck.environment import device_environment
 from models.devicecheck.plugin import Gaps, MissingPlugin, find_gaps
-from models.devicecheck.stub_build import (FOLDER_VARIABLE, BuildError, aliases, answer_of, cache_folder,
-                                           stub_folder, version_script)
+from models.devicecheck.stub_build import (
+    FOLDER_VARIABLE,
+    BuildError,
+    aliases,
+    answer_of,
+    cache_folder,
+    stub_folder,
+    version_script,
+)
 from tests.helpers.compilation import stubs
-
 
 pytestmark = pytest.mark.usefixtures("stub_cache")
 

@@ -9,7 +9,8 @@ from models.planner.predict import HYBRID, gathered_bytes
 from models.planner.zoo import job_of
 from models.session import prepare_network
 from thor import THOR
-from thor.distribution import FactorReducer, SharedUpdate, assign_owners, inverse_cost
+from thor.distribution import SharedUpdate, assign_owners, inverse_cost
+from thor.reduction import FactorReducer
 
 CONFIGS = {
     "images": ["--model.base_width", "16", "--optimizer.split_dim", "48", "--optimizer.split_indices", "[3, 9]"],

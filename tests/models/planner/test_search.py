@@ -8,8 +8,7 @@ import pytest
 
 from models.planner.network import Message, finish
 from models.planner.predict import DATA, HYBRID, measuring_times, ready_times, step_time
-from models.planner.search import (best, best_split, candidate_splits, equal_groups, make_plan, make_plans,
-                                 timely_groups)
+from models.planner.search import best, best_split, candidate_splits, equal_groups, make_plan, make_plans, timely_groups
 from tests.helpers.planner_cases import PROFILE, dense, job
 
 SIX = job(layers=tuple(dense(3 + i, 4 + i % 2, 20) for i in range(6)), parameters=((1, 0),))

@@ -54,7 +54,9 @@ def test_no_batches_are_refused(capsys):
 
 
 def test_help_does_not_wait_for_mindspore():
-    program = ("import contextlib, sys; from models.tune_split.__main__ import main\nwith contextlib.suppress(SystemExit): main(['--help'])\n"
+    program = ("import contextlib, sys; from models.tune_split.__main__ import main\n"
+               "with contextlib.suppress(SystemExit): main(['--help'])\n"
                "sys.exit('mindspore' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: python -m models.tune_split --config FILE")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: python -m models.tune_split --config FILE")

@@ -7,9 +7,9 @@ from mindspore import Tensor
 
 from tests.helpers import emulated
 from thor.backends.ascend import AscendBackend, CholeskyInverse
-from thor.selfcheck.cases import spectrum_block
 from thor.backends.cpu import CpuBackend
 from thor.backends.gpu import GpuBackend
+from thor.selfcheck.cases import spectrum_block
 
 EPS = 2.0 ** -23
 BACKENDS = {

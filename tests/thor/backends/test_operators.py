@@ -6,10 +6,10 @@ import pytest
 from mindspore import Tensor
 
 from tests.helpers import emulated
-from thor.selfcheck import cases
 from thor.backends.ascend import AscendBackend
 from thor.backends.cpu import CpuBackend
 from thor.backends.gpu import GpuBackend
+from thor.selfcheck import cases
 from thor.selfcheck import operators as selfcheck
 
 BACKENDS = {

@@ -7,11 +7,10 @@ import pytest
 from mindspore import Tensor, nn
 
 from tests.helpers import emulated
-from thor import THOR
+from thor import THOR, CurvatureOptions
 from thor.backends.ascend import AscendBackend
 from thor.backends.cpu import CpuBackend
 from thor.backends.gpu import GpuBackend
-from thor import CurvatureOptions
 from thor.registration import tap_network
 from thor.train import make_train_step
 

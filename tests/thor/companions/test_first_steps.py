@@ -8,8 +8,19 @@ from mindspore import nn
 
 from models import layerwise
 from tests.helpers import companion_cases as cases
-from tests.helpers.companion_cases import (BATCH, BOTH_MODES, DECAY, RATES, STEPS, arrays, combine, decayed, gradient,
-                                           start, zeros)
+from tests.helpers.companion_cases import (
+    BATCH,
+    BOTH_MODES,
+    DECAY,
+    RATES,
+    STEPS,
+    arrays,
+    combine,
+    decayed,
+    gradient,
+    start,
+    zeros,
+)
 from thor.companions import kfac, ranger
 from thor.train import make_train_step
 

@@ -7,8 +7,8 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from thor import THOR
-from thor.curvature import FrobeniusPolicy
 from thor.companions import kfac, spngd
+from thor.curvature import FrobeniusPolicy
 from thor.train import make_train_step
 
 ROWS, INPUTS, OUTPUTS = 200, 130, 3  # more inputs than a block of THOR

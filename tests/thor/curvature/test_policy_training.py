@@ -1,18 +1,16 @@
 """Policies in training: what is skipped is counted, both modes agree to the bit, a resumed run goes on alike."""
 from __future__ import annotations
 
-
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
 from tests.helpers import emulated
-from thor import THOR
+from thor import THOR, CurvatureOptions
 from thor.backends import Backend, blas, host
 from thor.backends.gpu import GpuBackend
 from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
-from thor import CurvatureOptions
 from thor.registration import tap_network
 from thor.train import make_train_step
 

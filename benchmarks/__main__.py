@@ -62,7 +62,7 @@ def floor_of(step: str) -> Callable[[dict[str, Any]], float]:
     return read
 
 
-def step_goals(program: str, work: str, limits: Sequence[float]) -> list[Goal]:
+def _step_goals(program: str, work: str, limits: Sequence[float]) -> list[Goal]:
     """The three ratios of ``step_time``."""
     names = ("stale", "refresh", "amortised")
     return [Goal(f"{work}: {name} / momentum", program, limit,
@@ -71,10 +71,10 @@ def step_goals(program: str, work: str, limits: Sequence[float]) -> list[Goal]:
 
 
 GOALS = [
-    *step_goals("resnet50", "ResNet-50, 64x64, batch 32", (1.10, 1.50, 1.11)),
+    *_step_goals("resnet50", "ResNet-50, 64x64, batch 32", (1.10, 1.50, 1.11)),
     Goal("ResNet-50: both graphs, compiling / momentum's", "resnet50", 2.0, lambda numbers: numbers["compile_ratio"],
          lambda numbers: 2.0),
-    *step_goals("bert", "BERT, 4 x 256, sequence 128, batch 32", (1.05, 1.40, 1.06)),
+    *_step_goals("bert", "BERT, 4 x 256, sequence 128, batch 32", (1.05, 1.40, 1.06)),
     Goal("inverses of ResNet-50's blocks / LAPACK's", "inverse", 1.0, lambda numbers: numbers["inverse_ratio"]),
     Goal("state beyond momentum's, ResNet-50, MiB", "memory", 100.0, lambda numbers: numbers["state_mib"]),
     Goal("momentum step, ResNet-50, MindSpore / PyTorch", "first_order", 1.0,
@@ -97,11 +97,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
     def measure() -> dict[str, Any]:
         options.output.mkdir(parents=True, exist_ok=True)
-        return {name: numbers_of(name, options) for name in names}
+        return {name: _numbers_of(name, options) for name in names}
     return common.run_measurement(measure, report, options.json)
 
 
-def numbers_of(name: str, options: Any) -> dict[str, Any]:
+def _numbers_of(name: str, options: Any) -> dict[str, Any]:
     """Numbers of a benchmark, run unless they are there."""
     path = options.output / f"{name}.json"
     if not path.exists():

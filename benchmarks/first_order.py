@@ -40,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return common.run_measurement(lambda: measure(options, words), report, options.json)
 
 
-def mindspore_step(options: argparse.Namespace) -> Callable[[], Any]:
+def _mindspore_step(options: argparse.Namespace) -> Callable[[], Any]:
     """A call of the zoo's step."""
     from benchmarks import workload
 
@@ -50,7 +50,7 @@ def mindspore_step(options: argparse.Namespace) -> Callable[[], Any]:
     return lambda: step(*batch).asnumpy()
 
 
-def pytorch_step(options: argparse.Namespace) -> Callable[[], Any]:
+def _pytorch_step(options: argparse.Namespace) -> Callable[[], Any]:
     """The same step as a PyTorch program writes it."""
     import torch
     from torchvision.models import resnet50
@@ -70,7 +70,7 @@ def pytorch_step(options: argparse.Namespace) -> Callable[[], Any]:
     return call
 
 
-STEPS = {"mindspore": mindspore_step, "pytorch": pytorch_step}
+STEPS = {"mindspore": _mindspore_step, "pytorch": _pytorch_step}
 
 
 def seconds_of(call: Callable[[], Any], options: argparse.Namespace) -> list[float]:

@@ -29,10 +29,10 @@ def main(words: Sequence[str] | None = None) -> int:
 def measure(work: workload.Work, warmup: int, repeats: int) -> dict[str, Any]:
     """Time both sides on the same blocks in turn; all numbers."""
     step = workload.create_thor_step(workload.create_network(work), work)
-    counts = block_counts(step.optimizer.registration.layers)
+    counts = _block_counts(step.optimizer.registration.layers)
     blocks = [random_blocks(count, size, work.seed) for size, count in sorted(counts.items())]
     damping = [np.full((len(b), 1, 1), workload.DAMPING ** 0.5, np.float32) for b in blocks]
-    graph = create_graph(step.optimizer.backend, blocks, damping)
+    graph = _create_graph(step.optimizer.backend, blocks, damping)
     seconds = measure_in_turn({"graph": graph, "lapack": lambda: invert_by_lapack(blocks, damping)},
                                      warmup, repeats)
     error = max(relative_error(a, b) for a, b in zip(graph(), invert_by_lapack(blocks, damping)))
@@ -43,7 +43,7 @@ def measure(work: workload.Work, warmup: int, repeats: int) -> dict[str, Any]:
             "work": vars(work), "warmup": warmup, "repeats": repeats, "machine": common.machine()}
 
 
-def block_counts(layers: list) -> Counter:
+def _block_counts(layers: list) -> Counter:
     """Blocks of each size over all layers."""
     counts: Counter = Counter()
     for layer in layers:
@@ -58,7 +58,7 @@ def random_blocks(count: int, size: int, seed: int) -> np.ndarray:
     return np.matmul(rows.transpose(0, 2, 1), rows) / np.float32(2 * size)
 
 
-def create_graph(backend: Any, blocks: list[np.ndarray], damping: list[np.ndarray]):
+def _create_graph(backend: Any, blocks: list[np.ndarray], damping: list[np.ndarray]):
     """A compiled graph that inverts every batch with the backend's operator; a call gives the inverses."""
     import mindspore as ms
 

@@ -31,23 +31,23 @@ def measure(work: workload.Work) -> dict[str, Any]:
     layers = thor.optimizer.registration.layers
     factors = {id(factor) for layer in layers for factor in layer.measured.values()}
     state = [p for p in thor.get_parameters() if id(p) not in weights]
-    own_weights = bytes_of(p.shape for p in network.get_parameters() if id(p) in weights)
-    first_order = bytes_of(p.shape for p in momentum.get_parameters()) - own_weights
-    in_factors = bytes_of(p.shape for p in state if id(p) in factors)
-    beyond = bytes_of(p.shape for p in state) - first_order
-    dense = bytes_of(shape for layer in layers for shape in dense_shapes(layer))
+    own_weights = _bytes_of(p.shape for p in network.get_parameters() if id(p) in weights)
+    first_order = _bytes_of(p.shape for p in momentum.get_parameters()) - own_weights
+    in_factors = _bytes_of(p.shape for p in state if id(p) in factors)
+    beyond = _bytes_of(p.shape for p in state) - first_order
+    dense = _bytes_of(shape for layer in layers for shape in _dense_shapes(layer))
     return {"state_mib": beyond / common.MEBIBYTE, "momentum_state_mib": first_order / common.MEBIBYTE,
             "factors_mib": in_factors / common.MEBIBYTE, "rest_mib": (beyond - in_factors) / common.MEBIBYTE,
             "weights_mib": own_weights / common.MEBIBYTE, "dense_copy_mib": dense / common.MEBIBYTE,
             "work": vars(work), "machine": common.machine()}
 
 
-def bytes_of(shapes: Iterable[tuple]) -> int:
+def _bytes_of(shapes: Iterable[tuple]) -> int:
     """Bytes of float32 (or int32) arrays of these shapes."""
     return sum(4 * math.prod(shape) for shape in shapes)
 
 
-def dense_shapes(layer: Any) -> list[tuple]:
+def _dense_shapes(layer: Any) -> list[tuple]:
     """Shapes of one copy of the layer's factors as whole matrices; the vocabulary's stays a vector."""
     if not layer.has_kronecker_factors:
         return []

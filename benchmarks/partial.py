@@ -36,8 +36,8 @@ def measure(work: workload.Work, count: int, warmup: int, repeats: int) -> dict[
                                     f"{work.describe()}")
     chosen = np.linspace(0, len(layers) - 1, count).round().astype(int).tolist()
     every = range(len(layers))
-    sides = {"stale": refresh_of(step, batch, None), "some, others stopped": refresh_of(step, batch, chosen),
-             "some, others kept": refresh_of(step, batch, chosen, keep=True), "all": refresh_of(step, batch, every)}
+    sides = {"stale": _refresh_of(step, batch, None), "some, others stopped": _refresh_of(step, batch, chosen),
+             "some, others kept": _refresh_of(step, batch, chosen, keep=True), "all": _refresh_of(step, batch, every)}
     seconds = measure_in_turn(sides, warmup, repeats)
     rates = {"matrix_product_flops": common.matrix_product_rate(), "copy_bytes": common.copy_rate()}
 
@@ -54,7 +54,7 @@ def measure(work: workload.Work, count: int, warmup: int, repeats: int) -> dict[
             "seconds": {name: list(values) for name, values in seconds.items()}}
 
 
-def refresh_of(step: Any, batch: tuple, places: Any, keep: bool = False):
+def _refresh_of(step: Any, batch: tuple, places: Any, keep: bool = False):
     """A call of the train step that refreshes the layers at ``places``; None is a stale step.
 
     Args:

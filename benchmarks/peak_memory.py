@@ -25,22 +25,22 @@ def main(words: Sequence[str] | None = None) -> int:
     options = made.parse_args(words)
     work = workload.chosen_work(options)
     if options.side:
-        print(json.dumps(peak_of(options.side, work)))
+        print(json.dumps(_peak_of(options.side, work)))
         return 0
     return common.run_measurement(lambda: measure(work, words), report, options.json)
 
 
-def peak_of(side: str, work: workload.Work) -> float:
+def _peak_of(side: str, work: workload.Work) -> float:
     """Largest resident memory of this process after two steps, in MiB."""
     network = workload.create_network(work)
     batch = work.kind.create_batch(work)
-    step = workload.create_thor_step(network, work) if side == "thor" else create_lamb_step(network, work)
+    step = workload.create_thor_step(network, work) if side == "thor" else _create_lamb_step(network, work)
     for _ in range(2):
         step(*batch).asnumpy()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def create_lamb_step(network: Any, work: workload.Work) -> Any:
+def _create_lamb_step(network: Any, work: workload.Work) -> Any:
     """The zoo's LAMB on CPU."""
     from models.layerwise import Lamb
     from thor.train import make_train_step

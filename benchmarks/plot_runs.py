@@ -14,7 +14,7 @@ PANELS = (("epoch", "loss", "training loss"), ("epoch", "eval_accuracy", "held-o
           ("seconds", "eval_accuracy", "held-out accuracy, %"))
 
 
-def read_metrics(run: Path) -> list[dict[str, float | None]]:
+def _read_metrics(run: Path) -> list[dict[str, float | None]]:
     """Rows of a run's metrics.csv, empty fields as None.
 
     Raises:
@@ -28,7 +28,7 @@ def read_metrics(run: Path) -> list[dict[str, float | None]]:
                 for row in csv.DictReader(stream)]
 
 
-def smooth(values: list[float], weight: float = 0.9) -> list[float]:
+def _smooth(values: list[float], weight: float = 0.9) -> list[float]:
     """Running mean, started with the first value."""
     smoothed, mean = [], values[0]
     for value in values:
@@ -46,11 +46,11 @@ def draw(runs: Sequence[Path], output: Path) -> None:
 
     figure, axes = pyplot.subplots(1, len(PANELS), figsize=(14, 4))
     for run in runs:
-        rows = read_metrics(run)
+        rows = _read_metrics(run)
         for axis, (x, y, label) in zip(axes, PANELS):
             points = [(row[x], row[y]) for row in rows if row[y] is not None]
             values = [value for _, value in points]
-            values = smooth(values) if y == "loss" else [100 * value for value in values]
+            values = _smooth(values) if y == "loss" else [100 * value for value in values]
             axis.plot([place for place, _ in points], values, label=run.parent.name,
                       marker=None if y == "loss" else "o", markersize=3)
             axis.set_xlabel(x)

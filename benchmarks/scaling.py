@@ -47,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.batch_size % RANKS:
         made.error(f"--batch-size={options.batch_size}; must be even, half a process; use {options.batch_size + 1}")
     if options.as_rank:
-        run_rank(options, overrides)
+        _run_rank(options, overrides)
         return 0
     return common.run_measurement(lambda: measure(options, overrides), report, options.json)
 
@@ -118,7 +118,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def run_rank(options: argparse.Namespace, overrides: Sequence[str]) -> None:
+def _run_rank(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     """What each process does: pin itself, time its steps, write them to ``options.as_rank``."""
     cores = [int(core) for core in os.environ["SCALING_CORES"].split(",")]
     os.sched_setaffinity(0, {cores[int(os.environ.get("RANK_ID", "0"))]})  # before MindSpore counts the cores
@@ -132,14 +132,14 @@ def run_rank(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     numbers: dict[str, Any] = {}
     if ranks.count == 1:
         whole, half = (at_batch(config, options.batch_size // parts) for parts in (1, RANKS))
-        numbers["data"] = median_steps(whole, options, STEPS)
-        numbers["half"] = median_steps(half, options, (*STEPS, "inverse"))
+        numbers["data"] = _median_steps(whole, options, STEPS)
+        numbers["half"] = _median_steps(half, options, (*STEPS, "inverse"))
         numbers["copy_bytes"] = planner.copy_rate()
     else:
         for mode, names in MODES.items():
             parallel = dataclasses.replace(config.parallel, curvature=mode)
-            numbers[mode] = median_steps(at_batch(dataclasses.replace(config, parallel=parallel),
-                                                  options.batch_size // ranks.count), options, names)
+            numbers[mode] = _median_steps(at_batch(dataclasses.replace(config, parallel=parallel),
+                                                   options.batch_size // ranks.count), options, names)
         numbers["link"] = dataclasses.asdict(planner.measure_link(ranks.count))
     (Path(options.as_rank) / f"{ranks.count}_{ranks.rank}.json").write_text(json.dumps(numbers))
 
@@ -151,7 +151,7 @@ def at_batch(config: Any, batch_size: int) -> Any:
     return dataclasses.replace(on_cpu(config), data=dataclasses.replace(config.data, batch_size=batch_size))
 
 
-def median_steps(config: Any, options: argparse.Namespace, names: Sequence[str]) -> dict[str, float]:
+def _median_steps(config: Any, options: argparse.Namespace, names: Sequence[str]) -> dict[str, float]:
     """Median seconds of some of :func:`models.planner.measure.step_calls`, called in turn."""
     from models.planner.measure import step_calls
     from models.turns import measure_in_turn

@@ -47,15 +47,15 @@ def summary(runs: list[dict[str, Any]], times: dict[str, np.ndarray], every: int
         target: accuracy, 0 to 1.
     """
     names = {run["identity"]["optimizer"] for run in runs}
-    return {**level_summary(runs, times, every, target), "target": target, "runs": runs, "frequency": every,
+    return {**_level_summary(runs, times, every, target), "target": target, "runs": runs, "frequency": every,
             "settings_each": len(runs) // max(len(names), 1),
             "step_seconds": {name: list(values) for name, values in times.items()},
-            "lower": {str(round(target - less, 4)): level_summary(runs, times, every, round(target - less, 4))
+            "lower": {str(round(target - less, 4)): _level_summary(runs, times, every, round(target - less, 4))
                       for less in LOWER}}
 
 
-def level_summary(runs: list[dict[str, Any]], times: dict[str, np.ndarray], every: int,
-                  level: float) -> dict[str, Any]:
+def _level_summary(runs: list[dict[str, Any]], times: dict[str, np.ndarray], every: int,
+                   level: float) -> dict[str, Any]:
     """Steps, seconds and seconds a step to an accuracy, and THOR's relative to the best of the others.
 
     Returns:
@@ -103,20 +103,20 @@ def report(numbers: dict[str, Any]) -> str:
     """The tables to print: one for the target, one for each lower accuracy."""
     steps = [(name, *(f"{np.quantile(values, part):.4f}" for part in (0.5, 0.25, 0.75)))
              for name, values in numbers["step_seconds"].items()]
-    highest_rows = [(name, f"{100 * max(map(highest, own)):.2f} %") for name, own in by_optimizer(numbers).items()]
-    tables = [level_report(numbers, numbers, numbers["target"])]
-    tables += [level_report(numbers, results, float(level)) for level, results in numbers["lower"].items()]
+    highest_rows = [(name, f"{100 * max(map(highest, own)):.2f} %") for name, own in _by_optimizer(numbers).items()]
+    tables = [_level_report(numbers, numbers, numbers["target"])]
+    tables += [_level_report(numbers, results, float(level)) for level, results in numbers["lower"].items()]
     return "\n".join(["", f"{numbers['settings_each']} settings each, {common.describe(numbers['machine'])}", "",
                       common.table([("optimizer", "highest test accuracy"), *highest_rows]), "",
                       f"seconds a step, {numbers['repeats']} rounds in turn after {numbers['warmup']}",
                       common.table([("side", "median", "low quartile", "high quartile"), *steps]), *tables])
 
 
-def level_report(numbers: dict[str, Any], results: dict[str, Any], level: float) -> str:
+def _level_report(numbers: dict[str, Any], results: dict[str, Any], level: float) -> str:
     """The table of one accuracy and THOR's ratio to the best of the others."""
     rows = [("optimizer", "reached by", "steps", "seconds a step", "seconds")]
     for name, found in results["best"].items():
-        own = by_optimizer(numbers)[name]
+        own = _by_optimizer(numbers)[name]
         reached = sum(steps_to(run, level) is not None for run in own)
         rows.append((name, f"{reached} of {len(own)}", *((found["steps"], f"{found['step_s']:.4f}",
                                                           f"{found['seconds']:.1f}") if found else "---")))
@@ -130,7 +130,7 @@ def level_report(numbers: dict[str, Any], results: dict[str, Any], level: float)
     return "\n".join(["", f"to {100 * level:g} % test accuracy", common.table(rows), end])
 
 
-def by_optimizer(numbers: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def _by_optimizer(numbers: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Runs by optimizer."""
     found: dict[str, list[dict[str, Any]]] = {}
     for run in numbers["runs"]:

@@ -67,7 +67,7 @@ def save(session: Any, folder: Path, batches: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     part, path = folder / PART, folder / f"step-{batches:06d}.ckpt"
     part.unlink(missing_ok=True)
-    facts = {BATCHES: batches, SAMPLES: samples_a_batch(session), SEED: session.config.seed,
+    facts = {BATCHES: batches, SAMPLES: _samples_a_batch(session), SEED: session.config.seed,
              DIGEST: config_digest(session.config)}
     ms.save_checkpoint(session.step, str(part), append_dict=facts, crc_check=True)
     _to_disk(part)
@@ -127,7 +127,7 @@ def restore(session: Any, path: Path) -> int:
     """
     contents = read(path)
     _load(session.step, contents, path)
-    batches = rescaled(session, int(contents[BATCHES]), int(contents.get(SAMPLES, samples_a_batch(session))))
+    batches = rescaled(session, int(contents[BATCHES]), int(contents.get(SAMPLES, _samples_a_batch(session))))
     if contents[DIGEST] != config_digest(session.config):
         logger.warning("checkpoint=%s; was written with another configuration; its weights, its state and "
                        "its place in the data are used", path)
@@ -135,14 +135,14 @@ def restore(session: Any, path: Path) -> int:
     return batches
 
 
-def samples_a_batch(session: Any) -> int:
+def _samples_a_batch(session: Any) -> int:
     """Training samples of a batch over all devices."""
     return session.config.data.batch_size * session.ranks.count
 
 
 def rescaled(session: Any, batches: int, samples: int) -> int:
     """``batches`` of ``samples`` in batches of the present size; what the optimizer counts in steps follows."""
-    now = batches * samples // samples_a_batch(session)
+    now = batches * samples // _samples_a_batch(session)
     for name, counter in session.step.parameters_dict().items() if now != batches else ():
         if name.rpartition(".")[2] in STEPS:
             steps = counter.asnumpy()

@@ -64,7 +64,7 @@ def prepare(device_config: Any, processes: int = 1) -> None:
     target = device_config.target
     if target == "CPU" == ms.get_context("device_target"):
         return  # set_device refuses once an operator has run, even when nothing would change
-    device_id = None if target == "CPU" else chosen_id(device_config, processes)
+    device_id = None if target == "CPU" else _chosen_id(device_config, processes)
     try:
         ms.set_device(target, device_id)
     except (RuntimeError, ValueError) as error:
@@ -72,12 +72,12 @@ def prepare(device_config: Any, processes: int = 1) -> None:
         raise ValueError(f"device.target={target}; this MindSpore cannot use it ({reason}); set device.target to CPU "
                          f"or {remedy}") from None
     if target == "Ascend":
-        ensure_dispatch_threads()
+        _ensure_dispatch_threads()
     for remark in remarks(target):
         logger.warning(remark)
 
 
-def ensure_dispatch_threads() -> None:
+def _ensure_dispatch_threads() -> None:
     """As many threads as a graph that branches needs, unless somebody has chosen a number."""
     try:
         ms.runtime.dispatch_threads_num(DISPATCH_THREADS)
@@ -85,7 +85,7 @@ def ensure_dispatch_threads() -> None:
         logger.debug("dispatch_threads_num is set already")
 
 
-def chosen_id(device_config: Any, processes: int) -> int | None:
+def _chosen_id(device_config: Any, processes: int) -> int | None:
     """The device of this process among those that are visible, None to leave it to MindSpore; errors as above."""
     if processes == 1:
         return device_config.device_id

@@ -18,13 +18,14 @@ ASCEND_REMEDY = "install CANN 8.2 to 9.1 and its driver, and source CANN's set_e
 
 def missing_for(target: str, message: str) -> tuple[str, str]:
     """Why MindSpore, which says ``message``, cannot use ``target``, and what to do."""
-    find, remedy = {"GPU": (missing_for_gpu, GPU_REMEDY),
-                    "Ascend": (missing_for_ascend, ASCEND_REMEDY)}.get(target, (lambda: "", "install MindSpore for it"))
+    find, remedy = {"GPU": (_missing_for_gpu, GPU_REMEDY),
+                    "Ascend": (_missing_for_ascend, ASCEND_REMEDY)
+                    }.get(target, (lambda: "", "install MindSpore for it"))
     first = message.split(". ")[0].splitlines()[0] if message else "no reason is given"
-    return find() or missing_library(target, message) or first, remedy
+    return find() or _missing_library(target, message) or first, remedy
 
 
-def missing_for_gpu() -> str:
+def _missing_for_gpu() -> str:
     """What CUDA_HOME lacks; "" if it is as MindSpore wants it."""
     home = os.environ.get("CUDA_HOME")
     if not home:
@@ -42,12 +43,12 @@ def missing_for_gpu() -> str:
     return ""
 
 
-def missing_for_ascend() -> str:
+def _missing_for_ascend() -> str:
     """What of CANN's environment is not set; "" if it is."""
     return "" if os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_OPP_PATH") else "CANN is not set up"
 
 
-def missing_library(target: str, message: str) -> str:
+def _missing_library(target: str, message: str) -> str:
     """The library MindSpore could not open as it loaded the plugin of ``target``; "" if it does not say so."""
     for line in message.splitlines():
         library = LIBRARY.search(line) if PLUGINS[target] in line else None

@@ -40,7 +40,7 @@ def _evaluate(config: Config, path: str) -> tuple[dict[str, float], Task]:
         from models.session import create_evaluation
 
         network, evaluation, task = create_evaluation(config)
-        load_weights(network, path)
+        _load_weights(network, path)
     try:
         results = evaluation()
     except RuntimeError as error:
@@ -51,7 +51,7 @@ def _evaluate(config: Config, path: str) -> tuple[dict[str, float], Task]:
     return {name: float(value) for name, value in results.items()}, task
 
 
-def load_weights(network: Any, path: str) -> None:
+def _load_weights(network: Any, path: str) -> None:
     """Give ``network`` the parameters of the same names in the checkpoint ``path``, the slow ones of Lookahead.
 
     Raises:

@@ -54,7 +54,7 @@ class Lamb(nn.Optimizer):
             second = self.beta2 * self.moments2[i] + (1.0 - self.beta2) * gradients[i] * gradients[i]
             update = self.divide(first * correction1, ops.sqrt(second * correction2) + self.eps)
             update = update + self.decays[i] * weight
-            new = weight - rate * norm_ratio(norm(weight), norm(update)) * update
+            new = weight - rate * _norm_ratio(norm(weight), norm(update)) * update
             success = ops.depend(success, (ops.assign(self.moments1[i], first),
                                            ops.assign(self.moments2[i], second), ops.assign(weight, new)))
         return success
@@ -113,7 +113,7 @@ def norm(tensor):
     return ops.sqrt(ops.square(tensor).sum())
 
 
-def norm_ratio(above, below):
+def _norm_ratio(above, below):
     """above / below, and 1 where one of them is 0."""
     usable = ops.logical_and(above > 0, below > 0)
     return ops.select(usable, above / ops.select(usable, below, ops.ones_like(below)), ops.ones_like(above))

@@ -52,8 +52,8 @@ class Session:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Training batches an epoch, see ``epoch_length``."""
-        return epoch_length(self.config, self.train_set)
+        """Training batches an epoch, see ``_epoch_length``."""
+        return _epoch_length(self.config, self.train_set)
 
     def evaluate(self) -> dict[str, float]:
         """Loss and accuracies on the held-out data of all processes."""
@@ -73,7 +73,7 @@ def create_session(config: Config) -> Session:
     network, instruction_set = seeded_network(config)
     task = create_task(config)
     train_set, eval_set = (task.dataset(train, **ranks.shards) for train in (True, False))
-    optimizer = create_optimizer(config, network, epoch_length(config, train_set))
+    optimizer = create_optimizer(config, network, _epoch_length(config, train_set))
     step = create_step(config, network, optimizer, task)
     evaluation = task.evaluation(network)
     return Session(config, task, network, optimizer, step, StepModel(step, **evaluation), train_set, eval_set,
@@ -96,7 +96,7 @@ def create_step(config: Config, network: nn.Cell, optimizer: nn.Optimizer, task:
     return make_train_step(network, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
 
 
-def epoch_length(config: Config, train_set: Dataset) -> int:
+def _epoch_length(config: Config, train_set: Dataset) -> int:
     """Batches an epoch: train.sink_size where a sink of that size makes the epochs, else one pass."""
     sinks = config.train.sink and config.train.sink_size > 0
     return config.train.sink_size if sinks else train_set.get_dataset_size()
@@ -107,7 +107,7 @@ def create_evaluation(config: Config) -> tuple[nn.Cell, Callable[[], dict[str, f
 
     One process evaluates whatever the number of devices the configuration is meant for.
     """
-    ranks = start(config) if started() > 1 else start_alone(config)
+    ranks = start(config) if started() > 1 else _start_alone(config)
     network, _ = seeded_network(config)
     task = create_task(config)
     evaluation, eval_set = task.evaluation(network), task.dataset(train=False, **ranks.shards)
@@ -128,7 +128,7 @@ def start(config: Config) -> Ranks:
     return join(config.parallel)
 
 
-def start_alone(config: Config) -> Ranks:
+def _start_alone(config: Config) -> Ranks:
     """Take the configuration's device, whatever number of devices it is meant for."""
     device.prepare(config.device)
     return Ranks()

@@ -45,7 +45,7 @@ def plan_sinks(config: Config, per_epoch: int, done: int) -> Sinks:
     on_device = has_sinks(config)
     if not on_device and not (options.sink and options.sink_size > 0):
         return Sinks(options.epochs, options.sink_size, done // per_epoch)
-    length = sink_length(config, per_epoch, done) if on_device else math.gcd(per_epoch, done)
+    length = _sink_length(config, per_epoch, done) if on_device else math.gcd(per_epoch, done)
     return Sinks(options.epochs * per_epoch // length, length, done // length)
 
 
@@ -54,7 +54,7 @@ def has_sinks(config: Config) -> bool:
     return config.train.sink and config.device.target != "CPU"
 
 
-def sink_length(config: Config, per_epoch: int, done: int) -> int:
+def _sink_length(config: Config, per_epoch: int, done: int) -> int:
     """Steps of a sink, so that one ends wherever something is due.
 
     The shortest length that gives at most 50 sinks an epoch, of at least 10 steps; the longest possible where none is

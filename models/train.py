@@ -37,9 +37,9 @@ def train(config: Config) -> dict[str, float]:
         from models.session import create_session
 
         session = create_session(config)
-        folder = shared_folder(session) if session.ranks.count > 1 else open_run_folder(config)
+        folder = _shared_folder(session) if session.ranks.count > 1 else open_run_folder(config)
         done = restore(session, folder)
-    announce(session, folder, done)
+    _announce(session, folder, done)
     results = fit(session, folder, done)
     results["seconds"] = time.perf_counter() - started
     if session.ranks.is_first:
@@ -48,7 +48,7 @@ def train(config: Config) -> dict[str, float]:
     return results
 
 
-def shared_folder(session: Session) -> RunFolder:
+def _shared_folder(session: Session) -> RunFolder:
     """The run folder the first of several processes opens; the others only read from it."""
     first = open_run_folder(session.config) if session.ranks.is_first else None
     told = {} if first is None else {"path": str(first.path), "resumes": first.resumes,
@@ -67,7 +67,7 @@ def restore(session: Session, folder: RunFolder) -> int:
     return checkpoint.restore_newest(session, folder.checkpoints) if folder.resumes else 0
 
 
-def announce(session: Session, folder: RunFolder, done: int) -> None:
+def _announce(session: Session, folder: RunFolder, done: int) -> None:
     """Say where the run is and how it begins; THOR's table of parameters goes to its folder."""
     if not session.ranks.is_first:
         return

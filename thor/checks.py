@@ -135,7 +135,7 @@ def number(above: float | None = None, minimum: float | None = None, below: floa
             raise ValueError
         return float(value)
     limits = f"a number {' and '.join(f'{sign} {border:g}' for border, sign, _ in borders)}".rstrip()
-    return Check(requirement or limits, parse, in_yaml=limits)
+    return Check(requirement or limits, parse)
 
 
 def optional(check: Check, meaning: str) -> Check:

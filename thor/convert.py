@@ -74,8 +74,8 @@ class ConvertModelUtils:
         if frequency is not None:
             optimizer.set_frequency(frequency)
         if ready:
-            check_ready_cell_options(accumulate_steps, amp_level=amp_level != "O0",
-                                     loss_scale_manager=loss_scale_manager is not None)
+            _check_ready_cell_options(accumulate_steps, amp_level=amp_level != "O0",
+                                      loss_scale_manager=loss_scale_manager is not None)
             step = wrap_train_cell(network, optimizer)
         else:
             mixed = mixed_precision_network(network, loss_fn, optimizer, amp_level, keep_batchnorm_fp32)
@@ -90,7 +90,7 @@ class ConvertModelUtils:
         return StepModel(step, predict, eval_network=evaluate, metrics=metrics, eval_indexes=indexes)
 
 
-def check_ready_cell_options(accumulate_steps: int, **ignored: bool) -> None:
+def _check_ready_cell_options(accumulate_steps: int, **ignored: bool) -> None:
     """A train cell of the user's has its own precision, scaling and update: say what it makes of other wishes."""
     if accumulate_steps != 1:
         raise ValueError(f"accumulate_steps={accumulate_steps!r}; must be 1 with a ready train cell; "

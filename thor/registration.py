@@ -93,15 +93,15 @@ def tap_network(network: nn.Cell, options: CurvatureOptions | None = None, backe
                            policy.gated)
     layers: list[Layer] = []
     reasons = {id(p): "not part of a layer type in the registry" for p in network.trainable_params()}
-    for weight, cells in cells_by_weight(network).items():
+    for weight, cells in _cells_by_weight(network).items():
         try:
-            layers.append(create_layer(cells, context))
+            layers.append(_create_layer(cells, context))
         except NotTapped as reason:
             reasons[weight] = str(reason)
-    check_dtypes(layers, context.backend)
-    explain(network, layers, reasons)
+    _check_dtypes(layers, context.backend)
+    _explain(network, layers, reasons)
     measured = [layer for layer in layers if layer.factors]
-    gates = create_gates(len(measured)) if context.gated else None
+    gates = _create_gates(len(measured)) if context.gated else None
     for row, layer in enumerate(measured):
         layer.tap(gates, row)
     registration = Registration(network, context, layers, reasons, gates)
@@ -116,7 +116,7 @@ def weight_of(cell: nn.Cell) -> Parameter | None:
     return weight if isinstance(weight, Parameter) else None
 
 
-def cells_by_weight(network: nn.Cell) -> dict[int, list[nn.Cell]]:
+def _cells_by_weight(network: nn.Cell) -> dict[int, list[nn.Cell]]:
     """Cells of a registered type with a trainable weight, grouped by the id of the weight they share."""
     users: dict[int, list[nn.Cell]] = {}
     for _, cell in network.cells_and_names():
@@ -126,7 +126,7 @@ def cells_by_weight(network: nn.Cell) -> dict[int, list[nn.Cell]]:
     return users
 
 
-def create_layer(cells: list[nn.Cell], context: LayerContext) -> Layer:
+def _create_layer(cells: list[nn.Cell], context: LayerContext) -> Layer:
     """The layer of all cells that use one weight."""
     kinds = [kind for kind in map(kind_of, cells) if kind is not None]
     for kind in kinds:
@@ -136,7 +136,7 @@ def create_layer(cells: list[nn.Cell], context: LayerContext) -> Layer:
     raise NotTapped("tied between " + " and ".join(sorted({type(cell).__name__ for cell in cells})))
 
 
-def check_dtypes(layers: list[Layer], backend: Backend) -> None:
+def _check_dtypes(layers: list[Layer], backend: Backend) -> None:
     """TypeError for a preconditioned parameter the device has no products for."""
     for layer in layers:
         for parameter in layer.parameters:
@@ -146,7 +146,7 @@ def check_dtypes(layers: list[Layer], backend: Backend) -> None:
                                 "set_dtype(mindspore.float32)")
 
 
-def explain(network: nn.Cell, layers: list[Layer], reasons: dict[int, str]) -> None:
+def _explain(network: nn.Cell, layers: list[Layer], reasons: dict[int, str]) -> None:
     """Name the layer type behind every first-order parameter that has no better reason yet."""
     preconditioned = {id(p) for layer in layers for p in layer.parameters}
     for _, cell in network.cells_and_names():
@@ -163,6 +163,6 @@ def explain(network: nn.Cell, layers: list[Layer], reasons: dict[int, str]) -> N
                 reasons[id(parameter)] = f"no tap registered for {type(cell).__name__}"
 
 
-def create_gates(n_layers: int) -> Parameter:
+def _create_gates(n_layers: int) -> Parameter:
     """Gates of ``n_layers`` layers, all open and without a band."""
     return Parameter(Tensor(np.tile(OPEN, (n_layers, 1)), ms.float32), name="curvature_gates", requires_grad=False)

@@ -53,7 +53,7 @@ class LossScaling(nn.Cell):
         if fixed is not None:
             self.constant = Tensor(fixed, ms.float32)
             return
-        self.scaler = create_scaler(manager)
+        self.scaler = _create_scaler(manager)
         self.scale_value = self.scaler.scale_value
         if isinstance(self.scaler, DynamicLossScaler):
             self.counter = self.scaler.counter
@@ -73,7 +73,7 @@ class LossScaling(nn.Cell):
         return self.scaler.adjust(finite)
 
 
-def create_scaler(manager):
+def _create_scaler(manager):
     """MindSpore's scaler for a manager whose overflowing steps are skipped."""
     if isinstance(manager, FixedLossScaleManager):
         return StaticLossScaler(manager.get_loss_scale())

@@ -43,7 +43,7 @@ def pretraining_dataset(data_config: Any, bert_config: BertConfig, train: bool, 
     Raises:
         FileNotFoundError, NotADirectoryError, ValueError: one line about what is missing or does not fit.
     """
-    files = record_files(data_config, train)
+    files = _record_files(data_config, train)
     _check_vocabulary(files[0], bert_config)
     _check_record(files[0], bert_config)
     for file in files:
@@ -84,7 +84,7 @@ class Checked:
         return tuple(values.astype(kind, copy=False) for values, kind in zip(columns, COLUMNS.values()))
 
 
-def record_files(data_config: Any, train: bool) -> list[Path]:
+def _record_files(data_config: Any, train: bool) -> list[Path]:
     """The files of one split, in alphabetical order."""
     root = require_folder(data_config.path, REMEDY)
     if train:

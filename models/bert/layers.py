@@ -16,7 +16,7 @@ class ComposedDense(nn.Dense):
 
     def construct(self, x):
         rows = self.matmul(x.reshape(-1, x.shape[-1]), self.weight)
-        rows = rows + repeated_row(self.bias, rows)
+        rows = rows + _repeated_row(self.bias, rows)
         if self.activation_flag:
             rows = self.activation(rows)
         return rows.reshape(*x.shape[:-1], rows.shape[-1])
@@ -30,7 +30,7 @@ class ComposedLayerNorm(nn.LayerNorm):
         average, ones = ops.ones((width, 1), x.dtype) / width, ops.ones((1, width), x.dtype)
         centred = x - ops.matmul(ops.matmul(x, average), ones)
         scale = ops.rsqrt(ops.matmul(centred * centred, average) + self.epsilon)  # (n, 1)
-        return centred * ops.matmul(scale, self.gamma.reshape(1, -1)) + repeated_row(self.beta, x)
+        return centred * ops.matmul(scale, self.gamma.reshape(1, -1)) + _repeated_row(self.beta, x)
 
 
 class Gelu(nn.Cell):
@@ -40,7 +40,7 @@ class Gelu(nn.Cell):
         return x * (0.5 * ops.erf(x * 0.5 ** 0.5) + 0.5)
 
 
-def repeated_row(row, rows):
+def _repeated_row(row, rows):
     """``row`` ``(width,)`` in the shape of ``rows`` ``(n, width)``, as a product.
 
     A broadcast sum or product on CPU takes twice the time and keeps, as long as its graph lives, two indices of eight

@@ -44,7 +44,7 @@ class CurvatureFile(Callback):
         part.replace(self.path)
         report = self.optimizer.curvature_report()
         if any(row.refreshes for row in report):
-            self.state.refreshed = count_refreshed(report)
+            self.state.refreshed = _count_refreshed(report)
 
     def on_train_step_begin(self, run_context: Any) -> None:
         self._began = time.perf_counter()
@@ -61,7 +61,7 @@ class CurvatureFile(Callback):
             for row in report:
                 numbers = [_text(value) for value in (row.trace, row.change, row.condition, damping)]
                 writer.writerow([step, row.name, row.status, row.refreshes, *numbers, seconds])
-        self.state.refreshed = count_refreshed(report)
+        self.state.refreshed = _count_refreshed(report)
 
     def _next_step(self) -> int:
         return int(self.optimizer.global_step.asnumpy().reshape(()))
@@ -81,7 +81,7 @@ class CurvaturePicture(Callback):
             draw_curvature(rows, self.path)
 
 
-def count_refreshed(report: list[LayerReport]) -> tuple[int, int]:
+def _count_refreshed(report: list[LayerReport]) -> tuple[int, int]:
     """Layers refreshed at the latest refresh, and layers there are."""
     return sum(row.status == "refreshed" for row in report), len(report)
 

@@ -36,7 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
         comparison = read_comparison(options.config, only, options.budget, options.seeds)
         output = options.output or Path("runs") / "compare" / options.config.stem
         if options.plan:
-            print(plan_text(comparison, overrides, output))
+            print(_plan_text(comparison, overrides, output))
         else:
             compare(comparison, overrides, output)
     return run_entry(entry)
@@ -48,7 +48,7 @@ def compare(comparison: Comparison, overrides: Sequence[str], output: Path) -> l
     Raises:
         ConfigError, LoadError: one line about what cannot be used.
     """
-    searched = searches(comparison, overrides, output)
+    searched = _searches(comparison, overrides, output)
     print(f"search: {comparison.budget} settings for each of {len(comparison.entries)} optimizers")
     outcomes = run_all(searched, comparison.target)
     best = {entry.label: _best_run(comparison, entry, searched, outcomes) for entry in comparison.entries}
@@ -64,11 +64,11 @@ def compare(comparison: Comparison, overrides: Sequence[str], output: Path) -> l
     write_runs(output / "runs.csv", *zip(*every), comparison.target)
     (output / "table.md").write_text(report(results, markdown=True) + "\n", encoding="utf-8")
     draw(results, output / "curves.png")
-    print(f"\n{report(results)}\n\n{verdict(results)}\n{closing(comparison, output)}")
+    print(f"\n{report(results)}\n\n{verdict(results)}\n{_closing(comparison, output)}")
     return results
 
 
-def searches(comparison: Comparison, overrides: Sequence[str], output: Path) -> list[Run]:
+def _searches(comparison: Comparison, overrides: Sequence[str], output: Path) -> list[Run]:
     """The runs of the search: the first setting of all optimizers, the second of all, ..."""
     settings = {entry.label: comparison.settings_of(entry) for entry in comparison.entries}
     return [Run(entry.label, number, settings[entry.label][number], 1,
@@ -76,15 +76,15 @@ def searches(comparison: Comparison, overrides: Sequence[str], output: Path) -> 
             for number in range(comparison.budget) for entry in comparison.entries]
 
 
-def plan_text(comparison: Comparison, overrides: Sequence[str], output: Path) -> str:
+def _plan_text(comparison: Comparison, overrides: Sequence[str], output: Path) -> str:
     """The runs of the search, one a line, and whether they have been made."""
     lines = [f"{run.describe()}{'' if run.outcome() is None else ' (done)'}"
-             for run in searches(comparison, overrides, output)]
+             for run in _searches(comparison, overrides, output)]
     more = len(comparison.entries) * (comparison.seeds - 1)
     return "\n".join([*lines, f"then {more} runs of the best settings with other seeds"])
 
 
-def closing(comparison: Comparison, output: Path) -> str:
+def _closing(comparison: Comparison, output: Path) -> str:
     """How to read the table, and where it is."""
     chosen = {"accuracy": "highest final accuracy", "steps": "fewest steps to the target"}[comparison.choose]
     return (f"target {100 * comparison.target:g} %; {comparison.budget} settings each, chosen for the {chosen} with "

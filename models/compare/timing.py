@@ -35,7 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return run_entry(entry)
 
 
-def steps_of_a_turn(config: Config) -> int:
+def _steps_of_a_turn(config: Config) -> int:
     """A whole interval between two refreshes of curvature, or a few steps where there are none."""
     return config.optimizer.frequency if config.optimizer.second_order else STEPS
 
@@ -57,7 +57,7 @@ def measure(configs: dict[str, Config]) -> dict[str, list[float]]:
         sessions = {label: create_session(config) for label, config in configs.items()}
         first = next(iter(sessions.values()))
         batch = next(iter(first.train_set.create_tuple_iterator(num_epochs=1)))
-    lengths = {label: min(steps_of_a_turn(configs[label]), steps_of_the_run(session))
+    lengths = {label: min(_steps_of_a_turn(configs[label]), steps_of_the_run(session))
                for label, session in sessions.items()}
     for label, session in sessions.items():
         turn(session, batch, min(max(WARM_UP, lengths[label]), steps_of_the_run(session)))

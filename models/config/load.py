@@ -33,7 +33,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     tree = read_tree(Path(path)) if path is not None else Node({}, "defaults")
     for flag, name, value in _flags(overrides):
         node = Node(value, flag) if _is_verbatim(name) else parse_text(value, flag, with_lines=False)
-        tree = merge(tree, _nested(name, node, flag))
+        tree = _merge(tree, _nested(name, node, flag))
     if "imports" in tree.value and not tree.value["imports"].is_mapping:
         _import_modules(tree.value["imports"])
     return _build(Config, tree, "")
@@ -49,13 +49,13 @@ def config_tree(section: Section) -> dict[str, Any]:
     return {field.name: _plain(getattr(section, field.name)) for field in dataclasses.fields(section)}
 
 
-def merge(base: Node, top: Node) -> Node:
+def _merge(base: Node, top: Node) -> Node:
     """``top`` over ``base``: mappings are merged key by key, everything else is replaced."""
     if not (base.is_mapping and top.is_mapping):
         return top
     merged = dict(base.value)
     for key, node in top.value.items():
-        merged[key] = merge(merged[key], node) if key in merged else node
+        merged[key] = _merge(merged[key], node) if key in merged else node
     return Node(merged, top.where)
 
 
@@ -81,7 +81,7 @@ def read_tree(path: Path, below: tuple[Path, ...] = ()) -> Node:
         raise ConfigError(f"extends={parent.value!r}; must be a file relative to {path.parent}",
                           "extends", parent.where)
     own = {key: child for key, child in node.value.items() if key != "extends"}
-    return merge(read_tree(base_path, chain), Node(own, node.where))
+    return _merge(read_tree(base_path, chain), Node(own, node.where))
 
 
 def _import_modules(node: Node) -> None:
@@ -136,7 +136,7 @@ def _nested(name: str, node: Node, where: str) -> Node:
 def _build(kind: type[Section], node: Node, prefix: str) -> Section:
     sections = kind.subsections()
     known = [field.name for field in dataclasses.fields(kind)]
-    node = merge(node_of(kind.presets(_values(node)), node.where), node)
+    node = _merge(node_of(kind.presets(_values(node)), node.where), node)
     values = {}
     for key, child in node.value.items():
         dotted = prefix + key

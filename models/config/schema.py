@@ -15,7 +15,7 @@ from thor.checks import Check, integer, setting
 from thor.options import CurvatureOptions, FactorOptions
 
 
-def module_names() -> Check:
+def _module_names() -> Check:
     """Names of Python modules, one or a list, kept as a tuple."""
     def parse(value: Any) -> tuple[str, ...]:
         names = [value] if isinstance(value, str) else value
@@ -38,7 +38,7 @@ class Config(Section):
     """
 
     seed: int = setting(1, integer(0, 2 ** 32 - 1))
-    imports: tuple[str, ...] = setting((), module_names(), "use e.g. [my_module]")
+    imports: tuple[str, ...] = setting((), _module_names(), "use e.g. [my_module]")
     device: DeviceConfig = subsection(DeviceConfig)
     model: ModelConfig = subsection(ModelConfig)
     data: DataConfig = subsection(DataConfig)

@@ -30,10 +30,10 @@ def idx_source(data_config: Any, train: bool, **options: Any) -> ds.Dataset:
     folder = require_folder(data_config.path, remedy)
     prefix = "train" if train else "t10k"
     files = [_find(folder, f"{prefix}-{kind}", remedy) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
-    plain = plain_folder(files)
+    plain = _plain_folder(files)
     images, labels = (plain / _plain_name(file) for file in files)
-    count = check_images(images, files[0])
-    if check_labels(labels, files[1]) != count:
+    count = _check_images(images, files[0])
+    if _check_labels(labels, files[1]) != count:
         raise ValueError(f"{files[1]}: number of labels is not {count}, the number of images of "
                          f"{files[0].name}; download both files again")
     return ds.MnistDataset(str(plain), "train" if train else "test", **options)
@@ -51,7 +51,7 @@ def _plain_name(file: Path) -> str:
     return file.name.removesuffix(".gz").replace(".idx", "-idx")
 
 
-def cache_root() -> Path:
+def _cache_root() -> Path:
     """Folder for unpacked files: mindspore-thor in the user's cache folder, else in the temporary folder."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for root in (base / "mindspore-thor", Path(tempfile.gettempdir()) / f"mindspore-thor-{os.getuid()}"):
@@ -65,14 +65,14 @@ def cache_root() -> Path:
                   "that can")
 
 
-def plain_folder(files: list[Path]) -> Path:
+def _plain_folder(files: list[Path]) -> Path:
     """A folder that holds ``files`` unpacked and nothing else, which MindSpore's reader insists on.
 
     It is made once: its name comes from the paths, sizes and times of ``files``. Files already plain are
     linked.
     """
     facts = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    root = cache_root()
+    root = _cache_root()
     folder = root / f"idx-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}"
     if folder.is_dir():
         return folder
@@ -119,7 +119,7 @@ def _check_size(plain: Path, file: Path, expected: int) -> None:
         raise ValueError(f"{file}: {size} bytes unpacked, its header says {expected}; download it again")
 
 
-def check_images(plain: Path, file: Path) -> int:
+def _check_images(plain: Path, file: Path) -> int:
     """Number of images in ``plain``, unpacked from ``file``; ValueError if it is not whole."""
     count, height, width = _header(plain, file, 4, IMAGE_MAGIC)
     if (height, width) != (SIDE, SIDE):
@@ -129,7 +129,7 @@ def check_images(plain: Path, file: Path) -> int:
     return count
 
 
-def check_labels(plain: Path, file: Path) -> int:
+def _check_labels(plain: Path, file: Path) -> int:
     """Number of labels in ``plain``, unpacked from ``file``; ValueError if it is not whole."""
     count, = _header(plain, file, 2, LABEL_MAGIC)
     _check_size(plain, file, 8 + count)

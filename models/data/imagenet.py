@@ -18,9 +18,9 @@ def imagenet_source(data_config: Any, train: bool, **options: Any) -> ds.Dataset
     """(encoded image, label) from alphabetical class folders; ``options`` as of ImageFolderDataset."""
     root = require_folder(data_config.path, REMEDY)
     folder = _split(root, train)
-    classes = check_classes(folder, data_config.facts.num_classes)
+    classes = _check_classes(folder, data_config.facts.num_classes)
     if not train and (root / "train").is_dir():
-        training = check_classes(root / "train", data_config.facts.num_classes)
+        training = _check_classes(root / "train", data_config.facts.num_classes)
         classes = _training_indices(folder, classes, training)
     return ds.ImageFolderDataset(str(folder), class_indexing=classes, extensions=_spellings(), **options)
 
@@ -46,7 +46,7 @@ def _spellings() -> list[str]:
     return [*EXTENSIONS, *(extension.upper() for extension in EXTENSIONS), ".JPEG"]
 
 
-def check_classes(folder: Path, most: int) -> dict[str, int]:
+def _check_classes(folder: Path, most: int) -> dict[str, int]:
     """Index of each class folder, in alphabetical order; ValueError if one is empty or they are too many."""
     names = sorted(entry.name for entry in os.scandir(folder)
                    if entry.is_dir() and not entry.name.startswith("."))

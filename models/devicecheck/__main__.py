@@ -55,8 +55,8 @@ def check(made: argparse.ArgumentParser, words: list[str]) -> list[Outcome]:
     """Compile and print; the outcomes."""
     options, config = parse(made, words)
     _, overrides = made.parse_known_args(words)
-    graphs = chosen_graphs(options.graphs, config)
-    ranks = chosen_ranks(options, config)
+    graphs = _chosen_graphs(options.graphs, config)
+    ranks = _chosen_ranks(options, config)
     overrides += ["--device.target", options.target, "--parallel.device_num", str(ranks)]
     load_config(options.config, overrides)
     try:
@@ -68,7 +68,7 @@ def check(made: argparse.ArgumentParser, words: list[str]) -> list[Outcome]:
     job = {"config": str(Path(options.config).resolve()), "overrides": overrides, "graphs": graphs,
            "sequence": options.sequence, "masked": options.masked}
     outcomes = []
-    for outcome in compile_all(job, device_environment(options.target, folder, options.rank, ranks)):
+    for outcome in _compile_all(job, device_environment(options.target, folder, options.rank, ranks)):
         lines = table([outcome]).splitlines()
         print("\n".join(lines if not outcomes else lines[1:]), flush=True)
         outcomes.append(outcome)
@@ -77,7 +77,7 @@ def check(made: argparse.ArgumentParser, words: list[str]) -> list[Outcome]:
     return outcomes
 
 
-def chosen_graphs(text: str | None, config: Config) -> list[str]:
+def _chosen_graphs(text: str | None, config: Config) -> list[str]:
     """The graphs to compile."""
     known = SECOND_ORDER if config.optimizer.second_order else FIRST_ORDER
     graphs = list(known) if text is None else [name.strip() for name in text.split(",")]
@@ -88,7 +88,7 @@ def chosen_graphs(text: str | None, config: Config) -> list[str]:
     return graphs
 
 
-def chosen_ranks(options: argparse.Namespace, config: Config) -> int:
+def _chosen_ranks(options: argparse.Namespace, config: Config) -> int:
     """How many processes train together."""
     ranks = options.ranks or (config.parallel.device_num if options.target == "Ascend" else 1)
     if ranks > 1 and options.target == "GPU":
@@ -98,7 +98,7 @@ def chosen_ranks(options: argparse.Namespace, config: Config) -> int:
     return ranks
 
 
-def compile_all(job: dict[str, Any], environment: dict[str, str]) -> Iterator[Outcome]:
+def _compile_all(job: dict[str, Any], environment: dict[str, str]) -> Iterator[Outcome]:
     """The outcome of each graph of a job, as soon as it is known; see ``models.devicecheck.worker``.
 
     Raises:

@@ -15,7 +15,7 @@ BATCHES = 1000  # of an epoch; only the length of schedules depends on it
 SEQUENCE, MASKED = 128, 20  # of BERT's published records
 
 
-def step_of(config: Config) -> nn.Cell:
+def _step_of(config: Config) -> nn.Cell:
     """The train step of ``models.session.create_session``, on the configuration's device."""
     start(config)
     network, _ = seeded_network(config)
@@ -43,6 +43,6 @@ def compile_config(config: Config, graph: str, sequence: int = SEQUENCE, masked:
 
     A step of one graph stands for both of THOR's.
     """
-    graphs = graphs_of(step_of(config))
+    graphs = graphs_of(_step_of(config))
     graphs.get(graph, graphs.get("step"))(create_batch(config, sequence, masked))
     return ms.get_context("device_id")

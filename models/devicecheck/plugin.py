@@ -42,7 +42,7 @@ class Gaps:
     symbols: dict[str, str]
 
 
-def library_folder() -> Path:
+def _library_folder() -> Path:
     """The folder ``lib`` of the installed MindSpore."""
     return Path(importlib.util.find_spec("mindspore").submodule_search_locations[0]) / "lib"
 
@@ -56,7 +56,7 @@ def plugin_files(target: str) -> list[Path]:
     if importlib.util.find_spec("mindspore") is None:
         raise MissingPlugin(f"target={target}; must be a plugin of an installed MindSpore, and none is installed; "
                             "set up the environment with the scripts")
-    files = [library_folder() / name for name in PLUGINS[target]]
+    files = [_library_folder() / name for name in PLUGINS[target]]
     if not files[0].exists():
         raise MissingPlugin(f"target={target}; must be a plugin MindSpore {version('mindspore')} has here, and "
                             f"{files[0].name} is not in it; use a wheel with it (x86-64 Linux has both plugins)")
@@ -65,20 +65,20 @@ def plugin_files(target: str) -> list[Path]:
 
 def find_gaps(target: str) -> Gaps:
     """Follow the plugin through everything it is linked with; what is left is for stubs to supply."""
-    libraries, missing = closure(plugin_files(target))
+    libraries, missing = _closure(plugin_files(target))
     exported = {name for library in libraries for name in library.exports()}
     present = [ctypes.CDLL(name) for name in (None, "libstdc++.so.6")]
     symbols = {name: version for library in libraries for name, version, weak in library.imports()
                if (version in missing or not version) and (not weak or re.match(CANN, name))
                and name not in exported and not any(hasattr(library, name) for library in present)}
     if target == "Ascend":
-        symbols |= dict.fromkeys(looked_up(libraries), "")
+        symbols |= dict.fromkeys(_looked_up(libraries), "")
     return Gaps(tuple(sorted(missing)), dict(sorted(symbols.items())))
 
 
-def closure(files: Iterable[Path]) -> tuple[list[Library], set[str]]:
+def _closure(files: Iterable[Path]) -> tuple[list[Library], set[str]]:
     """The libraries of MindSpore that ``files`` need, directly or not, and the names of those it does not have."""
-    shipped = {path.name: path for path in sorted(library_folder().rglob("*.so*"))}
+    shipped = {path.name: path for path in sorted(_library_folder().rglob("*.so*"))}
     found, missing, waiting = {}, set(), [path.name for path in files]
     while waiting:
         name = waiting.pop()
@@ -92,7 +92,7 @@ def closure(files: Iterable[Path]) -> tuple[list[Library], set[str]]:
     return list(found.values()), missing
 
 
-def looked_up(libraries: Iterable[Library]) -> set[str]:
+def _looked_up(libraries: Iterable[Library]) -> set[str]:
     """CANN's functions whose names stand in ``libraries`` as texts; of each aclnn operator both functions."""
     names = set()
     for name in set().union(*(library.texts(CANN.encode()) for library in libraries)):

@@ -50,7 +50,7 @@ def stub_folder(target: str) -> Path:
     folder = cache_folder() / f"{target.lower()}-{fingerprint(target)}" / "latest"
     if folder.is_dir():
         return folder
-    compiler = find_compiler()
+    compiler = _find_compiler()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as made:
@@ -84,7 +84,7 @@ def fingerprint(target: str) -> str:
     return f"{tag}-{digest.hexdigest()[:12]}"
 
 
-def find_compiler() -> str:
+def _find_compiler() -> str:
     """The C compiler.
 
     Raises:
@@ -107,22 +107,22 @@ def build(target: str, folder: Path, compiler: str) -> None:
     (folder / "stubs.c").write_text(answers + aliases(gaps, answers), encoding="utf-8")
     (folder / "stubs.map").write_text(version_script(gaps), encoding="utf-8")
     stubs = libraries / REAL[target]
-    compile_library(compiler, stubs, str(folder / "stubs.c"), f"-I{SOURCES}",
-                    f"-DSTUB_CUDA_VERSION={cuda_number(CUDA)}", f"-DSTUB_CUDNN_VERSION={cudnn_number(CUDNN)}",
-                    f"-Wl,--version-script={folder / 'stubs.map'}")
+    _compile_library(compiler, stubs, str(folder / "stubs.c"), f"-I{SOURCES}",
+                     f"-DSTUB_CUDA_VERSION={_cuda_number(CUDA)}", f"-DSTUB_CUDNN_VERSION={_cudnn_number(CUDNN)}",
+                     f"-Wl,--version-script={folder / 'stubs.map'}")
     if target == "Ascend":  # the path of libascendcl.so is looked at, so no other name may be loaded for it
         others = libraries / "others.so"
-        compile_library(compiler, others, "-x", "c", os.devnull, "-Wl,--no-as-needed", f"-L{libraries}",
-                        f"-l:{stubs.name}")
+        _compile_library(compiler, others, "-x", "c", os.devnull, "-Wl,--no-as-needed", f"-L{libraries}",
+                         f"-l:{stubs.name}")
     for name in {*gaps.libraries, *OPENED[target]} - {stubs.name}:
         link = libraries / name
         link.parent.mkdir(exist_ok=True)
         of = stubs if target == "GPU" else others
         link.symlink_to(os.path.relpath(of, link.parent))
-    write_helpers(target, folder)
+    _write_helpers(target, folder)
 
 
-def compile_library(compiler: str, library: Path, *arguments: str) -> None:
+def _compile_library(compiler: str, library: Path, *arguments: str) -> None:
     """Compile a shared library that bears the name of its file."""
     run = subprocess.run([compiler, "-shared", "-fPIC", "-w", "-O1", *arguments, "-o", str(library),
                           f"-Wl,-soname,{library.name}"], capture_output=True, text=True, check=False)
@@ -131,13 +131,13 @@ def compile_library(compiler: str, library: Path, *arguments: str) -> None:
         raise BuildError(f"CC={compiler}; must compile the stubs, and does not ({line.strip()}); use another compiler")
 
 
-def cudnn_number(text: str) -> int:
+def _cudnn_number(text: str) -> int:
     """8.5.0 as cuDNN tells it: 8500."""
     major, minor, patch = map(int, text.split("."))
     return 1000 * major + 100 * minor + patch
 
 
-def cuda_number(text: str) -> int:
+def _cuda_number(text: str) -> int:
     """11.6 as CUDA's functions tell it: 11060."""
     major, minor = map(int, text.split("."))
     return 1000 * major + 10 * minor
@@ -168,7 +168,7 @@ def version_script(gaps: Gaps) -> str:
                    for version in versions) or "{ global: *; };\n"
 
 
-def write_helpers(target: str, folder: Path) -> None:
+def _write_helpers(target: str, folder: Path) -> None:
     """What MindSpore runs or imports beside the libraries."""
     if target == "GPU":
         compiler = folder / "bin/nvcc"  # the version is read from what it prints

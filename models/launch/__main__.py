@@ -123,7 +123,7 @@ def watch(msrun: subprocess.Popen, job: Job, logs: Path) -> int:
     since = None
     with Screen(logs / f"worker_{job.ranks[0]}.log") as screen:
         try:
-            while msrun.poll() is None and not overdue(since):
+            while msrun.poll() is None and not _overdue(since):
                 screen.follow()
                 failed = failed or failures(logs, job.ranks)
                 since = since or (time.monotonic() if failed else None)
@@ -144,7 +144,7 @@ def watch(msrun: subprocess.Popen, job: Job, logs: Path) -> int:
     return 1
 
 
-def overdue(since: float | None) -> bool:
+def _overdue(since: float | None) -> bool:
     """Whether msrun has had its time since a rank failed."""
     return since is not None and time.monotonic() - since > PATIENCE
 

@@ -65,7 +65,7 @@ def check_node(options: argparse.Namespace) -> None:
         raise Unusable(f"--node-rank={options.node_rank}; must be below --nodes={options.nodes}")
 
 
-def words_of_options(words: Sequence[str]) -> list[str]:
+def _words_of_options(words: Sequence[str]) -> list[str]:
     """The form for any device: ``--workers N [--nodes M ...] CONFIG_PATH [--key value ...]``.
 
     Raises:
@@ -81,13 +81,13 @@ def words_of_options(words: Sequence[str]) -> list[str]:
     check_node(options)
     launch = ["--workers", str(options.workers)]
     if options.rank_table:
-        launch += ["--rank-table", file_path("--rank-table", options.rank_table)]
+        launch += ["--rank-table", _file_path("--rank-table", options.rank_table)]
     else:
         launch += ["--nodes", str(options.nodes), "--node-rank", str(options.node_rank), "--master", options.master]
-    return [*launch, MODULE, "--config", file_path("CONFIG_PATH", options.config), *options.overrides]
+    return [*launch, MODULE, "--config", _file_path("CONFIG_PATH", options.config), *options.overrides]
 
 
-def words_of_rank_table(words: Sequence[str]) -> list[str]:
+def _words_of_rank_table(words: Sequence[str]) -> list[str]:
     """The form for Ascend servers: ``RANK_TABLE_FILE DATASET_PATH CONFIG_PATH [RESUME_CKPT] [--key value ...]``.
 
     Raises:
@@ -96,22 +96,22 @@ def words_of_rank_table(words: Sequence[str]) -> list[str]:
     if len(words) < 3 or any(word.startswith("--") for word in words[:3]):
         raise Misused("three paths are needed")
     (table, dataset, config), rest = words[:3], list(words[3:])
-    launch = ["--rank-table", file_path("RANK_TABLE_FILE", table), MODULE]
-    data = [] if dataset == "none" else ["--data.path", folder_path("DATASET_PATH", dataset)]
-    launch += ["--config", file_path("CONFIG_PATH", config), *data]
+    launch = ["--rank-table", _file_path("RANK_TABLE_FILE", table), MODULE]
+    data = [] if dataset == "none" else ["--data.path", _folder_path("DATASET_PATH", dataset)]
+    launch += ["--config", _file_path("CONFIG_PATH", config), *data]
     if rest and not rest[0].startswith("--"):
-        launch += ["--train.resume", file_path("RESUME_CKPT", rest.pop(0))]
+        launch += ["--train.resume", _file_path("RESUME_CKPT", rest.pop(0))]
     return [*launch, *rest]
 
 
-def file_path(name: str, path: str) -> str:
+def _file_path(name: str, path: str) -> str:
     """The whole path of a file; Unusable if it is none."""
     if not Path(path).is_file():
         raise Unusable(f"{name}={path} is not a file")
     return str(Path(path).resolve())
 
 
-def folder_path(name: str, path: str) -> str:
+def _folder_path(name: str, path: str) -> str:
     """The whole path of a directory; Unusable if it is none."""
     if not Path(path).is_dir():
         raise Unusable(f"{name}={path} is not a directory")
@@ -120,7 +120,7 @@ def folder_path(name: str, path: str) -> str:
 
 def main(words: Sequence[str]) -> int:
     """Write what the words of the script become; the exit status."""
-    read = words_of_options if not words or words[0].startswith("--") else words_of_rank_table
+    read = _words_of_options if not words or words[0].startswith("--") else _words_of_rank_table
     try:
         sys.stdout.write("".join(f"{word}\0" for word in read(words)))
     except Misused:

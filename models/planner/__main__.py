@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def create_parser() -> argparse.ArgumentParser:
     """The options; all others belong to the configuration."""
     made = parser("python -m models.planner", "Memory, step time, best mode and split_indices for so many devices.")
-    made.add_argument("--devices", type=device_counts, metavar="N,N,...", help="numbers of devices to plan for")
+    made.add_argument("--devices", type=_device_counts, metavar="N,N,...", help="numbers of devices to plan for")
     made.add_argument("--profile", metavar="PROFILE", help="YAML of a device, see configs/profiles/")
     made.add_argument("--measure", metavar="FILE", help="instead: measure this device with this network, write FILE")
     made.add_argument("--sequence-length", type=positive, metavar="N",
@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace, config: Config) -> None:
         print(dump_profile(profile), end="")
 
 
-def device_counts(text: str) -> tuple[int, ...]:
+def _device_counts(text: str) -> tuple[int, ...]:
     """An argparse type: ``8,64,256``."""
     return tuple(positive(part) for part in text.split(","))
 

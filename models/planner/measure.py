@@ -49,7 +49,7 @@ def measured_profile(config: Config, base: DeviceProfile | None = None,
     ranks = start(dataclasses.replace(config, parallel=parallel))
     config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, curvature="data"))
     job = job_of(config, sequence_length=sequence_length)
-    seconds = median_seconds(step_calls(config, sequence_length))
+    seconds = _median_seconds(step_calls(config, sequence_length))
     base = base or assumed(ms.get_context("device_target"))
     link = measure_link(ranks.count) if ranks.count > 1 else None
     profile = profile_of(job, seconds, copy_rate(), base)
@@ -100,34 +100,34 @@ def rounded(value: float) -> float:
 def step_calls(config: Config, sequence_length: int | None = None) -> dict[str, Callable]:
     """Calls of the three steps on one random batch, and of all inverses; each returns when its work is done."""
     batch = make_batch(config, config.data.batch_size, sequence_length)
-    first_order = first_order_step(config)
-    thor = thor_step(config)
-    inverses = [inverse_call(blocks) for blocks in thor.optimizer.curvature.batches]
+    first_order = _first_order_step(config)
+    thor = _thor_step(config)
+    inverses = [_inverse_call(blocks) for blocks in thor.optimizer.curvature.batches]
     return {"first_order": lambda: first_order(*batch).asnumpy(), "stale": step_at(thor, thor.optimizer, batch, 1),
             "refresh": step_at(thor, thor.optimizer, batch, 0), "inverse": lambda: [call() for call in inverses]}
 
 
-def first_order_step(config: Config) -> Callable:
+def _first_order_step(config: Config) -> Callable:
     """A train step with MindSpore's Momentum."""
     network = build_network(config)
-    return create_step(micro_batch(config), network, nn.Momentum(network.trainable_params(), 1e-3, 0.9))
+    return create_step(_micro_batch(config), network, nn.Momentum(network.trainable_params(), 1e-3, 0.9))
 
 
-def thor_step(config: Config) -> Any:
+def _thor_step(config: Config) -> Any:
     """The configuration's own second-order step, refreshing all layers at fixed intervals."""
     network, options = build_network(config), config.optimizer
     optimizer = THOR(network, 1e-3, 0.1, 0.9, batch_size=config.data.batch_size, frequency=max(options.frequency, 2),
                      split_indices=options.split_indices, **vars(unrecorded(config)))
-    return create_step(micro_batch(config), network, optimizer)
+    return create_step(_micro_batch(config), network, optimizer)
 
 
-def micro_batch(config: Config) -> Config:
+def _micro_batch(config: Config) -> Config:
     """The configuration with a step for every micro-batch, and no loss scale."""
     return dataclasses.replace(config, train=dataclasses.replace(config.train, accumulate_steps=1),
                                loss_scale=LossScaleConfig())
 
 
-def inverse_call(blocks: Any) -> Callable[[], Any]:
+def _inverse_call(blocks: Any) -> Callable[[], Any]:
     """A call that inverts a :class:`thor.curvature.refresh.BlockBatch` of random blocks."""
     count, size, _ = blocks.inverses.shape
     rows = np.random.default_rng(0).standard_normal((size, 2 * size)).astype(np.float32)
@@ -136,7 +136,7 @@ def inverse_call(blocks: Any) -> Callable[[], Any]:
     return lambda: blocks.update(matrices, one, damping, one, one, matrices)[1].asnumpy()
 
 
-def median_seconds(sides: dict[str, Callable]) -> dict[str, float]:
+def _median_seconds(sides: dict[str, Callable]) -> dict[str, float]:
     """Median seconds of a call of each side, in turn."""
     return {name: float(np.median(times)) for name, times in measure_in_turn(sides, WARMUP, REPEATS).items()}
 
@@ -151,7 +151,7 @@ class Copy(nn.Cell):
 def copy_rate() -> float:
     """Bytes a second that the device copies, each counted once."""
     copy, source = Copy(), Tensor(np.zeros(COPY_BYTES // 4, np.float32))
-    return COPY_BYTES / median_seconds({"copy": lambda: copy(source)[:1].asnumpy()})["copy"]
+    return COPY_BYTES / _median_seconds({"copy": lambda: copy(source)[:1].asnumpy()})["copy"]
 
 
 class Messages(nn.Cell):
@@ -173,7 +173,7 @@ def measure_link(ranks: int, sizes: Sequence[int] = LINK_SIZES) -> Link:
     for size in sizes:
         messages, vector = Messages(), Tensor(np.ones(size // 4, np.float32))
         sides[str(size)] = lambda messages=messages, vector=vector: messages(vector)[:1].asnumpy()
-    seconds = median_seconds(sides)
+    seconds = _median_seconds(sides)
     return fit_link(sizes, [seconds[str(size)] / MESSAGES for size in sizes], ranks)
 
 

@@ -45,13 +45,13 @@ class Cluster:
     def all_reduce(self, size: float, ranks: int) -> float:
         """Seconds to sum ``size`` bytes over ``ranks``."""
         local, nodes = self.shape(ranks)
-        between = 2 * ring_pass(size / local, nodes, self.inter_node)
-        return 2 * ring_pass(size, local, self.intra_node) + between
+        between = 2 * _ring_pass(size / local, nodes, self.inter_node)
+        return 2 * _ring_pass(size, local, self.intra_node) + between
 
     def all_gather(self, size: float, ranks: int) -> float:
         """Seconds until every one of ``ranks`` has all ``size`` bytes of the result."""
         local, nodes = self.shape(ranks)
-        return ring_pass(size / local, nodes, self.inter_node) + ring_pass(size, local, self.intra_node)
+        return _ring_pass(size / local, nodes, self.inter_node) + _ring_pass(size, local, self.intra_node)
 
     def all_reduce_bytes(self, size: float, ranks: int) -> float:
         """Bytes each device sends in an all-reduce of ``size`` bytes."""
@@ -63,7 +63,7 @@ class Cluster:
         return self.all_reduce_bytes(size, ranks) / 2
 
 
-def ring_pass(size: float, ranks: int, link: Link) -> float:
+def _ring_pass(size: float, ranks: int, link: Link) -> float:
     """Seconds of a reduce-scatter of ``size`` bytes on a ring, or of an all-gather to ``size`` bytes."""
     return (ranks - 1) * (link.latency + size / ranks / link.bandwidth)
 

@@ -73,9 +73,9 @@ def step_time(job: Job, profile: DeviceProfile, devices: int, mode: str) -> Step
     forward_backward = 3 * job.forward_flop / profile.forward_backward_flops
     measuring = measuring_times(job, profile)
     measured = [covariance + im2col for covariance, im2col in measuring]
-    of_gradients = gradient_messages(job, profile, devices, ready_times(job, forward_backward, [0.0] * len(measured)))
+    of_gradients = _gradient_messages(job, profile, devices, ready_times(job, forward_backward, [0.0] * len(measured)))
     ready = ready_times(job, forward_backward, measured)
-    in_refresh = gradient_messages(job, profile, devices, ready) + factor_messages(job, profile, devices, ready)
+    in_refresh = _gradient_messages(job, profile, devices, ready) + _factor_messages(job, profile, devices, ready)
     packing = 0 if devices == 1 else 2 * job.packed_bytes + sum(layer.factor_bytes for layer in job.layers)
     return StepTime(
         forward_backward=rounds * forward_backward,
@@ -115,7 +115,7 @@ def ready_times(job: Job, forward_backward: float, measured: Sequence[float]) ->
     return [begins + seconds for seconds in accumulate(reversed(backward))][::-1]
 
 
-def gradient_messages(job: Job, profile: DeviceProfile, devices: int, ready: Sequence[float]) -> list[Message]:
+def _gradient_messages(job: Job, profile: DeviceProfile, devices: int, ready: Sequence[float]) -> list[Message]:
     """The all-reduces of gradients."""
     cuts = job.gradient_cuts or (len(job.parameters) - 1,)
     groups = groups_of(cuts if profile.fuses_gradients else range(len(job.parameters)), len(job.parameters))
@@ -127,7 +127,7 @@ def gradient_messages(job: Job, profile: DeviceProfile, devices: int, ready: Seq
     return messages
 
 
-def factor_messages(job: Job, profile: DeviceProfile, devices: int, ready: Sequence[float]) -> list[Message]:
+def _factor_messages(job: Job, profile: DeviceProfile, devices: int, ready: Sequence[float]) -> list[Message]:
     """The all-reduces of packed factors, cut by split_indices or, without, by bytes."""
     if not job.layers:
         return []

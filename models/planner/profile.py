@@ -2,21 +2,84 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
 from models.config import ConfigError
+from models.config.section import Section
 from models.config.yaml_nodes import read_file, to_text
 from models.planner.network import Cluster, Link
+from thor.checks import Check, flag, integer, number, optional, setting
+
+REQUIRED = dataclasses.MISSING
 
 
 class ProfileError(ValueError):
     """A profile that cannot be used; one line, ``name=value; must be ...; do ...``."""
 
 
+class ProfileSection(Section):
+    """A frozen dataclass that checks its fields.
+
+    Raises:
+        ProfileError: a value cannot be used.
+    """
+
+    def __post_init__(self) -> None:
+        try:
+            super().__post_init__()
+        except ConfigError as error:
+            raise ProfileError(error.message) from None
+
+
+def _words(default: Any = REQUIRED) -> Any:
+    """Text that is not empty."""
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError
+        return value
+    return setting(default, Check("text", parse), "put it in quotes")
+
+
+def _rate() -> Any:
+    return setting(REQUIRED, number(above=0), "measure it or state what you assume")
+
+
+def _latency() -> Any:
+    return setting(REQUIRED, number(minimum=0), "give seconds a message")
+
+
+def _count() -> Any:
+    return setting(REQUIRED, integer(1), "count the devices")
+
+
+def _measured() -> Any:
+    return setting(None, optional(number(above=0), "nothing known"), "measure it or state what you assume")
+
+
+def _switch(default: bool) -> Any:
+    return setting(default, flag(), "use one of the two")
+
+
+def _width() -> Any:
+    """Bytes of a number."""
+    def parse(value: Any) -> int:
+        if value not in (2, 4):
+            raise ValueError
+        return value
+    return setting(4, Check("2 or 4", parse), "use 2 for float16, 4 for float32")
+
+
+def _results() -> Any:
+    def parse(value: Any) -> tuple[Published, ...]:
+        if not all(isinstance(entry, Published) for entry in value):
+            raise ValueError
+        return tuple(value)
+    return setting((), Check("a list of results", parse), "see configs/profiles/ascend910.yaml")
+
+
 @dataclasses.dataclass(frozen=True)
-class Published:
+class Published(ProfileSection):
     """A result to hold predictions against.
 
     Args:
@@ -28,25 +91,17 @@ class Published:
         calibrated: the profile was fitted to it, so that agreement is no evidence.
     """
 
-    config: str
-    devices: int
-    source: str
-    minutes: float | None = None
-    stale_seconds: float | None = None
-    refresh_seconds: float | None = None
-    calibrated: bool = False
-
-    def __post_init__(self) -> None:
-        check_text(self, "config", "source")
-        check_count(self, "devices")
-        for name in ("minutes", "stale_seconds", "refresh_seconds"):
-            if getattr(self, name) is not None:
-                check_positive(self, name)
-        check_flag(self, "calibrated")
+    config: str = _words()
+    devices: int = _count()
+    source: str = _words()
+    minutes: float | None = _measured()
+    stale_seconds: float | None = _measured()
+    refresh_seconds: float | None = _measured()
+    calibrated: bool = _switch(False)
 
 
 @dataclasses.dataclass(frozen=True)
-class DeviceProfile:
+class DeviceProfile(ProfileSection):
     """One kind of device.
 
     Args:
@@ -71,38 +126,24 @@ class DeviceProfile:
         ProfileError: a value cannot be used.
     """
 
-    name: str
-    description: str
-    forward_backward_flops: float
-    precondition_flops: float
-    covariance_flops: float
-    inverse_flops: float
-    copy_bytes: float
-    memory_gib: float
-    devices_per_node: int
-    intra_node_latency: float
-    intra_node_bandwidth: float
-    inter_node_latency: float
-    inter_node_bandwidth: float
-    overlap: float = 0.0
-    fuses_gradients: bool = True
-    activation_bytes: int = 4
-    published: tuple[Published, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_text(self, "name", "description")
-        check_positive(self, "forward_backward_flops", "precondition_flops", "covariance_flops", "inverse_flops",
-                       "copy_bytes", "memory_gib", "intra_node_bandwidth", "inter_node_bandwidth")
-        check_count(self, "devices_per_node")
-        for name in ("intra_node_latency", "inter_node_latency"):
-            check_number(self, name, 0.0, math.inf, "a number >= 0", "give seconds a message")
-        check_number(self, "overlap", 0.0, 1.0, "a number from 0 to 1", "use 0 if communication waits for the backward "
-                     "pass, 1 if it hides behind it")
-        check_flag(self, "fuses_gradients")
-        if self.activation_bytes not in (2, 4):
-            raise wrong("activation_bytes", self.activation_bytes, "2 or 4", "use 2 for float16, 4 for float32")
-        if not all(isinstance(entry, Published) for entry in self.published):
-            raise wrong("published", self.published, "a list of results", "see configs/profiles/ascend910.yaml")
+    name: str = _words()
+    description: str = _words()
+    forward_backward_flops: float = _rate()
+    precondition_flops: float = _rate()
+    covariance_flops: float = _rate()
+    inverse_flops: float = _rate()
+    copy_bytes: float = _rate()
+    memory_gib: float = _rate()
+    devices_per_node: int = _count()
+    intra_node_latency: float = _latency()
+    intra_node_bandwidth: float = _rate()
+    inter_node_latency: float = _latency()
+    inter_node_bandwidth: float = _rate()
+    overlap: float = setting(0.0, number(minimum=0, maximum=1, requirement="a number from 0 to 1"),
+                             "use 0 if communication waits for the backward pass, 1 if it hides behind it")
+    fuses_gradients: bool = _switch(True)
+    activation_bytes: int = _width()
+    published: tuple[Published, ...] = _results()
 
     @property
     def cluster(self) -> Cluster:
@@ -124,7 +165,8 @@ def load_profile(path: str | Path) -> DeviceProfile:
     try:
         published = values.pop("published", None) or []
         if not isinstance(published, list):
-            raise wrong("published", published, "a list of results", "see configs/profiles/ascend910.yaml")
+            raise ProfileError(f"published={published!r}; must be a list of results; "
+                               "see configs/profiles/ascend910.yaml")
         return build(DeviceProfile, {**values, "published": tuple(build(Published, entry) for entry in published)})
     except ProfileError as error:
         raise ProfileError(f"{path}: {error}") from None
@@ -157,44 +199,3 @@ def build(kind: type, values: Any) -> Any:
             raise ProfileError(f"{field.name} is missing; measure it with python -m models.planner --measure, or state "
                                "what you assume")
     return kind(**values)
-
-
-def wrong(name: str, value: Any, requirement: str, remedy: str) -> ProfileError:
-    """``name=value; must be requirement; remedy``."""
-    return ProfileError(f"{name}={value!r}; must be {requirement}; {remedy}")
-
-
-def check_number(profile: Any, name: str, low: float, high: float, requirement: str, remedy: str) -> None:
-    """A finite number from ``low`` to ``high``, kept as a float."""
-    value = getattr(profile, name)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        raise wrong(name, value, requirement, remedy)
-    object.__setattr__(profile, name, float(value))
-
-
-def check_positive(profile: Any, *names: str) -> None:
-    """Finite numbers above 0, kept as floats."""
-    for name in names:
-        check_number(profile, name, 5e-324, math.inf, "a number > 0", "measure it or state what you assume")
-
-
-def check_count(profile: Any, name: str) -> None:
-    """An int from 1 on."""
-    value = getattr(profile, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise wrong(name, value, "an int >= 1", "count the devices")
-
-
-def check_text(profile: Any, *names: str) -> None:
-    """Text that is not empty."""
-    for name in names:
-        value = getattr(profile, name)
-        if not isinstance(value, str) or not value.strip():
-            raise wrong(name, value, "text", "put it in quotes")
-
-
-def check_flag(profile: Any, name: str) -> None:
-    """True or False."""
-    if not isinstance(getattr(profile, name), bool):
-        raise wrong(name, getattr(profile, name), "true or false", "use one of the two")

@@ -29,7 +29,7 @@ def report(job: Job, profile: DeviceProfile, plans: Sequence[dict[str, Plan]]) -
             "backward a micro-batch",
             f"profile {profile.name}: {profile.description}"]
     return "\n\n".join(["\n".join(head), *(of_devices(job, profile, modes) for modes in plans), summary(job, plans),
-                        *against_published(job, profile, plans)])
+                        *_against_published(job, profile, plans)])
 
 
 def of_devices(job: Job, profile: DeviceProfile, modes: dict[str, Plan]) -> str:
@@ -66,20 +66,20 @@ def summary(job: Job, plans: Sequence[dict[str, Plan]]) -> str:
     return table(rows)
 
 
-def against_published(job: Job, profile: DeviceProfile, plans: Sequence[dict[str, Plan]]) -> list[str]:
+def _against_published(job: Job, profile: DeviceProfile, plans: Sequence[dict[str, Plan]]) -> list[str]:
     """A table of what the profile knows to have been published for this configuration; none if there is nothing."""
-    rows = [row for modes in plans for entry in published_for(job, profile, best(modes).devices)
-            for row in published_rows(job, entry, best(modes))]
+    rows = [row for modes in plans for entry in _published_for(job, profile, best(modes).devices)
+            for row in _published_rows(job, entry, best(modes))]
     return [table([("published", "devices", "predicted", "published", "ratio", "remark"), *rows])] if rows else []
 
 
-def published_for(job: Job, profile: DeviceProfile, devices: int) -> list[Published]:
+def _published_for(job: Job, profile: DeviceProfile, devices: int) -> list[Published]:
     """The results of the profile that belong to the configuration and the number of devices."""
     return [entry for entry in profile.published
             if entry.devices == devices and job.name.startswith(entry.config)]
 
 
-def published_rows(job: Job, entry: Published, plan: Plan) -> list[tuple]:
+def _published_rows(job: Job, entry: Published, plan: Plan) -> list[tuple]:
     """A row for every number of a result."""
     remark = f"{entry.source}{'; the profile was fitted to it' if entry.calibrated else ''}"
     rows = []
@@ -110,15 +110,15 @@ def numbers(job: Job, profile: DeviceProfile, plans: Sequence[dict[str, Plan]]) 
                     "blocks": len(job.block_sizes), "forward_flop": job.forward_flop,
                     "packed_bytes": job.packed_bytes, "dense_bytes": job.dense_bytes},
             "profile": dataclasses.asdict(profile),
-            "plans": [of_plan(plan) for modes in plans for plan in modes.values()],
+            "plans": [_of_plan(plan) for modes in plans for plan in modes.values()],
             "best": {str(best(modes).devices): best(modes).mode for modes in plans},
             "published": [{**dataclasses.asdict(entry), "predicted_minutes": best(modes).minutes,
                            "predicted_stale_seconds": best(modes).step.stale,
                            "predicted_refresh_seconds": best(modes).step.refresh}
-                          for modes in plans for entry in published_for(job, profile, best(modes).devices)]}
+                          for modes in plans for entry in _published_for(job, profile, best(modes).devices)]}
 
 
-def of_plan(plan: Plan) -> dict[str, Any]:
+def _of_plan(plan: Plan) -> dict[str, Any]:
     """One plan for JSON."""
     step = {**dataclasses.asdict(plan.step), **{name: getattr(plan.step, name) for name in (*TOTALS, "overhead")}}
     return {"devices": plan.devices, "mode": plan.mode, "split_indices": list(plan.split_indices), "step": step,

@@ -51,12 +51,12 @@ def count(found: Trace, cell: Any, out: Any) -> None:
     if not isinstance(cell, (nn.Conv2d, nn.Dense, nn.Embedding)):
         return
     weight = weight_of(cell)
-    rows = out.size // weight_width(cell)
+    rows = out.size // _weight_width(cell)
     found.rows[id(weight)] = found.rows.get(id(weight), 0) + rows
     if not isinstance(cell, nn.Embedding):
         found.flop[id(weight)] = found.flop.get(id(weight), 0.0) + 2.0 * rows * weight.size
 
 
-def weight_width(cell: Any) -> int:
+def _weight_width(cell: Any) -> int:
     """Features of an output: filters, units, or the embedding's width."""
     return cell.embedding_size if isinstance(cell, nn.Embedding) else cell.weight.shape[0]

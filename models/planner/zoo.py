@@ -37,13 +37,13 @@ def job_of(config: Config, name: str = "", sequence_length: int | None = None) -
     check(config, sequence_length)
     network = build_network(config)
     batch = make_batch(config, 1, sequence_length)
-    found = trace(network, lambda: network(*batch[:inputs_of(config)]))
+    found = trace(network, lambda: network(*batch[:_inputs_of(config)]))
     weights = sum(parameter.size for parameter in network.get_parameters())
     registration = tap_network(network, unrecorded(config))
     layers = [layer for layer in registration.layers if layer.factors]
     return Job(
-        name=name, layers=tuple(job_layer(layer, found, config) for layer in layers),
-        parameters=gradient_order(registration.parameters(), layers), weights=weights,
+        name=name, layers=tuple(_job_layer(layer, found, config) for layer in layers),
+        parameters=_gradient_order(registration.parameters(), layers), weights=weights,
         other_flop=config.data.batch_size * other_flop(found, layers),
         activations=config.data.batch_size * found.activations, description=describe(config, batch),
         epoch_steps=config.train.sink_size if config.train.sink and config.train.sink_size > 0 else None,
@@ -87,7 +87,7 @@ def settings(config: Config) -> dict[str, Any]:
             "gradient_cuts": parallel.all_reduce_fusion_config, "epochs": config.train.epochs}
 
 
-def job_layer(layer: Any, found: Trace, config: Config) -> JobLayer:
+def _job_layer(layer: Any, found: Trace, config: Config) -> JobLayer:
     """A tapped layer with the counts of one sample scaled to the batch."""
     batch, key = config.data.batch_size, id(layer.weight)
     shapes = tuple(tuple(factor.shape) for factor in layer.measured.values())
@@ -103,7 +103,7 @@ def other_flop(found: Trace, layers: list) -> float:
     return sum(flop for key, flop in found.flop.items() if key not in owned)
 
 
-def gradient_order(parameters: list, layers: list) -> tuple[tuple[int, int], ...]:
+def _gradient_order(parameters: list, layers: list) -> tuple[tuple[int, int], ...]:
     """``(numbers, layer)`` of trainable parameters; one without factors counts to the layer before it."""
     owner = {id(parameter): i for i, layer in enumerate(layers) for parameter in layer.parameters}
     order, last = [], 0
@@ -113,7 +113,7 @@ def gradient_order(parameters: list, layers: list) -> tuple[tuple[int, int], ...
     return tuple(order)
 
 
-def inputs_of(config: Config) -> int:
+def _inputs_of(config: Config) -> int:
     """How many tensors of a batch are the network's; the others are the loss's."""
     return 4 if config.model.reads_text else 1
 

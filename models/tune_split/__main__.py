@@ -27,14 +27,14 @@ def main(words: Sequence[str] | None = None) -> int:
         options, config = parse(made, words)
         if options.batches < 1:
             made.error(f"--batches={options.batches}; must be an int >= 1")
-        choice = tune_config(config, options.batches)
+        choice = _tune_config(config, options.batches)
         draw(choice, Path(options.picture))
         print(report(choice))
         print(f"picture {options.picture}")
     return run(tune)
 
 
-def tune_config(config: Config, batches: int) -> SplitChoice:
+def _tune_config(config: Config, batches: int) -> SplitChoice:
     """The procedure for the network, data and device of a configuration."""
     with loading():
         from models.session import create_session

@@ -42,7 +42,7 @@ def candidate_sizes(largest: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def largest_eigenvalue(matrix: np.ndarray) -> float:
+def _largest_eigenvalue(matrix: np.ndarray) -> float:
     """Of a symmetric positive semi-definite matrix ``(rows, rows)``."""
     if matrix.shape[0] <= DENSE_LIMIT:
         return float(np.linalg.eigvalsh(matrix)[-1])
@@ -58,13 +58,13 @@ def spectral_loss(factor: np.ndarray, split_dim: int) -> float:
     Both are symmetric and positive semi-definite: the root is the ratio of their largest eigenvalues.
     """
     factor = np.asarray(factor, np.float64)
-    whole = largest_eigenvalue(factor)
+    whole = _largest_eigenvalue(factor)
     if whole <= 0 or split_dim >= len(factor):
         return 0.0
     if split_dim == 1:
         return 1.0 - float(np.diagonal(factor).max()) / whole
     blocks = (factor[start:start + split_dim, start:start + split_dim] for start in range(0, len(factor), split_dim))
-    return 1.0 - max(map(largest_eigenvalue, blocks)) / whole
+    return 1.0 - max(map(_largest_eigenvalue, blocks)) / whole
 
 
 def share_within_limit(factors: Sequence[np.ndarray], split_dim: int) -> float:

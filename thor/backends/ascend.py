@@ -42,8 +42,8 @@ class AscendBackend(Backend):
     def __init__(self, inverse: str = "newton_schulz", precision: str = "auto",
                  primitives: AscendPrimitives | None = None):
         super().__init__()
-        check_choice("inverse", inverse, ("newton_schulz", "cholesky"))
-        check_choice("precision", precision, ("auto", "float32", "float16"))
+        _check_choice("inverse", inverse, ("newton_schulz", "cholesky"))
+        _check_choice("precision", precision, ("auto", "float32", "float16"))
         primitives = primitives or ascend_primitives(with_cholesky=inverse == "cholesky")
         if inverse == "cholesky" and (primitives.cholesky_trsm is None or primitives.vector_matmul_nt is None):
             raise ValueError("inverse='cholesky'; must be 'newton_schulz' on a device without "
@@ -156,7 +156,7 @@ class CholeskyInverse(nn.Cell):
         matrices = add_damping(blocks, damping)
         missing = KERNEL_SIZE - size
         if missing > 0:
-            matrices = ops.pad(matrices, (0, missing, 0, missing)) + padding_identity(size)
+            matrices = ops.pad(matrices, (0, missing, 0, missing)) + _padding_identity(size)
         inverses, residuals = (), ()
         for start in range(0, n_blocks, self.blocks_per_call):
             count = min(self.blocks_per_call, n_blocks - start)
@@ -189,12 +189,12 @@ class ScaledHalfMatMul(nn.Cell):
 
     def construct(self, left, right):
         peak = (FLOAT16_PRODUCT_LIMIT / left.shape[self.contracted]) ** 0.5
-        left_half, left_scale = to_half(left, peak)
-        right_half, right_scale = to_half(right, peak)
+        left_half, left_scale = _to_half(left, peak)
+        right_half, right_scale = _to_half(right, peak)
         return self.matmul(left_half, right_half).astype(ms.float32) * left_scale * right_scale
 
 
-def to_half(matrices: Tensor, peak: float) -> tuple[Tensor, Tensor]:
+def _to_half(matrices: Tensor, peak: float) -> tuple[Tensor, Tensor]:
     """Float16 matrices ``(..., rows, columns)`` of abs-max ``peak``, and the scales that restore them."""
     scale = ops.abs(matrices).max(axis=(-2, -1), keepdims=True) / peak
     scale = ops.where(scale > 0, scale, ops.ones_like(scale))
@@ -211,7 +211,7 @@ def block_diagonal(blocks: Tensor) -> Tensor:
     return spread.reshape(k * size, k * size)
 
 
-def padding_identity(size: int) -> Tensor:
+def _padding_identity(size: int) -> Tensor:
     """``(128, 128)`` with ones on the diagonal from row ``size`` on."""
     return Tensor(np.diag((np.arange(KERNEL_SIZE) >= size).astype(np.float32)))
 
@@ -221,6 +221,6 @@ def power_of_two(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def check_choice(name: str, value: str, allowed: tuple) -> None:
+def _check_choice(name: str, value: str, allowed: tuple) -> None:
     if value not in allowed:
         raise ValueError(f"{name}={value!r}; must be one of {', '.join(map(repr, allowed))}; use {allowed[0]!r}")

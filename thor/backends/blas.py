@@ -15,7 +15,7 @@ _ONE, _ZERO = ctypes.c_float(1.0), ctypes.c_float(0.0)
 
 
 @functools.cache
-def routine(name: str, arguments: int):
+def _routine(name: str, arguments: int):
     """A Fortran routine of ``arguments`` pointers; SciPy is loaded at the first call, so that import stays light."""
     from scipy.linalg import cython_blas, cython_lapack
 
@@ -33,23 +33,23 @@ def libraries():
     """The BLAS libraries of the process, whose threads can be limited."""
     from threadpoolctl import ThreadpoolController
 
-    routine("sgemm", 13)
+    _routine("sgemm", 13)
     return ThreadpoolController().select(user_api="blas")
 
 
 def add_second_moment(features: np.ndarray, out: np.ndarray, scale: float) -> None:
     """Add ``scale * features features'`` to the upper triangle of ``out``; ``(size, count)``, ``(size, size)``."""
     size, count = features.shape
-    routine("ssyrk", 10)(b"L", b"T", _int(size), _int(count),
-                         ctypes.byref(ctypes.c_float(scale)), features.ctypes.data, _leading(features),
-                         ctypes.byref(_ONE), out.ctypes.data, _leading(out))
+    _routine("ssyrk", 10)(b"L", b"T", _int(size), _int(count),
+                          ctypes.byref(ctypes.c_float(scale)), features.ctypes.data, _leading(features),
+                          ctypes.byref(_ONE), out.ctypes.data, _leading(out))
 
 
 def invert(block: np.ndarray) -> bool:
     """Replace the upper triangle of a symmetric ``block`` by that of its inverse; False if not positive definite."""
     failed = ctypes.c_int(0)
     for name in ("spotrf", "spotri"):
-        routine(name, 5)(b"L", _int(block.shape[0]), block.ctypes.data, _leading(block), ctypes.byref(failed))
+        _routine(name, 5)(b"L", _int(block.shape[0]), block.ctypes.data, _leading(block), ctypes.byref(failed))
         if failed.value:
             return False
     return True

@@ -46,8 +46,8 @@ class CpuBackend(Backend):
 
     def __init__(self):
         super().__init__()
-        self.host_inverse = host_operator(_damped_inverse, lambda blocks, damping: (blocks, damping), 2)
-        self.host_update = host_operator(_updated_inverse, lambda blocks, scale, *_: (blocks, scale, scale), 3)
+        self.host_inverse = _host_operator(_damped_inverse, lambda blocks, damping: (blocks, damping), 2)
+        self.host_update = _host_operator(_updated_inverse, lambda blocks, scale, *_: (blocks, scale, scale), 3)
 
     def damped_inverse(self, blocks: Tensor, damping: Tensor) -> tuple:
         result = self.host_inverse(blocks, damping)
@@ -71,7 +71,7 @@ class CpuBackend(Backend):
         def compute(maps, blocks):
             host.covariance_of_maps(maps, blocks, groups, scale)
 
-        return covariance_node(compute, shape, column)
+        return _covariance_node(compute, shape, column)
 
     def covariance_of_patches_operator(self, geometry: ConvGeometry, groups: int, split_dim: int,
                                        append_one: bool = False, scale: float = 1.0, column: int | None = None):
@@ -82,16 +82,16 @@ class CpuBackend(Backend):
         def compute(images, blocks):
             host.covariance_of_patches(images, blocks, groups, geometry, append_one, scale)
 
-        return covariance_node(compute, shape, column)
+        return _covariance_node(compute, shape, column)
 
     def squares_operator(self, geometry: ConvGeometry | None = None):
         def compute(x):
             return np.float32([host.squares(x) if geometry is None else host.squares_of_patches(x, geometry)])
 
-        return host_operator(compute, lambda x: (1,))
+        return _host_operator(compute, lambda x: (1,))
 
 
-def covariance_node(compute, shape, column: int | None):
+def _covariance_node(compute, shape, column: int | None):
     """A graph node ``(x, statistics)`` whose blocks ``compute`` fills; left zero where ``statistics[column]`` is 0."""
     def measure(x, statistics):
         if column is not None and statistics[column] == 0:
@@ -101,7 +101,7 @@ def covariance_node(compute, shape, column: int | None):
         compute(x, blocks)
         return blocks
 
-    return host_operator(measure, lambda x, statistics: shape(x))
+    return _host_operator(measure, lambda x, statistics: shape(x))
 
 
 # Custom counts a node's inputs in its function's signature: these have neither *arguments nor defaults.
@@ -113,7 +113,7 @@ def _updated_inverse(blocks, scale, damping, divisor, selected, old):
     return host.updated_inverse(blocks, scale, damping, divisor, selected, old, scratch("out", blocks.shape))
 
 
-def host_operator(function, out_shape, outputs: int = 1):
+def _host_operator(function, out_shape, outputs: int = 1):
     """A graph node that calls ``function`` on NumPy arrays; all tensors are float32."""
     def dtype(*inputs):
         return inputs[0] if outputs == 1 else (inputs[0],) * outputs

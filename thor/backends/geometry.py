@@ -24,16 +24,16 @@ class ConvGeometry:
 
     def padding(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Zeros added ``(top, bottom, left, right)`` to an image of ``size``."""
-        return conv_padding(size, self.pad_mode, self.pad, self.kernel, self.stride, self.dilation)
+        return _conv_padding(size, self.pad_mode, self.pad, self.kernel, self.stride, self.dilation)
 
 
 def factor_shape(groups: int, dim: int, split_dim: int) -> tuple[int, int, int]:
     """Shape ``(groups * n_blocks, size, size)`` of the factor of ``groups`` matrices of ``dim`` rows."""
     size = min(dim, split_dim)
-    return groups * block_count(dim, size), size, size
+    return groups * _block_count(dim, size), size, size
 
 
-def conv_padding(size: tuple, pad_mode: str, pad, kernel: tuple, stride: tuple, dilation: tuple) -> tuple:
+def _conv_padding(size: tuple, pad_mode: str, pad, kernel: tuple, stride: tuple, dilation: tuple) -> tuple:
     """Zeros added ``(top, bottom, left, right)`` by MindSpore's Conv2d to an image of ``size`` (height, width)."""
     if pad_mode == "valid":
         return 0, 0, 0, 0
@@ -48,15 +48,15 @@ def conv_padding(size: tuple, pad_mode: str, pad, kernel: tuple, stride: tuple, 
     return padding
 
 
-def block_count(dim: int, split_dim: int) -> int:
+def _block_count(dim: int, split_dim: int) -> int:
     """Diagonal blocks of a matrix of ``dim`` rows."""
     return -(-dim // split_dim)
 
 
 @constexpr
 def padding_in_graph(size: tuple, pad_mode: str, pad, kernel: tuple, stride: tuple, dilation: tuple) -> tuple:
-    """:func:`conv_padding`, worked out by Python while a graph is compiled; spelled out there it takes longer."""
-    return conv_padding(size, pad_mode, pad, kernel, stride, dilation)
+    """:func:`_conv_padding`, worked out by Python while a graph is compiled; spelled out there it takes longer."""
+    return _conv_padding(size, pad_mode, pad, kernel, stride, dilation)
 
 
 @constexpr

@@ -36,9 +36,9 @@ def covariance_of_maps(maps: np.ndarray, blocks: np.ndarray, groups: int, scale:
             features = together.reshape(1, last - first, n * positions)
         for sample in features:
             blas.add_second_moment(sample, out, scale / (n * positions))
-        mirror(out)
+        _mirror(out)
 
-    for_each(compute, list(blocks_of(blocks, groups, dim)))
+    for_each(compute, list(_blocks_of(blocks, groups, dim)))
     return blocks
 
 
@@ -47,7 +47,7 @@ def covariance_of_patches(images: np.ndarray, blocks: np.ndarray, groups: int, g
     """The same for the im2col rows of ``images``, unfolded one block at a time."""
     if geometry.kernel == geometry.stride == (1, 1) and not append_one and not any(geometry.padding(images.shape[2:])):
         return covariance_of_maps(images.reshape(*images.shape[:2], -1), blocks, groups, scale)
-    windows = sliding_windows(images, geometry)  # (channels, kh, kw, n, out_h, out_w), a view
+    windows = _sliding_windows(images, geometry)  # (channels, kh, kw, n, out_h, out_w), a view
     channels, kh, kw, n, out_h, out_w = windows.shape
     taps, count = kh * kw, n * out_h * out_w
     channels_per_group = channels // groups
@@ -56,17 +56,17 @@ def covariance_of_patches(images: np.ndarray, blocks: np.ndarray, groups: int, g
     def compute(block):
         out, group, first, last = block
         own = windows[group * channels_per_group:(group + 1) * channels_per_group]
-        features = unfold_features(own, first, min(last, channels_per_group * taps), count)
+        features = _unfold_features(own, first, min(last, channels_per_group * taps), count)
         if append_one and last == dim:
             features = np.concatenate((features, np.ones((1, count), np.float32)))
         blas.add_second_moment(features, out, scale / count)
-        mirror(out)
+        _mirror(out)
 
-    for_each(compute, list(blocks_of(blocks, groups, dim)))
+    for_each(compute, list(_blocks_of(blocks, groups, dim)))
     return blocks
 
 
-def blocks_of(blocks: np.ndarray, groups: int, dim: int) -> Iterator[tuple[np.ndarray, int, int, int]]:
+def _blocks_of(blocks: np.ndarray, groups: int, dim: int) -> Iterator[tuple[np.ndarray, int, int, int]]:
     """``(block, group, first, last + 1)`` of every diagonal block, without the padding of a group's last one."""
     size, per_group = blocks.shape[-1], blocks.shape[0] // groups
     for group in range(groups):
@@ -75,13 +75,13 @@ def blocks_of(blocks: np.ndarray, groups: int, dim: int) -> Iterator[tuple[np.nd
             yield blocks[group * per_group + block, :last - first, :last - first], group, first, last
 
 
-def mirror(block: np.ndarray) -> None:
+def _mirror(block: np.ndarray) -> None:
     """Copy the upper triangle of ``block`` ``(size, size)`` to the lower one."""
-    np.copyto(block, block.T, where=below_diagonal(block.shape[0]))
+    np.copyto(block, block.T, where=_below_diagonal(block.shape[0]))
 
 
 @functools.cache
-def below_diagonal(size: int) -> np.ndarray:
+def _below_diagonal(size: int) -> np.ndarray:
     """Where a matrix of ``size`` rows is below its diagonal."""
     return np.tri(size, k=-1, dtype=bool)
 
@@ -111,7 +111,7 @@ def coverage(size: int, before: int, after: int, kernel: int, stride: int, dilat
     return np.bincount(places[(places >= 0) & (places < size)], minlength=size).astype(np.float32)
 
 
-def unfold_features(windows: np.ndarray, first: int, last: int, count: int) -> np.ndarray:
+def _unfold_features(windows: np.ndarray, first: int, last: int, count: int) -> np.ndarray:
     """Rows ``first`` to ``last`` of the unfolded image, ``(last - first, count)``."""
     taps = windows.shape[1] * windows.shape[2]
     start, stop = first // taps, -(-last // taps)
@@ -119,7 +119,7 @@ def unfold_features(windows: np.ndarray, first: int, last: int, count: int) -> n
     return features[first - start * taps:last - start * taps]
 
 
-def sliding_windows(images: np.ndarray, geometry) -> np.ndarray:
+def _sliding_windows(images: np.ndarray, geometry) -> np.ndarray:
     """A view ``(channels, kh, kw, n, out_h, out_w)`` of padded ``images``."""
     top, bottom, left, right = geometry.padding(images.shape[2:])
     if top or bottom or left or right:
@@ -142,7 +142,7 @@ def damped_inverse(blocks: np.ndarray, damping: np.ndarray,
     def compute(index):
         block = inverse[index]
         np.copyto(block, blocks[index])
-        if invert_damped(block, damping[index, 0, 0]) > 0:
+        if _invert_damped(block, damping[index, 0, 0]) > 0:
             accepted[index] = 1.0
         else:
             block[:] = 0.0
@@ -161,7 +161,7 @@ def updated_inverse(blocks: np.ndarray, scale: np.ndarray, damping: np.ndarray, 
         block = inverse[index]
         if selected[index, 0, 0] > 0:
             np.multiply(blocks[index], scale[index, 0, 0], out=block)
-            condition[index] = invert_damped(block, damping[index, 0, 0])
+            condition[index] = _invert_damped(block, damping[index, 0, 0])
         if condition[index, 0, 0] > 0:
             block /= divisor[index, 0, 0]
         else:
@@ -171,7 +171,7 @@ def updated_inverse(blocks: np.ndarray, scale: np.ndarray, damping: np.ndarray, 
     return inverse, (condition > 0).astype(np.float32), condition
 
 
-def invert_damped(block: np.ndarray, damping: float) -> float:
+def _invert_damped(block: np.ndarray, damping: float) -> float:
     """Replace ``block`` ``(size, size)`` by the inverse of ``block + damping I``.
 
     Returns:
@@ -183,5 +183,5 @@ def invert_damped(block: np.ndarray, damping: float) -> float:
     largest = float(diagonal.max())
     if not (np.isfinite(block).all() and blas.invert(block) and np.isfinite(diagonal).all()):
         return 0.0
-    mirror(block)
+    _mirror(block)
     return largest * float(diagonal.max())

@@ -85,7 +85,7 @@ class DCASGD(nn.Optimizer):
         self.newest = self.parameters.clone(prefix="newest")
         if self.compensates and adaptive:
             self.mean_squares = self.parameters.clone(prefix="mean_square", init="zeros")
-        self.history = History(self.parameters, self.newest, check_delays(delays))
+        self.history = History(self.parameters, self.newest, _check_delays(delays))
 
     def construct(self, gradients):
         gradients = self.scale_grad(self.decay_weight(gradients))
@@ -165,7 +165,7 @@ class DelayedStep(nn.Cell):
         return loss
 
 
-def check_delays(delays: int | Sequence[int]) -> np.ndarray:
+def _check_delays(delays: int | Sequence[int]) -> np.ndarray:
     """An int, or a non-empty sequence of ints, all >= 0, as int32 ``(n,)``."""
     values = np.asarray(delays).reshape(-1) if np.ndim(delays) <= 1 else np.empty(0)
     if values.size == 0 or values.dtype.kind not in "iu" or values.min() < 0:

@@ -47,7 +47,7 @@ class UpdatePolicy(nn.Cell):
 
     def set_interval(self, interval: int | tuple) -> None:
         """Change ``interval``; before the first step."""
-        self.segments = check_intervals(interval)
+        self.segments = _check_intervals(interval)
         self.starts = Tensor([start for start, _ in self.segments], ms.int32)
         self.lengths = Tensor([length for _, length in self.segments], ms.int32)
         self.ends = Tensor([*[start for start, _ in self.segments[1:]], 2 ** 31 - 1], ms.int32)
@@ -186,7 +186,7 @@ def check_policy(policy) -> UpdatePolicy:
     return policy
 
 
-def check_intervals(interval) -> tuple[tuple[int, int], ...]:
+def _check_intervals(interval) -> tuple[tuple[int, int], ...]:
     """``((first_step, interval), ...)`` from an int or such pairs.
 
     Raises:

@@ -65,8 +65,8 @@ class RefreshRecord(nn.Cell):
         status = ops.select(stopped > 0, STOPPED * ops.ones_like(refreshed), ops.zeros_like(refreshed))
         ops.assign(self.status, ops.select(done, REFRESHED * ops.ones_like(refreshed), status).astype(ms.int32))
         if self.traced:
-            ops.assign(self.traces, finite_or_negative(traces))
-            ops.assign(self.changes, finite_or_negative(change))
+            ops.assign(self.traces, _finite_or_negative(traces))
+            ops.assign(self.changes, _finite_or_negative(change))
         return done
 
     def add_inversion(self, rejected, worst, refreshed):
@@ -106,6 +106,6 @@ class RefreshRecord(nn.Cell):
                            ", ".join(unmeasured))
 
 
-def finite_or_negative(values):
+def _finite_or_negative(values):
     """``values`` with -1 where they are not finite."""
     return ops.select(ops.isfinite(values), values, -ops.ones_like(values))

@@ -48,7 +48,7 @@ class Refresh(nn.Cell):
         self.batch_size, self.chooses, self.compares = batch_size, policy.gated or context.traced, policy.compares
         factors = [factor for layer in layers for factor in layer.factors]
         of_layer = [i for i, layer in enumerate(layers) for _ in layer.factors]
-        batches = create_batches(backend, options, factors, of_layer, policy)
+        batches = _create_batches(backend, options, factors, of_layer, policy)
         self.batches = nn.CellList(batches, auto_prefix=False)
         self._find_inverses(layers)
         self._order_measurements(layers)
@@ -175,7 +175,7 @@ class BlockBatch(nn.Cell):
         self.averages = ms.ParameterTuple([factor.parameter for factor in members])
         self.first, self.last = first, first + len(members)
         counts = [factor.parameter.shape[0] for factor in members]
-        self.spans = spans_of(members)
+        self.spans = _spans_of(members)
         self.of_layer = Tensor(np.repeat(layers, counts), ms.int32)  # (n_blocks,)
         self.of_factor = Tensor(np.repeat(places, counts), ms.int32)  # (n_blocks,)
         self.is_a = Tensor(np.repeat([factor.role == "a" for factor in members], counts).reshape(-1, 1, 1))
@@ -233,8 +233,8 @@ class BlockBatch(nn.Cell):
         return ((1.0 - accepted) * wanted).sum(), condition.reshape(-1)
 
 
-def create_batches(backend: Backend, options: CurvatureOptions, factors: list[Factor], of_layer: list[int],
-                   policy: UpdatePolicy) -> list[BlockBatch]:
+def _create_batches(backend: Backend, options: CurvatureOptions, factors: list[Factor], of_layer: list[int],
+                    policy: UpdatePolicy) -> list[BlockBatch]:
     """A batch for each block size; with shared inverses every block has an owner among the ranks."""
     batches, first = [], 0
     by_size: dict[int, list[int]] = {}
@@ -244,7 +244,7 @@ def create_batches(backend: Backend, options: CurvatureOptions, factors: list[Fa
     owners = assign_block_owners(list(by_size), counts) if options.share_inverses else None
     for batch, places in enumerate(by_size.values()):
         members = [factors[i] for i in places]
-        update = create_block_update(backend, policy.gated, spans_of(members)) if owners is None else \
+        update = create_block_update(backend, policy.gated, _spans_of(members)) if owners is None else \
             SharedUpdate(BlockUpdate(backend), owners[batch], *world())
         batches.append(BlockBatch(members, first, [of_layer[i] for i in places], places, update,
                                   options.running_average))
@@ -252,7 +252,7 @@ def create_batches(backend: Backend, options: CurvatureOptions, factors: list[Fa
     return batches
 
 
-def spans_of(members: list[Factor]) -> tuple[tuple[int, int], ...]:
+def _spans_of(members: list[Factor]) -> tuple[tuple[int, int], ...]:
     """``(first, count)`` of each factor's blocks in a batch of all."""
     counts = [factor.parameter.shape[0] for factor in members]
     return tuple(zip(np.cumsum([0, *counts]).tolist(), counts))

@@ -74,7 +74,7 @@ def dense(blocks: np.ndarray, groups: int, dim: int) -> np.ndarray:
     return matrices[:, :dim, :dim]
 
 
-def covariance_cases(rng: np.random.Generator, bound: float) -> list[Case]:
+def _covariance_cases(rng: np.random.Generator, bound: float) -> list[Case]:
     cases = []
     for n_rows, dim, groups, split in ((37, 5, 1, 128), (64, 300, 1, 128), (50, 70, 3, 32),
                                        (1000, 128, 1, 128)):
@@ -89,7 +89,7 @@ def covariance_cases(rng: np.random.Generator, bound: float) -> list[Case]:
     return cases
 
 
-def patches_cases(rng: np.random.Generator) -> list[Case]:
+def _patches_cases(rng: np.random.Generator) -> list[Case]:
     cases = []
     for size, kernel, stride, padding, dilation in (
             ((2, 3, 9, 7), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1)),
@@ -99,12 +99,12 @@ def patches_cases(rng: np.random.Generator) -> list[Case]:
             ((2, 4, 5, 6), (1, 1), (2, 2), (0, 0, 0, 0), (1, 1))):
         images = rng.standard_normal(size).astype(np.float32)
         options = (kernel, stride, padding, dilation)
-        cases.append(Case("patches", patches_shape(size, ConvGeometry(kernel, stride, dilation), padding),
+        cases.append(Case("patches", _patches_shape(size, ConvGeometry(kernel, stride, dilation), padding),
                           (images,), options, reference_patches(images, *options), 0.0))
     return cases
 
 
-def patches_shape(size: tuple, geometry: ConvGeometry, padding: tuple) -> str:
+def _patches_shape(size: tuple, geometry: ConvGeometry, padding: tuple) -> str:
     text = f"{'x'.join(map(str, size))}, kernel {geometry.kernel[0]}x{geometry.kernel[1]}"
     for name, value, plain in (("stride", geometry.stride, (1, 1)), ("dilation", geometry.dilation, (1, 1)),
                                ("pad", padding, (0, 0, 0, 0))):
@@ -113,7 +113,7 @@ def patches_shape(size: tuple, geometry: ConvGeometry, padding: tuple) -> str:
     return text
 
 
-def covariance_of_patches_cases(rng: np.random.Generator, bound: float) -> list[Case]:
+def _covariance_of_patches_cases(rng: np.random.Generator, bound: float) -> list[Case]:
     cases = []
     for size, geometry, groups, split, append_one in (
             ((2, 3, 8, 7), ConvGeometry((3, 3), (2, 2), pad_mode="same"), 1, 128, False),
@@ -125,7 +125,7 @@ def covariance_of_patches_cases(rng: np.random.Generator, bound: float) -> list[
         if append_one:
             rows = np.concatenate((rows, np.ones((len(rows), groups, 1))), axis=2)
         expected = reference_covariance(rows.reshape(len(rows), -1), groups, split)
-        shape = f"{patches_shape(size, geometry, padding)}, groups {groups}, split {split}"
+        shape = f"{_patches_shape(size, geometry, padding)}, groups {groups}, split {split}"
         shape += ", bias" * append_one
         cases.append(Case("covariance_of_patches", shape, (images,), (geometry, groups, split, append_one),
                           expected, bound))
@@ -139,7 +139,7 @@ def spectrum_block(rng: np.random.Generator, eigenvalues: np.ndarray) -> np.ndar
     return (matrix + matrix.T) / 2
 
 
-def inverse_case(shape: str, blocks: np.ndarray, damping: np.ndarray, rejected: tuple = ()) -> Case:
+def _inverse_case(shape: str, blocks: np.ndarray, damping: np.ndarray, rejected: tuple = ()) -> Case:
     """The bound is ``4 condition 2^-23`` for the worst condition number among the good blocks."""
     size = blocks.shape[-1]
     expected, condition = np.zeros(blocks.shape), 1.0
@@ -150,14 +150,14 @@ def inverse_case(shape: str, blocks: np.ndarray, damping: np.ndarray, rejected: 
     return Case("damped_inverse", shape, (blocks, damping), (), expected, 4 * condition * FLOAT32_EPS)
 
 
-def inverse_cases(rng: np.random.Generator) -> list[Case]:
+def _inverse_cases(rng: np.random.Generator) -> list[Case]:
     cases = []
     for n_blocks, size, condition in ((3, 1, 1e2), (5, 27, 1e2), (3, 64, 1e4), (6, 128, 1e2), (2, 128, 1e4),
                                       (1, 150, 1e3)):
         spectrum = np.geomspace(1.0 / condition, 1.0, size) - 1.0 / condition
         blocks = np.stack([spectrum_block(rng, spectrum) for _ in range(n_blocks)])
         damping = np.full((n_blocks, 1, 1), 1.0 / condition, np.float32)
-        cases.append(inverse_case(f"{n_blocks}x{size}x{size}, condition {condition:.0e}", blocks, damping))
+        cases.append(_inverse_case(f"{n_blocks}x{size}x{size}, condition {condition:.0e}", blocks, damping))
     blocks = np.stack([spectrum_block(rng, np.linspace(0.1, 1.0, 32)) for _ in range(7)])
     blocks[1] = spectrum_block(rng, np.linspace(-0.5, 1.0, 32))
     blocks[2, 5, 5] = np.nan
@@ -166,12 +166,12 @@ def inverse_cases(rng: np.random.Generator) -> list[Case]:
     blocks[5] = -blocks[5]
     damping = np.full((7, 1, 1), 0.01, np.float32)
     damping[4] = 0.0
-    cases.append(inverse_case("7x32x32, among them indefinite, NaN, inf, zero, negative", blocks, damping,
-                              rejected=(1, 2, 3, 4, 5)))
+    cases.append(_inverse_case("7x32x32, among them indefinite, NaN, inf, zero, negative", blocks, damping,
+                               rejected=(1, 2, 3, 4, 5)))
     return cases
 
 
-def precondition_cases(rng: np.random.Generator, bound: float) -> list[Case]:
+def _precondition_cases(rng: np.random.Generator, bound: float) -> list[Case]:
     cases = []
     for groups, rows, columns, row_size, column_size in ((1, 10, 7, 10, 7), (1, 130, 300, 128, 128),
                                                          (4, 6, 9, 6, 9), (2, 20, 45, 16, 32)):
@@ -193,5 +193,5 @@ def make_cases(precision: str = "float32") -> list[Case]:
     """All cases, with the bounds of a backend whose products have this precision."""
     rng = np.random.default_rng(0)
     bound = PRODUCT_BOUND[precision]
-    return [*covariance_cases(rng, bound), *patches_cases(rng), *covariance_of_patches_cases(rng, bound),
-            *inverse_cases(rng), *precondition_cases(rng, bound)]
+    return [*_covariance_cases(rng, bound), *_patches_cases(rng), *_covariance_of_patches_cases(rng, bound),
+            *_inverse_cases(rng), *_precondition_cases(rng, bound)]

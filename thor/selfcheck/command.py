@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None, backend: Backend | None = None) -> 
     started = int(os.environ.get("MS_WORKER_NUM", "1"))  # by msrun
     if options.ranks > 1 and started == 1:
         return launch(options)
-    reason = choose_device(options.device, options.mode, started)
+    reason = _choose_device(options.device, options.mode, started)
     if reason:
         print(reason, file=sys.stderr)
         return 2
@@ -45,11 +45,11 @@ def main(arguments: list[str] | None = None, backend: Backend | None = None) -> 
     off = count = 0
     if started == 1:
         results = check_operators(backend, precision)
-        print(format_table(results))
+        print(_format_table(results))
         off, count = sum(not result.ok for result in results), len(results)
     if options.train:
         runs = check_training(precision)
-        print(format_runs(runs))
+        print(_format_runs(runs))
         off, count = off + sum(not run.ok for run in runs), count + len(runs)
         print(format_rows(describe_machine(ms.get_context("device_target"))))
     print(f"{off} of {count} checks are off\n{HINT}" if off else f"all {count} checks passed")
@@ -72,7 +72,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def choose_device(target: str | None, mode: str, started: int) -> str:
+def _choose_device(target: str | None, mode: str, started: int) -> str:
     """Set device and mode, then meet the other ranks; one line where the device cannot be used, else ""."""
     place = os.environ.get("DEVICE_ID", "") if started > 1 and target != "CPU" else ""  # msrun's, on this machine
     if target and (target != ms.get_context("device_target") or place):
@@ -111,7 +111,7 @@ def launch(options: argparse.Namespace) -> int:
     return status
 
 
-def format_table(results: list[Result]) -> str:
+def _format_table(results: list[Result]) -> str:
     """Operators, one a line."""
     width = max(len(result.case.shape) for result in results)
     lines = [f"{'operator':21}  {'shape':{width}}  {'error':>8}  {'bound':>8}  ok"]
@@ -121,7 +121,7 @@ def format_table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def format_runs(runs: list[Trained]) -> str:
+def _format_runs(runs: list[Trained]) -> str:
     """Training runs, one a line."""
     width = max(len(run.name) for run in runs)
     lines = [f"{'training':{width}}  {'error':>8}  {'bound':>8}  ok"]

@@ -39,7 +39,7 @@ class OperatorCell(nn.Cell):
             self.held = getattr(backend, case.operator + "_operator")(*case.options)
         elif case.operator.startswith("precondition"):
             self.held = getattr(backend, case.operator + "_operator")(case.arrays[0].shape,
-                                                                      *map(all_blocks, case.arrays[1:]))
+                                                                      *map(_all_blocks, case.arrays[1:]))
 
     def construct(self, *tensors):
         if self.operator.startswith("covariance"):
@@ -52,7 +52,7 @@ class OperatorCell(nn.Cell):
         return self.backend.damped_inverse(tensors[0], tensors[1])
 
 
-def all_blocks(inverses: np.ndarray) -> tuple[int, int, int]:
+def _all_blocks(inverses: np.ndarray) -> tuple[int, int, int]:
     """``(first, count, size)`` of a batch that is one layer's."""
     return 0, len(inverses), inverses.shape[-1]
 

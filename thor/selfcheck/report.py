@@ -24,7 +24,7 @@ def describe_machine(target: str) -> list[tuple[str, str]]:
     """Rows (what, value): device, driver, toolkit, versions, system, environment variables that matter."""
     rows = [("MindSpore", ms.__version__), ("Python", platform.python_version()), ("NumPy", np.__version__),
             ("system", f"{platform.system()} {platform.release()} {platform.machine()}"), ("device", device(target))]
-    toolkit = toolkit_version(target)
+    toolkit = _toolkit_version(target)
     if toolkit:
         rows.append(("toolkit", toolkit))
     return rows + [(name, os.environ[name]) for name in VARIABLES if name in os.environ]
@@ -34,7 +34,7 @@ def device(target: str) -> str:
     """Name and driver, as the vendor's tool tells them."""
     if target == "CPU":
         return f"CPU, {os.cpu_count()} cores, {processor()}"
-    told = output_of(QUERIES[target]) or f"{QUERIES[target][0]} says nothing"
+    told = _output_of(QUERIES[target]) or f"{QUERIES[target][0]} says nothing"
     name = ascend_device_name() if target == "Ascend" else ""
     return f"{target} {name} {' '.join(told.split())}".replace("  ", " ")
 
@@ -49,11 +49,11 @@ def processor(cpuinfo: str = "/proc/cpuinfo") -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def toolkit_version(target: str) -> str:
+def _toolkit_version(target: str) -> str:
     """CUDA's or CANN's version; empty where it cannot be told."""
     if target == "GPU":
         compiler = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc"
-        lines = output_of([str(compiler), "--version"]).splitlines()
+        lines = _output_of([str(compiler), "--version"]).splitlines()
         return next((line.strip() for line in lines if "release" in line), "")
     if target == "Ascend":
         home = os.environ.get("ASCEND_HOME_PATH") or os.environ.get("ASCEND_TOOLKIT_HOME", "")
@@ -64,7 +64,7 @@ def toolkit_version(target: str) -> str:
     return ""
 
 
-def output_of(command: list[str]) -> str:
+def _output_of(command: list[str]) -> str:
     """Standard output of a short command; empty where it cannot be run."""
     if shutil.which(command[0]) is None:
         return ""

@@ -64,15 +64,15 @@ class Embedded(nn.Cell):
 def check_training(precision: str) -> list[Trained]:
     """All runs of this process, or of this rank among several."""
     runs: dict[str, Callable[[], tuple]] = {
-        "3 second-order steps": lambda: run_steps(3, 1),
-        "1 second-order and 3 stale steps": lambda: run_steps(4, 100),
-        "7 steps chosen inside the graph, refresh every 3": lambda: run_steps(7, 3, embedded=True),
-        "2 sinks of 7 steps, refresh every 3": run_sinks,
+        "3 second-order steps": lambda: _run_steps(3, 1),
+        "1 second-order and 3 stale steps": lambda: _run_steps(4, 100),
+        "7 steps chosen inside the graph, refresh every 3": lambda: _run_steps(7, 3, embedded=True),
+        "2 sinks of 7 steps, refresh every 3": _run_sinks,
     }
     ranks = world()[1]
     if ranks > 1:
         runs = {f"{ranks} ranks, 7 steps, refresh every 3, {mode}":
-                partial(run_steps, 7, 3, share_inverses=shared)
+                partial(_run_steps, 7, 3, share_inverses=shared)
                 for mode, shared in (("all invert all", False), ("each inverts its own", True))}
     return [compare(name, run, BOUND[precision]) for name, run in runs.items()]
 
@@ -92,7 +92,7 @@ def compare(name: str, run: Callable[[], tuple], bound: float) -> Trained:
     return Trained(name, float(max(errors)) if np.isfinite(errors).all() else np.inf, bound)
 
 
-def make_step(frequency: int, **options) -> tuple[nn.Cell, nn.Cell]:
+def _make_step(frequency: int, **options) -> tuple[nn.Cell, nn.Cell]:
     """The network and its train step."""
     network, ranks = Network(), world()[1]
     optimizer = THOR(network, reference.LEARNING_RATE, reference.DAMPING, reference.MOMENTUM, reference.WEIGHT_DECAY,
@@ -101,9 +101,9 @@ def make_step(frequency: int, **options) -> tuple[nn.Cell, nn.Cell]:
     return network, make_train_step(nn.WithLossCell(network, nn.MSELoss()), optimizer)
 
 
-def run_steps(steps: int, frequency: int, embedded: bool = False, **options) -> tuple:
+def _run_steps(steps: int, frequency: int, embedded: bool = False, **options) -> tuple:
     """``steps`` calls of the train step with this rank's part of every batch."""
-    network, step = make_step(frequency, **options)
+    network, step = _make_step(frequency, **options)
     step = Embedded(step) if embedded else step
     rank, ranks = world()
     part = slice(rank * reference.BATCH // ranks, (rank + 1) * reference.BATCH // ranks)
@@ -112,9 +112,9 @@ def run_steps(steps: int, frequency: int, embedded: bool = False, **options) -> 
     return network, steps, frequency
 
 
-def run_sinks() -> tuple:
+def _run_sinks() -> tuple:
     """Two data sinks of seven steps, by Model; on CPU, which has no sink, two epochs of seven steps."""
-    network, step = make_step(3)
+    network, step = _make_step(3)
     images, targets = (np.concatenate(part) for part in zip(*reference.batches(14)))
     dataset = ds.NumpySlicesDataset((images, targets), shuffle=False).batch(reference.BATCH)
     StepModel(step).train(2, dataset, dataset_sink_mode=True, sink_size=7)

@@ -58,11 +58,11 @@ def builtin_documents(files: list[Path], workers: int) -> Iterator[Piece]:
     for name in sorted(topics):
         yield Piece(_new_sentences(prose(topics[name]), seen))
     with process_pool(workers) as pool:
-        for file, paragraphs in zip(files, pool.map(file_prose, files, chunksize=16)):
+        for file, paragraphs in zip(files, pool.map(_file_prose, files, chunksize=16)):
             yield Piece(_new_sentences(paragraphs, seen), bytes=file.stat().st_size)
 
 
-def file_prose(file: Path) -> list[str]:
+def _file_prose(file: Path) -> list[str]:
     """The paragraphs of prose in the docstrings of a source file; [] if it is not Python."""
     try:
         tree = ast.parse(file.read_bytes())

@@ -74,7 +74,7 @@ def padded(values: np.ndarray, length: int, filler: int = 0) -> np.ndarray:
     return result
 
 
-def tokenize(part: Path, recipe: Recipe) -> list[Document]:
+def _tokenize(part: Path, recipe: Recipe) -> list[Document]:
     """The documents of a part as lists of sentences of token ids, empty ones left out.
 
     A sentence longer than half a sequence is cut, so that nothing of it is lost to truncation.
@@ -93,7 +93,7 @@ def tokenize(part: Path, recipe: Recipe) -> list[Document]:
     return documents
 
 
-def shard_name(split: str, index: int) -> str:
+def _shard_name(split: str, index: int) -> str:
     """File of a shard, relative to the output folder."""
     return f"{split}/part-{index:05d}.mindrecord"
 
@@ -112,10 +112,10 @@ def write_shard(work: Path, output: Path, recipe: Recipe, split: str, index: int
     if done.exists():
         return json.loads(done.read_text())
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the parts are what runs in parallel
-    folder, target = work / f"{split}-{index:05d}.part", output / shard_name(split, index)
+    folder, target = work / f"{split}-{index:05d}.part", output / _shard_name(split, index)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    documents = tokenize(part_path(work, split, index), recipe)
+    documents = _tokenize(part_path(work, split, index), recipe)
     count = _write(folder / target.name, recipe.records(documents, split, index))
     for file in sorted(folder.iterdir()):
         file.replace(target.parent / file.name)

@@ -1,10 +1,15 @@
 """Users register their own layer types."""
 from __future__ import annotations
 
+import ast
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
+import thor
 from thor import NotTapped, register_layer
 from thor.layers import DenseLayer, base, kind_of
 from thor.registration import tap_network
@@ -63,3 +68,18 @@ def test_only_cell_types_are_registered(wrong):
 def test_only_layer_kinds_are_registered(wrong):
     with pytest.raises(TypeError, match="^kind=.*must be a subclass of thor.layers.Layer; pass e.g. DenseLayer"):
         register_layer(Mine, wrong)
+
+
+def test_kinds_are_known_in_their_own_files_alone():
+    """Every other module of thor sees a layer, whatever its kind."""
+    package = Path(thor.__file__).parent
+    kinds = {cell: kind.__name__ for cell, kind in base._KINDS.items() if kind.__module__.startswith("thor.")}
+    own = {Path(inspect.getfile(kind)) for kind in base._KINDS.values() if kind.__module__.startswith("thor.")}
+    names = set(kinds.values()) | {cell.__name__ for cell in kinds}
+    assert {"DenseLayer", "ConvLayer", "Conv1d", "EmbeddingLayer", "LayerNormLayer", "BatchNormLayer"} <= names
+    elsewhere = {}
+    for path in set(package.rglob("*.py")) - own - {package / "layers" / "__init__.py"}:
+        if "selfcheck" not in path.parts:  # it trains a network of its own
+            nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.Name, ast.Attribute))]
+            elsewhere[path.name] = names & {node.id if isinstance(node, ast.Name) else node.attr for node in nodes}
+    assert {name: used for name, used in elsewhere.items() if used} == {}

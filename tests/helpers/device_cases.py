@@ -147,7 +147,8 @@ def ranks() -> list[Case]:
     made = []
     for mode in ("data", "hybrid"):
         case = configured(f"rank {RANK} of {RANKS}, {mode}", "resnet/resnet18_digits.yaml", "--model.name", "plain",
-                          "--device.target", "Ascend", "--parallel.device_num", str(RANKS), "--parallel.curvature", mode,
+                          "--device.target", "Ascend", "--parallel.device_num", str(RANKS),
+                          "--parallel.curvature", mode,
                           *ONE_SIZE, "--data.batch_size", "2", device_id=RANK)
         made.append(dataclasses.replace(case, compile=as_rank(case.compile)))
     return made

@@ -44,7 +44,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def assert_goes_on_as(resumed: Path, whole: Path, end: int, output: str) -> None:
-    """The run in ``resumed``, which ended after batch ``end``, went on from its last checkpoint and became ``whole``."""
+    """The run in ``resumed``, which ended after batch ``end``, went on from its checkpoint and became ``whole``."""
     saved = [batch for batch in range(BATCHES) if (batch % 4 == 0 or batch % 11 == 0) and batch <= end]
     if end == saved[-1] and f"began with batch {end}\n" not in output:
         saved.pop()  # an epoch's checkpoint comes after its last batch, and so after the end

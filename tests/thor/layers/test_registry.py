@@ -80,6 +80,7 @@ def test_kinds_are_known_in_their_own_files_alone():
     elsewhere = {}
     for path in set(package.rglob("*.py")) - own - {package / "layers" / "__init__.py"}:
         if "selfcheck" not in path.parts:  # it trains a network of its own
-            nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.Name, ast.Attribute))]
+            nodes = ast.walk(ast.parse(path.read_text()))
+            nodes = [node for node in nodes if isinstance(node, (ast.Name, ast.Attribute))]
             elsewhere[path.name] = names & {node.id if isinstance(node, ast.Name) else node.attr for node in nodes}
     assert {name: used for name, used in elsewhere.items() if used} == {}

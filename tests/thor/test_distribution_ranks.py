@@ -13,7 +13,7 @@ import pytest
 from tests.helpers import HELPERS, environment, rank_program
 
 CASES = list(rank_program.CASES)
-ALONE = [case for case in CASES if case not in ("hybrid", "ready")]  # "data" of two ranks, done in another way
+ALONE = [case for case in CASES if case != "hybrid"]  # which is "data" of two ranks, done in another way
 
 
 def free_port() -> int:
@@ -43,7 +43,7 @@ def outputs(tmp_path_factory):
 @pytest.mark.parametrize("case", CASES)
 def test_ranks_are_bit_identical(outputs, case):
     first, second = outputs[case, 2, 0], outputs[case, 2, 1]
-    assert set(first) == set(second) and len(first) > 12
+    assert set(first) == set(second) and len(first) > (5 if case in rank_program.SMALL else 12)
     for name in first:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
@@ -56,11 +56,10 @@ def test_two_ranks_train_as_one_with_twice_the_batch(outputs, case):
         assert np.linalg.norm(two[name] - one[name]) <= 1e-4 * np.linalg.norm(one[name]), name
 
 
-@pytest.mark.parametrize("case", ["hybrid", "ready"])
-def test_how_the_work_is_shared_changes_nothing(outputs, case):
+def test_how_the_work_is_shared_changes_nothing(outputs):
     """Owners invert what all would have inverted, groups only cut the same sums, also in a train cell of a user's."""
     for name, value in outputs["data", 2, 0].items():
-        np.testing.assert_array_equal(outputs[case, 2, 0][name], value, err_msg=name)
+        np.testing.assert_array_equal(outputs["hybrid", 2, 0][name], value, err_msg=name)
 
 
 def test_all_ranks_skip_the_step_in_which_one_overflows(outputs):

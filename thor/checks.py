@@ -121,6 +121,15 @@ def integer(minimum: int, maximum: int | None = None) -> Check:
     return Check(span, parse)
 
 
+def whole_number(minimum: int) -> Check:
+    """As ``integer``; a float without a fraction is one."""
+    check = integer(minimum)
+
+    def parse(value: Any) -> int:
+        return check.parse(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return dataclasses.replace(check, parse=parse)
+
+
 def number(above: float | None = None, minimum: float | None = None, below: float | None = None,
            maximum: float | None = None, requirement: str | None = None) -> Check:
     """A finite number; ``above`` and ``below`` exclude the border, ``minimum`` and ``maximum`` include it."""

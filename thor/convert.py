@@ -8,7 +8,6 @@ from mindspore import Model, amp, nn
 from thor.distribution import world
 from thor.model import StepModel
 from thor.optimizer import THOR
-from thor.options import CurvatureOptions
 from thor.reduction import GradientReducer
 from thor.registration import tap_network
 from thor.train import TwoGraphStep, make_train_step
@@ -30,8 +29,8 @@ class ConvertNetUtils:
         Raises:
             TypeError: ``net`` is not a Cell.
         """
-        present = getattr(net, "thor_registration", None)
-        tap_network(net, CurvatureOptions() if present is None else present.options)
+        if getattr(net, "thor_registration", None) is None:
+            tap_network(net)
 
 
 class ConvertModelUtils:
@@ -44,8 +43,8 @@ class ConvertModelUtils:
         """Build the Model that trains ``network`` with THOR.
 
         Args:
-            model: the Model to convert; its evaluation network is kept when ``metrics`` is given without
-                ``loss_fn``. Returned unchanged when the optimizer is not THOR.
+            model: the Model to convert, or a ready train cell; its evaluation network is kept when ``metrics`` is
+                given without ``loss_fn``. Returned unchanged when the optimizer is a first-order one.
             network: the network without its loss, or a ready ``nn.TrainOneStepCell`` (subclasses too) whose
                 construct calls ``self.optimizer(grads)``.
             loss_fn: the loss; ``None`` when ``network`` already computes it.
@@ -63,12 +62,17 @@ class ConvertModelUtils:
         Raises:
             TypeError, ValueError: the message names the argument, its value and the remedy.
         """
+        if isinstance(model, nn.TrainOneStepCell):
+            model = Model(model)
         if not isinstance(model, Model):
             raise TypeError(f"model={model!r}; must be a mindspore.Model; pass Model(network, loss_fn, optimizer)")
         if not isinstance(network, nn.Cell):
             raise TypeError(f"network={network!r}; must be a mindspore.nn.Cell; pass the network to train")
         ready = isinstance(network, nn.TrainOneStepCell)
         optimizer = network.optimizer if ready and optimizer is None else optimizer
+        if type(optimizer).__module__ == "mindspore.nn.optim.thor":
+            raise TypeError(f"optimizer={type(optimizer).__name__} of MindSpore; must be thor.THOR; import thor or "
+                            "THOR from the package this converter comes from")
         if not isinstance(optimizer, THOR):
             return model
         if frequency is not None:

@@ -5,6 +5,7 @@ Pauloski et al. 2021, KAISA). Who owns what is a pure function of the blocks' co
 """
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import mindspore as ms
@@ -12,6 +13,8 @@ import numpy as np
 from mindspore import ParallelMode, Tensor, nn, ops
 
 from thor.checks import ArgumentError
+
+logger = logging.getLogger("thor")
 
 DEFAULT_GROUP_BYTES = 32 * 2 ** 20
 
@@ -69,22 +72,26 @@ def assign_block_owners(sizes: Sequence[int], counts: Sequence[int]) -> list[lis
 def check_split_indices(split_indices, n_layers: int) -> tuple[int, ...] | None:
     """Strictly ascending layer indices at which fused reductions of factors are cut.
 
+    None and an empty list cut by bytes. What lies beyond the layers with factors is dropped with a warning: published
+    programs pass lists of other networks.
+
     Raises:
-        ArgumentError: they are not, or reach beyond the layers with factors.
+        ArgumentError: they are no ints, or do not ascend.
     """
-    if split_indices is None:
+    if split_indices is None or split_indices in ([], ()):
         return None
     values = list(split_indices) if isinstance(split_indices, (list, tuple)) else []
     if not values or any(isinstance(v, bool) or not isinstance(v, (int, np.integer)) for v in values):
-        raise ArgumentError(f"split_indices={split_indices!r}; must be a non-empty list of ints or None; "
+        raise ArgumentError(f"split_indices={split_indices!r}; must be a list of ints or None; "
                             "use e.g. [26, 53] for ResNet-50")
     if values[0] < 0 or any(b <= a for a, b in zip(values, values[1:])):
         raise ArgumentError(f"split_indices={split_indices!r}; must ascend strictly from >= 0; sort it, "
                             "without repeats")
-    if values[-1] >= n_layers:
-        raise ArgumentError(f"split_indices={split_indices!r}; must be below the {n_layers} layers with factors; "
-                            f"use {n_layers - 1} as the last index")
-    return tuple(int(v) for v in values)
+    kept = tuple(int(value) for value in values if value < n_layers)
+    if len(kept) < len(values):
+        logger.warning("split_indices=%s: %s beyond the %d layers with factors dropped", list(values),
+                       ", ".join(map(str, values[len(kept):])), n_layers)
+    return kept or None
 
 
 def default_split(layer_bytes: Sequence[int], group_bytes: int = DEFAULT_GROUP_BYTES) -> tuple[int, ...]:
@@ -131,5 +138,5 @@ class SharedUpdate(nn.Cell):
         columns = [self.gather(column, self.mine, 0) for column in (blocks, scale, damping, divisor, wanted, old)]
         inverse, accepted, condition = self.update(columns[0], columns[1], columns[2], columns[3],
                                                    columns[4] * self.valid, columns[5])
-        told = self.gather(self.all_gather(self.concat((accepted, condition))), self.place, 0)  # (n_blocks, 2, 1)
-        return self.gather(self.all_gather(inverse), self.place, 0), told[:, :1], told[:, 1:]
+        verdict = self.gather(self.all_gather(self.concat((accepted, condition))), self.place, 0)  # (n_blocks, 2, 1)
+        return self.gather(self.all_gather(inverse), self.place, 0), verdict[:, :1], verdict[:, 1:]

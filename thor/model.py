@@ -25,6 +25,11 @@ class StepModel(Model):
         super().__init__(step, **keywords)
         self.predictor = None if predict_network is None else Model(predict_network)
 
+    @property
+    def _frequency(self) -> int:
+        """Steps from refresh to refresh, where programs written for MindSpore's THOR look for them."""
+        return self.train_network.optimizer.frequency
+
     def predict(self, *predict_data, **options):
         """As ``mindspore.Model.predict``."""
         if self.predictor is None:

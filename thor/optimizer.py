@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from thor.checks import IN_RANGE, checked, flag, function, integer, number
+from thor.checks import IN_RANGE, checked, flag, function, integer, number, whole_number
 from thor.curvature.policies import UpdatePolicy, check_policy
 from thor.curvature.record import LayerReport
 from thor.curvature.refresh import Refresh
@@ -64,7 +64,8 @@ class THOR(nn.Optimizer):
         batch_size: samples a device sees in one step. Default: 32.
         use_nesterov: Nesterov momentum. Default: False.
         decay_filter: function of a Parameter; True where it decays. Default: every parameter decays.
-        split_indices: layer indices at which fused reductions of factors are cut (several devices).
+        split_indices: layer indices at which fused reductions of factors are cut (several devices). Default: None,
+            groups of at most 32 MiB.
         enable_clip_grad: clip every tensor's update to L2 norm 1 before momentum. Default: False.
         frequency: steps from one refresh of curvature to the next, >= 1. Default: 100.
         update: when curvature is refreshed, and of which layers, instead of all every ``frequency`` steps; a
@@ -90,8 +91,8 @@ class THOR(nn.Optimizer):
         options = curvature_options(options)
         frequency = checked("frequency", frequency, integer(1), EVERY_STEP)
         policy = check_policy(UpdatePolicy(frequency) if update is None else update)
-        batch_size = checked("batch_size", batch_size, integer(1), "give the number of samples each device sees in "
-                             "one step")
+        batch_size = checked("batch_size", batch_size, whole_number(1),
+                             "give the number of samples each device sees in one step")
         learning_rate, damping = learning_rate_by_step(learning_rate), by_step("damping", damping, positive=True)
         momentum = checked("momentum", momentum, number(minimum=0), IN_RANGE)
         weight_decay = checked("weight_decay", weight_decay, number(minimum=0), IN_RANGE)
@@ -206,6 +207,26 @@ class THOR(nn.Optimizer):
         """Steps from one refresh of curvature to the next, at the start of training."""
         return self.policy.segments[0][1]
 
+    @property
+    def params(self) -> ParameterTuple:
+        """The weights, as MindSpore's THOR names them; ``moments`` are in their order."""
+        return self.weights
+
+    @property
+    def moments(self) -> ParameterTuple:
+        """The running sums of momentum."""
+        return self.momentum_update.moments
+
+    @property
+    def momentum(self) -> Parameter:
+        """mu, a scalar."""
+        return self.momentum_update.momentum
+
+    @property
+    def use_nesterov(self) -> bool:
+        """Whether momentum is Nesterov's."""
+        return self.momentum_update.nesterov
+
     def get_frequency(self) -> int:
         """Steps from one refresh of curvature to the next, at the start of training."""
         return self.frequency
@@ -263,7 +284,7 @@ class THOR(nn.Optimizer):
         return self.curvature.inverses_by_role() if self.has_factors else {}
 
     def curvature_report(self) -> list[LayerReport]:
-        """What the last refresh saw and did, layer by layer; traces and conditions with ``record_curvature`` only."""
+        """What the last refresh saw and did, layer by layer; traces and conditions where they are measured."""
         return self.curvature.record.reports() if self.has_factors else []
 
 

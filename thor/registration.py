@@ -76,11 +76,11 @@ def tap_network(network: nn.Cell, options: CurvatureOptions | None = None, backe
 
     Args:
         options: by default those of ``CurvatureOptions()``.
-        backend: operators of the device; by default those of MindSpore's target.
+        backend: operators of the device; by default those the network was tapped with before, or of MindSpore's target.
         policy: what it asks for is measured; by default nothing but factors.
 
     Raises:
-        TypeError: ``network`` is not a Cell, or has a weight in a dtype the device does not multiply in.
+        TypeError: ``network`` is not a Cell, or has a weight to precondition that is not float32.
     """
     if not isinstance(network, nn.Cell):
         raise TypeError(f"net={network!r}; must be a mindspore.nn.Cell; pass the network whose layers to precondition")
@@ -89,7 +89,8 @@ def tap_network(network: nn.Cell, options: CurvatureOptions | None = None, backe
     if present is not None and present.serves(options, backend, policy):
         return present
     untap(network)
-    context = LayerContext(backend or create_backend(), options, options.record_curvature or policy.traced,
+    backend = backend or (create_backend() if present is None else present.backend)
+    context = LayerContext(backend, options, options.record_curvature or policy.traced,
                            policy.gated)
     layers: list[Layer] = []
     reasons = {id(p): "not part of a layer type in the registry" for p in network.trainable_params()}
@@ -98,7 +99,7 @@ def tap_network(network: nn.Cell, options: CurvatureOptions | None = None, backe
             layers.append(_create_layer(cells, context))
         except NotTapped as reason:
             reasons[weight] = str(reason)
-    _check_dtypes(layers, context.backend)
+    _check_dtypes(layers)
     _explain(network, layers, reasons)
     measured = [layer for layer in layers if layer.factors]
     gates = _create_gates(len(measured)) if context.gated else None
@@ -136,14 +137,13 @@ def _create_layer(cells: list[nn.Cell], context: LayerContext) -> Layer:
     raise NotTapped("tied between " + " and ".join(sorted({type(cell).__name__ for cell in cells})))
 
 
-def _check_dtypes(layers: list[Layer], backend: Backend) -> None:
-    """TypeError for a preconditioned parameter the device has no products for."""
+def _check_dtypes(layers: list[Layer]) -> None:
+    """TypeError for a preconditioned parameter that is not float32, as factors and inverses are."""
     for layer in layers:
         for parameter in layer.parameters:
-            if parameter.dtype in backend.no_products_in:
-                raise TypeError(f"{parameter.name} is {parameter.dtype}; must be Float32 on the device of the backend "
-                                f"{backend.name!r}, which has no BatchMatMul in {parameter.dtype}; cast it with "
-                                "set_dtype(mindspore.float32)")
+            if parameter.dtype != ms.float32:
+                raise TypeError(f"{parameter.name} is {parameter.dtype}; must be Float32 to be preconditioned; cast it "
+                                "with set_dtype(mindspore.float32), and use amp_level for mixed precision")
 
 
 def _explain(network: nn.Cell, layers: list[Layer], reasons: dict[int, str]) -> None:

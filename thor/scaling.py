@@ -35,7 +35,8 @@ class LossScaling(nn.Cell):
     Args:
         manager: ``None``, a float, or a MindSpore loss scale manager. Fixed with ``drop_overflow_update=False``
             leaves unscaling to the optimizer; otherwise this cell unscales and skips steps that overflow.
-        optimizer: its ``loss_scale`` must agree: the manager's scale in the first case, 1 in the second.
+        optimizer: its ``loss_scale`` must agree: the manager's scale in the first case, 1 in the second; that of a
+            fixed manager which drops overflow is also taken, and then the optimizer unscales.
     """
 
     def __init__(self, manager, optimizer):
@@ -46,7 +47,10 @@ class LossScaling(nn.Cell):
         elif isinstance(manager, FixedLossScaleManager) and manager.get_update_cell() is None:
             fixed = float(manager.get_loss_scale())
         self.skips_overflow = fixed is None
-        expected = 1.0 if fixed is None else fixed
+        # A fixed manager with its default drops overflow: published programs give the optimizer the same scale, too.
+        self.optimizer_unscales = isinstance(manager, FixedLossScaleManager) and \
+            optimizer.loss_scale == manager.get_loss_scale()
+        expected = optimizer.loss_scale if self.optimizer_unscales else 1.0 if fixed is None else fixed
         if optimizer.loss_scale != expected:
             raise ValueError(f"loss_scale={optimizer.loss_scale:g} of the optimizer; must be {expected:g} with this "
                              f"loss scale manager; give the optimizer loss_scale={expected:g}")
@@ -57,7 +61,7 @@ class LossScaling(nn.Cell):
         self.scale_value = self.scaler.scale_value
         if isinstance(self.scaler, DynamicLossScaler):
             self.counter = self.scaler.counter
-        if isinstance(optimizer, THOR):
+        if isinstance(optimizer, THOR) and not self.optimizer_unscales:
             optimizer.bind_loss_scale(self.scale_value)
 
     def scale(self):
@@ -65,8 +69,8 @@ class LossScaling(nn.Cell):
         return self.scale_value.reshape(()) if self.skips_overflow else self.constant
 
     def unscale(self, gradients):
-        """Gradients divided by the present scale."""
-        return self.scaler.unscale(gradients)
+        """Gradients divided by the present scale, unless the optimizer divides them."""
+        return gradients if self.optimizer_unscales else self.scaler.unscale(gradients)
 
     def adjust(self, finite):
         """Adapt a dynamic scale to whether the step was finite."""

@@ -17,6 +17,7 @@ With ``e = (i + 1) / steps_per_epoch``, the epochs passed once step ``i`` is don
 """
 from __future__ import annotations
 
+import logging
 import math
 
 import mindspore as ms
@@ -25,6 +26,8 @@ from mindspore import Tensor, ops
 from mindspore.nn.learning_rate_schedule import LearningRateSchedule
 
 from thor.checks import ArgumentError
+
+logger = logging.getLogger("thor")
 
 
 def thor_learning_rate(total_steps: int, steps_per_epoch: float, initial: float, decay: float,
@@ -160,10 +163,15 @@ def by_step(name: str, value, positive: bool) -> LearningRateSchedule:
         raise wrong_type from None
     if values.ndim > 1 or values.size == 0:
         raise ArgumentError(f"{name} has shape {values.shape}; {remedy}; flatten it to one value a step")
+    values = values.reshape(-1)
+    if positive and values[0] > 0 and values[-1] == 0:
+        end = int(np.flatnonzero(values)[-1]) + 1  # a schedule that decays to 0: curvature cannot be without damping
+        logger.warning("%s reaches 0 at step %d; it stays at %g from there", name, end, values[end - 1])
+        values = values[:end]
     bad = ~np.isfinite(values) | (values <= 0 if positive else values < 0)
     if bad.any():
         raise ArgumentError(f"{name}={values[bad].flat[0]}; {remedy}; check the schedule it comes from")
-    return HeldSchedule(values.reshape(-1))
+    return HeldSchedule(values)
 
 
 def learning_rate_by_step(value):

@@ -87,7 +87,8 @@ class UpdateRuleConfig(Section):
         clip_norm: all but thor, heun, dcasgd and lookahead(...): scale gradients down to this L2 norm over all
             parameters; null for no limit.
         frequency: thor: steps from one refresh of the curvature to the next; 1 refreshes every step.
-        split_indices: thor: indices of the layers after which fused factor reductions are cut; null for one.
+        split_indices: thor: indices of the layers after which fused factor reductions are cut; null for groups of
+            at most 32 MiB.
     """
 
     name: str = setting("thor", optimizer_name())
@@ -104,7 +105,7 @@ class UpdateRuleConfig(Section):
     clip: bool = setting(False, flag())
     clip_norm: float | None = setting(None, optional(number(above=0), "no limit"))
     frequency: int = setting(100, integer(1), "use 1 to refresh curvature every step")
-    split_indices: tuple[int, ...] | None = setting(None, optional(ascending(), "one reduction"))
+    split_indices: tuple[int, ...] | None = setting(None, optional(ascending(), "groups of at most 32 MiB"))
 
 
 @dataclasses.dataclass(frozen=True)

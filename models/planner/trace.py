@@ -48,9 +48,9 @@ def count(found: Trace, cell: Any, out: Any) -> None:
     """Add one call of a cell to what was found."""
     if not cell.name_cells() and isinstance(out, Tensor):
         found.activations += out.size
-    if not isinstance(cell, (nn.Conv2d, nn.Dense, nn.Embedding)):
-        return
     weight = weight_of(cell)
+    if weight is None or weight.ndim < 2:
+        return
     rows = out.size // _weight_width(cell)
     found.rows[id(weight)] = found.rows.get(id(weight), 0) + rows
     if not isinstance(cell, nn.Embedding):

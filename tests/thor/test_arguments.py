@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from mindspore import Tensor, nn
 import thor
 from thor import THOR
 from thor.distribution import check_split_indices
+from thor.schedules import by_step
 
 REQUIRED = {"learning_rate": 0.1, "damping": 0.1, "momentum": 0.9}
 WRONG = [
@@ -29,7 +31,8 @@ WRONG = [
     ("learning_rate", np.ones((2, 3)), ValueError, r"learning_rate has shape \(2, 3\); .*; flatten it"),
     ("damping", None, TypeError, "damping=None; must be a finite positive float"),
     ("damping", 0.0, ValueError, "damping=0.0; must be a finite positive float"),
-    ("damping", [0.1, 0.0], ValueError, "damping=0.0; must be a finite positive .*; check the schedule"),
+    ("damping", [0.0, 0.0], ValueError, "damping=0.0; must be a finite positive .*; check the schedule"),
+    ("damping", [0.1, 0.0, 0.1], ValueError, "damping=0.0; must be a finite positive .*; check the schedule"),
     ("momentum", "0.9", TypeError, "momentum='0.9'; must be a number >= 0; give a Python float"),
     ("momentum", True, TypeError, "momentum=True; must be a number >= 0"),
     ("momentum", -0.1, ValueError, "momentum=-0.1; must be a number >= 0; give a Python float in that range"),
@@ -40,16 +43,14 @@ WRONG = [
     ("loss_scale", 0.0, ValueError, "loss_scale=0.0; must be a number > 0"),
     ("loss_scale", float("inf"), ValueError, "loss_scale=inf; must be a number > 0"),
     ("batch_size", 0, ValueError, "batch_size=0; must be an int >= 1; give the number of samples"),
-    ("batch_size", 3.0, ValueError, "batch_size=3.0; must be an int >= 1"),
+    ("batch_size", 3.5, ValueError, "batch_size=3.5; must be an int >= 1"),
     ("batch_size", True, ValueError, "batch_size=True; must be an int >= 1"),
     ("use_nesterov", 1, TypeError, "use_nesterov=1; must be a bool; use True or False"),
     ("decay_filter", None, TypeError, "decay_filter=None; must be a function of a Parameter; return True"),
-    ("split_indices", [], TypeError, r"split_indices=\[\]; must be a non-empty list of ints .*; use e.g."),
-    ("split_indices", 3, TypeError, "split_indices=3; must be a non-empty list of ints or None"),
-    ("split_indices", [0.0], TypeError, r"split_indices=\[0.0\]; must be a non-empty list of ints"),
+    ("split_indices", 3, TypeError, "split_indices=3; must be a list of ints or None"),
+    ("split_indices", [0.0], TypeError, r"split_indices=\[0.0\]; must be a list of ints"),
     ("split_indices", [-1], ValueError, r"split_indices=\[-1\]; must ascend strictly from >= 0; sort it"),
     ("split_indices", [0, 0], ValueError, r"split_indices=\[0, 0\]; must ascend strictly"),
-    ("split_indices", [0, 2], ValueError, r"split_indices=\[0, 2\]; must be below the 2 .*; use 1 as"),
     ("enable_clip_grad", None, TypeError, "enable_clip_grad=None; must be a bool"),
     ("frequency", 0, ValueError, "frequency=0; must be an int >= 1; use 1 to refresh curvature every step"),
     ("frequency", True, TypeError, "frequency=True; must be an int >= 1"),
@@ -87,7 +88,8 @@ def test_a_refused_argument_leaves_the_network_as_it_was():
 @pytest.mark.parametrize("arguments", [
     {"momentum": 0}, {"momentum": np.float32(0.9)}, {"loss_scale": 128}, {"weight_decay": 0},
     {"frequency": 1}, {"frequency": np.int64(7)}, {"split_indices": [0, 1]}, {"split_indices": (1,)},
-    {"split_dim": None}, {"learning_rate": 0}, {"damping": Tensor(np.float64([0.1, 0.2]))}, {"running_average": 0},
+    {"split_indices": []}, {"batch_size": 32.0}, {"split_dim": None},
+    {"learning_rate": 0}, {"damping": Tensor(np.float64([0.1, 0.2]))}, {"running_average": 0},
 ], ids=str)
 def test_reasonable_arguments_are_taken(arguments):
     optimizer = THOR(network(), **{**REQUIRED, **arguments})
@@ -111,7 +113,24 @@ def test_a_network_without_trainable_parameters_is_refused():
 
 def test_split_indices_are_plain_ints():
     assert check_split_indices([np.int64(0), 3], 4) == (0, 3)
-    assert check_split_indices(None, 4) is None
+    assert check_split_indices(None, 4) is None and check_split_indices([], 4) is None
+
+
+def test_split_indices_beyond_the_layers_are_dropped_with_a_warning(caplog):
+    with caplog.at_level(logging.WARNING, "thor"):
+        assert check_split_indices([1, 26, 53], 4) == (1,)
+        assert check_split_indices([26, 53], 4) is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "split_indices=[1, 26, 53]: 26, 53 beyond the 4 layers with factors dropped",
+        "split_indices=[26, 53]: 26, 53 beyond the 4 layers with factors dropped"]
+
+
+def test_a_damping_that_reaches_zero_holds_its_last_positive_value(caplog):
+    with caplog.at_level(logging.WARNING, "thor"):
+        schedule = by_step("damping", [0.2, 0.1, 0.0, 0.0], positive=True)
+    assert [float(schedule(Tensor([step], ms.int32)).asnumpy()) for step in range(6)] == pytest.approx(
+        [0.2, 0.1, 0.1, 0.1, 0.1, 0.1])
+    assert caplog.records[0].getMessage() == "damping reaches 0 at step 2; it stays at 0.1 from there"
 
 
 def test_positional_arguments_are_those_of_mindspore():

@@ -28,8 +28,9 @@ def trained(manager=None, accumulate_steps=1, count=5, **options):
     (1024, 1024.0),
     (FixedLossScaleManager(1024, drop_overflow_update=False), 1024),
     (FixedLossScaleManager(1024, drop_overflow_update=True), 1.0),
+    (FixedLossScaleManager(1024), 1024.0),
     (DynamicLossScaleManager(1024, 2, 2), 1.0),
-], ids=["optimizer", "number", "fixed", "fixed, drop", "dynamic"])
+], ids=["optimizer", "number", "fixed", "fixed, drop", "fixed, drop, both", "dynamic"])
 def test_loss_scale_changes_nothing(pynative, manager, loss_scale):
     network, step = trained(manager, loss_scale=loss_scale)
     plain, _ = trained()
@@ -74,7 +75,7 @@ def test_an_overflow_is_skipped_and_nothing_changes(mode, manager):
      "loss_scale=1024 of the optimizer; must be 512 with this loss scale manager; give the optimizer "
      "loss_scale=512"),
     (256.0, 1.0, "loss_scale=1 of the optimizer; must be 256 with this"),
-    (FixedLossScaleManager(512), 512.0, "loss_scale=512 of the optimizer; must be 1 with this"),
+    (FixedLossScaleManager(512), 256.0, "loss_scale=256 of the optimizer; must be 1 with this"),
     (DynamicLossScaleManager(), 2.0, "loss_scale=2 of the optimizer; must be 1 with this"),
 ])
 def test_scales_that_disagree_are_refused(manager, loss_scale, message):

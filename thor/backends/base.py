@@ -22,7 +22,7 @@ from thor.backends.preconditioning import (
 
 
 class Backend(nn.Cell):
-    """Five operators on blocks, each with exact shapes; a device overrides those it does better.
+    """Operators on blocks, each with exact shapes; a device overrides those it does better.
 
     A matrix of ``dim`` rows is split into ``n_blocks = ceil(dim / size)`` diagonal blocks of
     ``size = min(dim, split_dim)``; the last block is padded with zeros. With ``groups`` (grouped
@@ -32,7 +32,6 @@ class Backend(nn.Cell):
 
     name = "reference"
     skips_blocks = False  # whether updated_inverse saves the work of blocks that are not selected
-    no_products_in: tuple = ()  # dtypes the device has no BatchMatMul for
     columns_to_blocks_operator, blocks_to_columns_operator = ColumnsToBlocks, BlocksToColumns  # as it does them best
 
     def __init__(self):

@@ -17,7 +17,6 @@ class GpuBackend(Backend):
     """
 
     name = "gpu"
-    no_products_in = (ms.bfloat16,)
 
     def __init__(self, primitives: GpuPrimitives | None = None):
         super().__init__()

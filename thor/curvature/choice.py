@@ -21,7 +21,7 @@ class LayerChoice(nn.Cell):
         layers: those with factors.
         gates: ``(n_layers, 4)``, see :mod:`thor.layers.tap`; None where nothing is gated.
         record: told what the refresh saw and did.
-        batch_size: samples of a step.
+        batch_size: samples a device sees in a step.
     """
 
     def __init__(self, policy: UpdatePolicy, layers: Sequence[Layer], gates: Parameter | None, record: RefreshRecord,

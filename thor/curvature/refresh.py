@@ -33,7 +33,7 @@ class Refresh(nn.Cell):
         registration: of the network.
         layers: its layers with factors.
         policy: chooses; its ``due`` is the caller's business.
-        batch_size: samples of a step.
+        batch_size: samples a device sees in a step.
 
     Attributes:
         measured: parameters whose gradients :meth:`construct` takes, in its order: the factors batch by batch, what
@@ -165,6 +165,7 @@ class BlockBatch(nn.Cell):
         first: place of their measurements, one after the other, among those of the step.
         layers, places: of each member, its layer among those with factors, and its place among all factors.
         update: makes new inverses.
+        average: weight of the stored factors in the running average.
     """
 
     def __init__(self, members: list[Factor], first: int, layers: list[int], places: list[int], update: nn.Cell,

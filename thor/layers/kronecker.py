@@ -26,6 +26,11 @@ class KroneckerLayer(Layer):
         self.factors = (Factor("a", self.measured["a"], groups * (columns + folded)),
                         Factor("g", self.measured["g"], groups * rows))
 
+    @property
+    def fisher_rows(self) -> int:
+        """Rows of A times rows of G over all groups, as tr A tr G sums over them; a folded bias is one of A's."""
+        return self.factors[0].dim * self.factors[1].dim
+
     def create_preconditioner(self, batch_size: int, *inverses: Inverse) -> nn.Cell:
         return KroneckerPreconditioner(self, *inverses)
 

@@ -34,7 +34,7 @@ class OperatorCell(nn.Cell):
         self.backend = backend
         self.operator = case.operator
         self.options = case.options
-        self.told = Tensor([1.0], ms.float32)
+        self.statistics = Tensor([1.0], ms.float32)
         if case.operator.startswith("covariance"):
             self.held = getattr(backend, case.operator + "_operator")(*case.options)
         elif case.operator.startswith("precondition"):
@@ -43,7 +43,7 @@ class OperatorCell(nn.Cell):
 
     def construct(self, *tensors):
         if self.operator.startswith("covariance"):
-            return self.held(tensors[0], self.told)
+            return self.held(tensors[0], self.statistics)
         if self.operator.startswith("precondition"):
             return self.held(*tensors)
         if self.operator == "patches":

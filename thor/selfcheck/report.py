@@ -34,9 +34,9 @@ def device(target: str) -> str:
     """Name and driver, as the vendor's tool tells them."""
     if target == "CPU":
         return f"CPU, {os.cpu_count()} cores, {processor()}"
-    told = _output_of(QUERIES[target]) or f"{QUERIES[target][0]} says nothing"
+    answer = _output_of(QUERIES[target]) or f"{QUERIES[target][0]} says nothing"
     name = ascend_device_name() if target == "Ascend" else ""
-    return f"{target} {name} {' '.join(told.split())}".replace("  ", " ")
+    return f"{target} {name} {' '.join(answer.split())}".replace("  ", " ")
 
 
 def processor(cpuinfo: str = "/proc/cpuinfo") -> str:
@@ -50,7 +50,7 @@ def processor(cpuinfo: str = "/proc/cpuinfo") -> str:
 
 
 def _toolkit_version(target: str) -> str:
-    """CUDA's or CANN's version; empty where it cannot be told."""
+    """CUDA's or CANN's version; empty where it cannot be found."""
     if target == "GPU":
         compiler = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc"
         lines = _output_of([str(compiler), "--version"]).splitlines()

@@ -98,3 +98,10 @@ def assert_follows(build, expected, manager=None, atol=1e-6):
 
 
 BOTH_MODES = pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+
+
+def operator_by_operator(names, graph=()):
+    """A test of ``mode`` and ``name`` with every name, of which those of ``graph`` are compiled, too."""
+    runs = [(ms.PYNATIVE_MODE, name) for name in names] + [(ms.GRAPH_MODE, name) for name in graph]
+    ids = [*names, *(f"{name}-graph" for name in graph)]
+    return pytest.mark.parametrize("mode, name", runs, ids=ids)

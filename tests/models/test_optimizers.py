@@ -91,10 +91,9 @@ class Net(nn.Cell):
 
 @pytest.mark.parametrize("name, kind", [("thor", THOR), ("momentum", nn.Momentum), ("sgd", nn.SGD),
                                         ("adam", nn.Adam), ("adamw", nn.AdamWeightDecay),
-                                        ("lars", layerwise.Lars), ("lamb", layerwise.Lamb), ("kfac", THOR),
-                                        ("spngd", THOR), ("radam", RAdam), ("heun", Heun), ("dcasgd", DCASGD),
-                                        ("ranger", Lookahead), ("lookahead(momentum)", Lookahead),
-                                        ("lookahead(thor)", Lookahead)])
+                                        ("lars", layerwise.Lars), ("lamb", layerwise.Lamb), ("spngd", THOR),
+                                        ("radam", RAdam), ("heun", Heun), ("dcasgd", DCASGD),
+                                        ("ranger", Lookahead), ("lookahead(momentum)", Lookahead)])
 def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
     ms.set_seed(1)
     initial = 1.0 if name == "lars" else 0.02
@@ -118,7 +117,7 @@ def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
 
 @pytest.mark.parametrize("name", ["thor", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "heun",
                                   "dcasgd", "ranger", "lookahead(adam)"])
-def test_biases_and_normalisation_do_not_decay_under_no_bias_norm(name):
+def test_biases_and_normalisation_do_not_decay_under_no_bias_norm(pynative, name):
     config = configure(optimizer__name=name, optimizer__weight_decay=0.5,
                        optimizer__decay_filter="no_bias_norm",
                        optimizer__learning_rate="{schedule: constant, initial: 0.1}")

@@ -113,8 +113,9 @@ def test_loss_scale_of_the_optimizer_changes_nothing(pynative, name):
     cases.assert_follows(lambda parameters: build(parameters, SCALE), expected, SCALE)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_loss_scale_of_the_train_step_changes_nothing(name):
+@cases.operator_by_operator(NAMES, graph=["heun with momentum", "dcasgd, adaptive"])
+def test_loss_scale_of_the_train_step_changes_nothing(mode, name):
+    ms.set_context(mode=mode)
     build, expected = case(name)
     cases.assert_follows(lambda parameters: build(parameters, 1.0), expected,
                          FixedLossScaleManager(SCALE, drop_overflow_update=True))

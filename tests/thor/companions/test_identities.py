@@ -38,13 +38,13 @@ def test_lookahead_with_alpha_1_is_its_base_bit_for_bit(mode, base):
     assert_equal(trained(lambda p: Lookahead(base(p), 2, 1.0))[0], trained(base)[0])
 
 
-def test_ranger_is_radam_inside_lookahead_with_published_constants():
+def test_ranger_is_radam_inside_lookahead_with_published_constants(pynative):
     ours, optimizer = trained(lambda p: ranger(p, RATES), 7)
     assert_equal(ours, trained(lambda p: Lookahead(RAdam(p, RATES, 0.95, 0.999, 1e-5), 6, 0.5), 7)[0])
     assert (type(optimizer.base), optimizer.k, optimizer.alpha) == (RAdam, 6, 0.5)
 
 
-def test_lookahead_of_thor_keeps_its_two_graphs_and_with_alpha_1_is_thor():
+def test_lookahead_of_thor_keeps_its_two_graphs_and_with_alpha_1_is_thor(pynative):
     def weights(wrap):
         network = cases.Linear()
         optimizer = wrap(THOR(network, RATES, 0.1, 0.9, batch_size=cases.BATCH, frequency=2))
@@ -59,7 +59,7 @@ def test_lookahead_of_thor_keeps_its_two_graphs_and_with_alpha_1_is_thor():
     assert slow == {"slow.fc.weight", "slow.fc.bias"}
 
 
-def test_no_compensation_and_no_delay_is_sgd():
+def test_no_compensation_and_no_delay_is_sgd(pynative):
     sgd = trained(lambda p: nn.SGD(p, RATES, weight_decay=DECAY))[0]
     assert_close(trained(lambda p: DCASGD(p, RATES, 0.0, weight_decay=DECAY))[0], sgd)
     momentum = trained(lambda p: nn.Momentum(p, RATES, 0.9, DECAY))[0]
@@ -67,12 +67,12 @@ def test_no_compensation_and_no_delay_is_sgd():
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
-def test_without_delay_compensation_changes_nothing(adaptive):
+def test_without_delay_compensation_changes_nothing(pynative, adaptive):
     sgd = trained(lambda p: DCASGD(p, RATES, 0.0))[0]
     assert_equal(trained(lambda p: DCASGD(p, RATES, 2.0, adaptive))[0], sgd)
 
 
-def test_compensation_0_is_asgd_at_the_same_delays_and_differs_from_dcasgd_and_sgd():
+def test_compensation_0_is_asgd_at_the_same_delays_and_differs_from_dcasgd_and_sgd(pynative):
     asgd = trained(lambda p: DCASGD(p, RATES, 0.0, delays=2))[0]
     assert_equal(trained(lambda p: DCASGD(p, RATES, 0.0, True, delays=[2]))[0], asgd)
     for other in (trained(lambda p: DCASGD(p, RATES, 2.0, delays=2)), trained(lambda p: DCASGD(p, RATES, 0.0))):
@@ -90,8 +90,8 @@ def test_heun_of_a_gradient_that_does_not_change_is_momentum(pynative):
                                rtol=1e-6)
 
 
-@BOTH_MODES
-@pytest.mark.parametrize("beta2, first", [(0.999, 6), (0.8, 7), (0.6, None)])
+@pytest.mark.parametrize("mode, beta2, first", [
+    (ms.PYNATIVE_MODE, 0.999, 6), (ms.PYNATIVE_MODE, 0.8, 7), (ms.PYNATIVE_MODE, 0.6, None), (ms.GRAPH_MODE, 0.8, 7)])
 def test_radam_rectifies_from_the_right_step_on(mode, beta2, first):
     """rho passes 5 at step 6 for 0.999 and at step 7 for 0.8; its limit for 0.6 is 4.
 

@@ -45,14 +45,14 @@ def after_one_step(optimizer_of, **options):
 
 
 @pytest.mark.parametrize("average", [0.0, 0.95])
-def test_kfac_takes_the_newton_step_on_a_linear_gaussian_problem(average):
+def test_kfac_takes_the_newton_step_on_a_linear_gaussian_problem(pynative, average):
     """The Hessian is (x'x / N) x I = A x G, so one step of length 1 ends at the least-squares solution."""
     x, y, _ = linear_gaussian()
     solution = np.linalg.lstsq(x, y, rcond=None)[0].T
     np.testing.assert_allclose(after_one_step(kfac, running_average=average), solution, rtol=0, atol=2e-3)
 
 
-def test_blocks_of_thor_do_not():
+def test_blocks_of_thor_do_not(pynative):
     x, y, _ = linear_gaussian()
     solution = np.linalg.lstsq(x, y, rcond=None)[0].T
     assert np.abs(after_one_step(THOR) - solution).max() > 0.05
@@ -73,7 +73,7 @@ def test_they_are_thor_with_whole_factors_and_split_damping(build, expected, mon
                     **{name: value for name, value in expected.items() if value}}
 
 
-def test_spngd_refreshes_less_often_while_factors_stay_alike():
+def test_spngd_refreshes_less_often_while_factors_stay_alike(pynative):
     """The same batch over and over with a rate of 0: intervals 1, 1, 2, 3, 5 steps, as the paper's rule says."""
     x, y, weight = linear_gaussian()
     network = nn.Dense(INPUTS, OUTPUTS, has_bias=False)

@@ -18,7 +18,6 @@ ONE_OF_A_KIND = ("dense_3d", "dense_prelu", "conv_same_strided", "conv_groups", 
 ALL = tuple(CASES)
 RUNS = {
     "graph-split": (ms.GRAPH_MODE, ONE_OF_A_KIND, Options(split_dim=3)),
-    "graph-whole": (ms.GRAPH_MODE, ONE_OF_A_KIND, Options(split_dim=None)),
     "graph-options": (ms.GRAPH_MODE, ("dense_3d", "conv_groups", "batch_norm_2d"),
                       Options(split_dim=4, fold_bias=True, pi_correction=True, batchnorm_blocks=True)),
     "pynative-split": (ms.PYNATIVE_MODE, ALL, Options(split_dim=3)),

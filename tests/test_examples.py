@@ -20,8 +20,8 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 @pytest.mark.slow
 @pytest.mark.parametrize("name, printed", [
     ("four_lines.py", "of the digits held out are right after 3 epochs"),
-    ("own_loop.py", "0.weight  16x1x3x3  second order: A 1x9x9, G 1x16x16"),
-    ("own_layer.py", "1.weight   64x32  second order: A 1x64x64, G 1x32x32"),
+    ("own_loop.py", "16x1x3x3  second order: A 1x9x9, G 1x16x16"),
+    ("own_layer.py", "64x32  second order: A 1x64x64, G 1x32x32"),
     ("resume.py", "all bit-identical after stopping at step 12 of 25"),
 ])
 def test_example_runs(name, printed):

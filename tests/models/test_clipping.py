@@ -13,7 +13,7 @@ from thor.train import make_train_step
 
 
 @pytest.mark.parametrize("norm, factor", [(2.5, 0.5), (10.0, 1.0)])
-def test_gradients_longer_than_the_limit_are_scaled(norm, factor):
+def test_gradients_longer_than_the_limit_are_scaled(pynative, norm, factor):
     weights = [ms.Parameter(ms.Tensor(np.zeros(n), ms.float32), name=f"w{n}") for n in (1, 2)]
     optimizer = GlobalNormClip(nn.SGD(weights, 1.0), norm)
     optimizer((ms.Tensor([3.0]), ms.Tensor([0.0, -4.0])))  # norm 5
@@ -22,9 +22,11 @@ def test_gradients_longer_than_the_limit_are_scaled(norm, factor):
     assert int(optimizer.global_step.asnumpy()[0]) == 1 and optimizer.loss_scale == 1
 
 
-@pytest.mark.parametrize("name, clipped", [("lamb", True), ("momentum", True), ("lookahead(adam)", False),
-                                           ("thor", False)])
-def test_the_configured_limit_is_used_by_plain_first_order_optimizers(name, clipped):
+@pytest.mark.parametrize("mode, name, clipped", [
+    (ms.PYNATIVE_MODE, "lamb", True), (ms.GRAPH_MODE, "momentum", True), (ms.PYNATIVE_MODE, "lookahead(adam)", False),
+    (ms.PYNATIVE_MODE, "thor", False)])
+def test_the_configured_limit_is_used_by_plain_first_order_optimizers(mode, name, clipped):
+    ms.set_context(mode=mode)
     net = nn.Dense(3, 2)
     config = load_config(None, ["--optimizer.name", name, "--optimizer.clip_norm", "0.1", "--train.epochs", "1"])
     optimizer = create_optimizer(config, net, 4)

@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import DIGITS
 
 SMALL = ["--model.name=convnet3", "--data.batch_size=360", "--data.eval_batch_size=360", "--train.epochs=1",
-         "--train.run_dir=runs", "--optimizer.frequency=2"]
+         "--train.run_dir=runs", "--optimizer.frequency=2", "--device.mode=pynative"]
 
 
 @pytest.mark.parametrize("name", ["lookahead(thor)", "ranger"])

@@ -11,13 +11,13 @@ ONES = ms.Tensor(np.ones((200, 500), np.float32))
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_rate_and_scale(p):
+def test_rate_and_scale(pynative, p):
     out = Dropout(p, seed=3).set_train()(ONES).asnumpy()
     assert (out == 0).mean() == pytest.approx(p, abs=0.006)  # four standard deviations
     np.testing.assert_allclose(out[out != 0], 1 / (1 - p), rtol=1e-6)
 
 
-def test_calls_and_seeds_are_independent():
+def test_calls_and_seeds_are_independent(pynative):
     cell = Dropout(0.5, seed=3).set_train()
     first, second = (cell(ONES).asnumpy() == 0 for _ in range(2))
     other = Dropout(0.5, seed=4).set_train()(ONES).asnumpy() == 0

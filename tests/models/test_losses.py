@@ -34,21 +34,20 @@ def test_loss_and_gradient_equal_float64(mode, smoothing, half):
     assert value.dtype == ms.float32
     assert float(value.asnumpy()) == pytest.approx(expected, rel=1e-6)
     np.testing.assert_allclose(gradient.asnumpy(), expected_gradient, atol=1e-4 if half else 2e-7)
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
-def test_logits_beyond_exp_stay_finite():
+def test_logits_beyond_exp_stay_finite(pynative):
     logits, labels = ms.Tensor([[1000.0, 0.0], [0.0, -1000.0]]), ms.Tensor([1, 0], ms.int32)
     assert float(SmoothedCrossEntropy(0.1)(logits, labels).asnumpy()) == pytest.approx(950 / 2 + 50 / 2)
 
 
-def test_a_nan_logit_gives_a_nan_loss():
+def test_a_nan_logit_gives_a_nan_loss(pynative):
     logits = ms.Tensor(np.array([[np.nan, 0.0], [0.0, 1.0]], np.float32))
     assert np.isnan(SmoothedCrossEntropy(0.1)(logits, ms.Tensor([1, 0], ms.int32)).asnumpy())
 
 
 @pytest.mark.parametrize("level", ["O2", "O3"])
-def test_loss_of_a_half_precision_network_is_computed_in_float32(level):
+def test_loss_of_a_half_precision_network_is_computed_in_float32(pynative, level):
     net = nn.Dense(4, 3, weight_init="ones", bias_init="zeros")
     ms.amp.auto_mixed_precision(net, level)
     x, labels = ms.Tensor(np.ones((2, 4), np.float32)), ms.Tensor([0, 1], ms.int32)

@@ -9,6 +9,8 @@ from mindspore import nn
 from models.losses import SmoothedCrossEntropy
 from models.metrics import ImageScores, image_metrics, over_devices
 
+pytestmark = pytest.mark.usefixtures("pynative")
+
 LOGITS = np.random.default_rng(0).standard_normal((13, 7)).astype(np.float32)
 LABELS = np.random.default_rng(1).integers(0, 7, 13).astype(np.int32)
 

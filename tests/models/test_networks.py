@@ -41,7 +41,7 @@ def test_bottleneck_strides_in_its_3x3_convolution():
 
 
 @pytest.mark.parametrize("stem, size, last", [("imagenet", 64, 2), ("small", 16, 2)])
-def test_stems_differ_in_total_stride(stem, size, last):
+def test_stems_differ_in_total_stride(pynative, stem, size, last):
     net = resnet(18, num_classes=7, in_channels=2, stem=stem, base_width=4).set_train(False)
     x = ms.Tensor(np.ones((3, 2, size, size), np.float32))
     features = net.stages(net.pool(net.relu(net.bn1(net.conv1(x)))))
@@ -76,7 +76,7 @@ def test_unknown_depth_lists_the_known_ones():
 
 
 @pytest.mark.parametrize("size", [28, 32])
-def test_lenet_has_61706_parameters_at_both_sizes(size):
+def test_lenet_has_61706_parameters_at_both_sizes(pynative, size):
     net = LeNet5(image_size=size)
     assert count(net) == 61_706
     assert net(ms.Tensor(np.zeros((2, 1, size, size), np.float32))).shape == (2, 10)
@@ -87,7 +87,7 @@ def test_lenet_refuses_other_sizes():
         LeNet5(image_size=8)
 
 
-def test_convnet_has_the_counted_number_of_parameters_and_halves_three_times():
+def test_convnet_has_the_counted_number_of_parameters_and_halves_three_times(pynative):
     net = ConvNet(num_classes=7, in_channels=2, image_size=28, widths=(4, 6, 8))
     assert count(net) == 9 * (2 * 4 + 4 * 6 + 6 * 8) + 2 * (4 + 6 + 8) + 8 * 4 * 4 * 7 + 7
     assert net(ms.Tensor(np.zeros((2, 2, 28, 28), np.float32))).shape == (2, 7)

@@ -27,7 +27,7 @@ def test_every_file_loads_and_survives_a_dump(path, tmp_path):
 
 @pytest.mark.parametrize("device, epochs, rate, damping, every, fusion", [
     ("ascend", 45, (0.05803, 4.0839, 53), (0.03, 0.50036), 2, (80, 160)),
-    ("gpu", 40, (0.05672, 4.9687, 50), (0.02345, 0.5467), 1, (75, 155)),
+    ("gpu", 45, (0.05803, 4.0839, 53), (0.03, 0.50036), 1, (75, 155)),
 ])
 def test_imagenet_on_8_devices_is_as_published(device, epochs, rate, damping, every, fusion):
     config = load_config(CONFIGS / f"resnet/resnet50_imagenet_{device}_8p.yaml")

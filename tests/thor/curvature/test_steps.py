@@ -137,7 +137,7 @@ def test_bad_blocks_keep_their_last_good_inverse(mode):
     np.testing.assert_allclose(curvature_of(optimizer)["0.factor_g"][0], average, rtol=1e-6)
 
 
-def test_singular_factors_are_inverted_thanks_to_damping():
+def test_singular_factors_are_inverted_thanks_to_damping(pynative):
     network = nn.Dense(3, 2, has_bias=False)
     optimizer = THOR(network, 0.0, 1e-6, 0.0, batch_size=1, frequency=1)
     ones = np.ones((3, 3))

@@ -95,12 +95,13 @@ def trained_images(amp_level, **options):
 
 @pytest.fixture(scope="module")
 def full_precision():
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     return trained_images("O0")
 
 
 @pytest.mark.parametrize("amp_level, options", [
     ("O1", {}), ("O2", {}), ("O3", {}), ("O3", {"keep_batchnorm_fp32": True}), ("auto", {})])
-def test_factors_at_reduced_precision(full_precision, amp_level, options):
+def test_factors_at_reduced_precision(pynative, full_precision, amp_level, options):
     factors = trained_images(amp_level, **options)
     for name, expected in full_precision.items():
         scale = np.abs(expected).max()
@@ -255,7 +256,7 @@ def test_what_a_ready_train_cell_cannot_honour_is_said(caplog):
     assert [message.partition(":")[0] for message in caplog.messages] == ["amp_level and loss_scale_manager"]
 
 
-def test_learning_rate_callbacks_reach_the_optimizer():
+def test_learning_rate_callbacks_reach_the_optimizer(pynative):
     from mindspore.train import LearningRateScheduler
 
     network = nn.SequentialCell(nn.Dense(4, 5), nn.Dense(5, 3))

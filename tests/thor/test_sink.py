@@ -16,14 +16,16 @@ pytestmark = pytest.mark.usefixtures("pynative")
 DATASET = 5
 
 
-def cycled(count):
-    """Weights and refreshes after ``count`` batches of the dataset, over and over."""
+@pytest.fixture(scope="module")
+def cycled():
+    """Weights after each number of batches of the dataset, over and over."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     network, with_loss, optimizer = create()
-    step, record = make_train_step(with_loss, optimizer), Refreshes(optimizer)
-    for index in range(count):
+    step, weights = make_train_step(with_loss, optimizer), [weights_of(network)]
+    for index in range(14):
         step(*batches(DATASET)[index % DATASET])
-        record.note()
-    return network, record
+        weights.append(weights_of(network))
+    return weights
 
 
 class Epochs(ms.train.Callback):
@@ -40,18 +42,17 @@ class Epochs(ms.train.Callback):
 @pytest.mark.parametrize("sink, sink_size, per_epoch", [
     (True, 4, 4), (True, 7, 7), (True, -1, DATASET), (False, -1, DATASET),
 ], ids=["shorter", "longer", "whole", "no sink"])
-def test_steps_batches_and_refreshes(sink, sink_size, per_epoch):
-    epochs = 3
+def test_steps_batches_and_refreshes(cycled, sink, sink_size, per_epoch):
+    epochs = 2
     network, with_loss, optimizer = create()
     model = StepModel(make_train_step(with_loss, optimizer))
     record, ends = Refreshes(optimizer), Epochs()
     model.train(epochs, dataset(DATASET), callbacks=[record, ends], dataset_sink_mode=sink,
                 sink_size=sink_size)
-    expected, reference = cycled(epochs * per_epoch)
-    assert record.steps == reference.steps == list(range(0, epochs * per_epoch, 3))
-    assert ends.ends == [(epoch, epoch * per_epoch) for epoch in (1, 2, 3)]
+    assert record.steps == list(range(0, epochs * per_epoch, 3))
+    assert ends.ends == [(epoch, epoch * per_epoch) for epoch in (1, 2)]
     np.testing.assert_array_equal(optimizer.global_step.asnumpy(), [epochs * per_epoch])
-    assert_same_weights(network, weights_of(expected), rtol=0, atol=0)
+    assert_same_weights(network, cycled[epochs * per_epoch], rtol=0, atol=0)
 
 
 def test_a_second_training_goes_on_with_the_schedule_of_refreshes():

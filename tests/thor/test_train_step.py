@@ -79,9 +79,8 @@ def test_embedded_in_another_graph(expected):
     assert_same_weights(network, expected)
 
 
-@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
-def test_train_cell_of_mindspore(expected, mode):
-    ms.set_context(mode=mode)
+def test_train_cell_of_mindspore(pynative, expected):
+    """Compiled, it is that of ``test_model_without_conversion``."""
     network, with_loss, optimizer = create()
     run(nn.TrainOneStepCell(with_loss, optimizer).set_train())
     assert_same_weights(network, expected)
@@ -143,8 +142,9 @@ class MyTrainCell(nn.TrainOneStepCell):
         return ops.depend(loss, self.optimizer(self.grad_reducer(gradients)))
 
 
-@pytest.mark.parametrize("given", [True, False])
-def test_a_train_cell_of_the_users(expected, given):
+@pytest.mark.parametrize("given, mode", [(True, ms.GRAPH_MODE), (False, ms.PYNATIVE_MODE)], ids=["given", "found"])
+def test_a_train_cell_of_the_users(expected, given, mode):
+    ms.set_context(mode=mode)
     network, with_loss, optimizer = create()
     cell = MyTrainCell(with_loss, optimizer)
     optional = {"optimizer": optimizer} if given else {}
@@ -154,7 +154,7 @@ def test_a_train_cell_of_the_users(expected, given):
     assert record.steps == [0, 3, 6]
     assert_same_weights(network, expected)
     graphs = model.train_network.second_order, model.train_network.stale
-    assert [len(graph.compile_cache) for graph in graphs] == [1, 1]
+    assert [len(graph.compile_cache) for graph in graphs] == ([1, 1] if mode == ms.GRAPH_MODE else [0, 0])
 
 
 def test_losses_are_those_before_the_update(pynative):
@@ -185,7 +185,7 @@ def test_everything_that_must_survive_is_a_parameter(pynative, tmp_path):
         manager = ms.DynamicLossScaleManager(1024, 2, 3)
         return make_train_step(with_loss, optimizer, manager, accumulate_steps=2)
 
-    data = batches(12)
+    data = batches(8)
     whole = fresh()
     for batch in data:
         whole(*batch)
@@ -203,4 +203,4 @@ def test_everything_that_must_survive_is_a_parameter(pynative, tmp_path):
     assert list(expected) == list(got)
     for name in expected:
         np.testing.assert_array_equal(got[name], expected[name], err_msg=name)
-    assert resumed.optimizer.global_step.asnumpy() == [6]
+    assert resumed.optimizer.global_step.asnumpy() == [4]

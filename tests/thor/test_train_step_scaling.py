@@ -23,6 +23,13 @@ def trained(manager=None, accumulate_steps=1, count=5, **options):
     return network, step
 
 
+@pytest.fixture(scope="module")
+def plain():
+    """Weights trained without a loss scale."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    return weights_of(trained()[0])
+
+
 @pytest.mark.parametrize("manager, loss_scale", [
     (None, 1024.0),
     (1024, 1024.0),
@@ -31,10 +38,9 @@ def trained(manager=None, accumulate_steps=1, count=5, **options):
     (FixedLossScaleManager(1024), 1024.0),
     (DynamicLossScaleManager(1024, 2, 2), 1.0),
 ], ids=["optimizer", "number", "fixed", "fixed, drop", "fixed, drop, both", "dynamic"])
-def test_loss_scale_changes_nothing(pynative, manager, loss_scale):
+def test_loss_scale_changes_nothing(pynative, plain, manager, loss_scale):
     network, step = trained(manager, loss_scale=loss_scale)
-    plain, _ = trained()
-    assert_same_weights(network, weights_of(plain), rtol=1e-6, atol=1e-7)
+    assert_same_weights(network, plain, rtol=1e-6, atol=1e-7)
     if isinstance(manager, DynamicLossScaleManager):  # doubled after every second good step
         assert state_of(step)["scale_value"] == 4096
 
@@ -44,13 +50,10 @@ def bad_batch(poison):
     return Tensor(np.where(np.arange(BATCH)[:, None] == 1, np.float32(poison), x)), Tensor(y)
 
 
-@pytest.mark.parametrize("mode, manager", [
-    (ms.GRAPH_MODE, DynamicLossScaleManager(1024, 2, 1000)),
-    (ms.PYNATIVE_MODE, DynamicLossScaleManager(1024, 2, 1000)),
-    (ms.PYNATIVE_MODE, FixedLossScaleManager(1024)),
-], ids=["dynamic-graph", "dynamic-pynative", "fixed-pynative"])
-def test_an_overflow_is_skipped_and_nothing_changes(mode, manager):
-    ms.set_context(mode=mode)
+@pytest.mark.parametrize("manager", [DynamicLossScaleManager(1024, 2, 1000), FixedLossScaleManager(1024)],
+                         ids=["dynamic", "fixed"])
+def test_an_overflow_is_skipped_and_nothing_changes(pynative, manager):
+    """In graphs, see ``test_scaling_and_accumulation_embedded_in_another_graph``."""
     network, with_loss, optimizer = create(running_average=0.5)
     step = make_train_step(with_loss, optimizer, manager)
     clean, clean_loss, clean_optimizer = create(running_average=0.5)
@@ -165,7 +168,7 @@ def test_scaling_and_accumulation_embedded_in_another_graph():
     step = make_train_step(with_loss, optimizer, manager, accumulate_steps=2)
     sink = Sink(step)
     for index, batch in enumerate(batches(8)):
-        if index == 6:  # at a refresh
+        if index in (2, 6):  # a stale step and one that refreshes
             before = state_of(step)
             sink(*bad_batch(np.nan))
             sink(*batch)

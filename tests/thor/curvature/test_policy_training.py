@@ -18,7 +18,7 @@ BATCH = 8
 
 
 class Network(nn.Cell):
-    """A convolution, a grouped one, BatchNorm, an embedding and two Dense layers: every kind of factor."""
+    """A grouped convolution, BatchNorm, an embedding and a Dense layer in three blocks: every kind of factor."""
 
     def __init__(self):
         super().__init__()
@@ -28,23 +28,22 @@ class Network(nn.Cell):
         def weight(*shape):
             return Tensor(0.3 * rng.standard_normal(shape).astype(np.float32))
 
-        self.first = nn.Conv2d(1, 6, 3, stride=2, pad_mode="same", has_bias=True, weight_init=weight(6, 1, 3, 3))
+        self.first = nn.Conv2d(2, 6, 3, stride=2, pad_mode="same", group=2, has_bias=True,
+                               weight_init=weight(6, 1, 3, 3))
         self.norm = nn.BatchNorm2d(6)
-        self.grouped = nn.Conv2d(6, 6, 3, pad_mode="pad", padding=1, group=2, weight_init=weight(6, 3, 3, 3))
         self.table = nn.Embedding(7, 5, embedding_table=weight(7, 5))
-        self.middle = nn.Dense(155, 6, weight_init=weight(6, 155))
-        self.last = nn.Dense(6, 4, weight_init=weight(4, 6))
+        self.last = nn.Dense(155, 4, weight_init=weight(4, 155))
 
     def construct(self, images, ids, targets):
-        maps = self.grouped(self.norm(self.first(images)))
+        maps = self.norm(self.first(images))
         rows = ms.ops.concat((maps.reshape(maps.shape[0], -1), self.table(ids)), 1)
-        difference = self.last(self.middle(rows)) - targets
+        difference = self.last(rows) - targets
         return (difference * difference).mean()
 
 
 def batches(count):
     rng = np.random.default_rng(1)
-    return [(Tensor(rng.standard_normal((BATCH, 1, 10, 10)), ms.float32), Tensor(rng.integers(0, 7, BATCH), ms.int32),
+    return [(Tensor(rng.standard_normal((BATCH, 2, 10, 10)), ms.float32), Tensor(rng.integers(0, 7, BATCH), ms.int32),
              Tensor(rng.standard_normal((BATCH, 4)), ms.float32)) for _ in range(count)]
 
 
@@ -85,16 +84,16 @@ def assert_same_state(first, second, leave_out=()):
         np.testing.assert_array_equal(one[name], two[name], err_msg=name)
 
 
-POLICIES = {"trace": lambda: TracePolicy(2, 0.06, 0.01), "frobenius": lambda: FrobeniusPolicy(1, 0.3),
-            "growing": lambda: UpdatePolicy(((0, 1), (2, 3)))}
+POLICIES = {"trace": lambda: TracePolicy(2, 0.1, 0.05), "frobenius": lambda: FrobeniusPolicy(1, 0.3),
+            "growing": lambda: UpdatePolicy(((0, 1), (1, 2)))}
 
 
 @pytest.mark.parametrize("name", ["trace", "frobenius"])  # the other one's graph is that of fixed intervals
 def test_graph_and_pynative_agree_to_the_bit(name):
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    expected, statuses = train(POLICIES[name]())
+    expected, statuses = train(POLICIES[name](), steps=5)
     ms.set_context(mode=ms.GRAPH_MODE)
-    optimizer, history = train(POLICIES[name]())
+    optimizer, history = train(POLICIES[name](), steps=5)
     assert history == statuses
     weights = [p.asnumpy() for p in optimizer.weights]
     for got, reference in zip(weights, expected.weights, strict=True):
@@ -126,7 +125,7 @@ class OnlyLast(UpdatePolicy):
     gated = True
 
     def select(self, opened, change, distance, earlier_distance):
-        return opened, Tensor([False] * 8 + [True] * 2)
+        return opened, Tensor([False] * 4 + [True] * 2)
 
 
 @pytest.mark.usefixtures("pynative")
@@ -140,12 +139,12 @@ def test_what_is_not_refreshed_is_neither_measured_nor_inverted(monkeypatch):
     before = inverses_of(optimizer)
     inverses.clear(), moments.clear()
     step(*second)
-    assert len(inverses) == 2  # A and G of the last layer, one block each
+    assert len(inverses) == 4  # of the last layer, three blocks of A and one of G
     assert len(moments) == 2 < measured
     after = inverses_of(optimizer)
     changed = {place for place in after if not np.array_equal(after[place], before[place])}
     assert changed == {("last", "a"), ("last", "g")}
-    assert [row.refreshes for row in optimizer.curvature_report()] == [1, 1, 1, 1, 1, 2]
+    assert [row.refreshes for row in optimizer.curvature_report()] == [1, 1, 1, 2]
 
 
 @pytest.mark.usefixtures("pynative")
@@ -162,26 +161,26 @@ def test_a_kept_layer_is_not_even_measured_but_one_that_must_be_averaged_first_i
         return len(moments)
 
     assert moments_of_second_refresh(averaged_first=False) == 0
-    assert moments_of_second_refresh(averaged_first=True) > 10
+    assert moments_of_second_refresh(averaged_first=True) > 6
 
 
 @pytest.mark.usefixtures("pynative")
 def test_early_and_late_choice_agree():
     """Whether the trace is looked at before or after measuring makes no difference to training."""
-    early, _ = train(TracePolicy(1, 0.05))
+    early, _ = train(TracePolicy(1, 0.05), steps=4)
     optimizer, step = create(TracePolicy(1, 0.05))
     optimizer.measure_always()
-    for batch in batches(6):
+    for batch in batches(4):
         step(*batch)
     counts = [row.refreshes for row in early.curvature_report()]
-    assert counts == [row.refreshes for row in optimizer.curvature_report()] and 6 > min(counts) > 1
+    assert counts == [row.refreshes for row in optimizer.curvature_report()] and 4 > min(counts) > 1
     assert_same_state(early, optimizer, leave_out=("curvature_gates",))
 
 
 @pytest.mark.usefixtures("pynative")
 def test_stopped_means_stopped():
-    optimizer, history = train(TracePolicy(1, 1e6, 1e6), steps=4)
-    assert history == [["refreshed"] * 6] + [["stopped"] * 6] * 3
+    optimizer, history = train(TracePolicy(1, 1e6, 1e6), steps=3)
+    assert history == [["refreshed"] * 4] + [["stopped"] * 4] * 2
     inverses = inverses_of(optimizer)
     make_train_step(optimizer.registration.network, optimizer)(*batches(1)[0])
     for place, blocks in inverses_of(optimizer).items():
@@ -208,35 +207,36 @@ def test_traces_are_measured_only_for_a_policy_that_reads_them_and_of_layers_it_
 
 @pytest.mark.usefixtures("pynative")
 def test_thresholds_of_zero_train_as_fixed():
-    fixed, _ = train(UpdatePolicy(2))
-    rule, history = train(TracePolicy(2, 0.0, 0.0))
-    assert history == [["refreshed"] * 6] * 6
+    fixed, _ = train(UpdatePolicy(2), steps=4)
+    rule, history = train(TracePolicy(2, 0.0, 0.0), steps=4)
+    assert history == [["refreshed"] * 4] * 4
     assert_same_state(fixed, rule, leave_out=("curvature_gates", "change_of", "trace_of"))
 
 
 @pytest.mark.usefixtures("pynative")
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_run_goes_on_from_its_state_to_the_bit(name):
-    whole, _ = train(POLICIES[name](), steps=7)
+    whole, _ = train(POLICIES[name](), steps=4)
     half, step = create(POLICIES[name]())
-    data = batches(7)
-    for batch in data[:3]:
+    data = batches(4)
+    for batch in data[:2]:
         step(*batch)
     resumed, step_on = create(POLICIES[name]())
     saved = {p.name: ms.Parameter(Tensor(p.asnumpy().copy()), name=p.name) for p in step.get_parameters()}
     not_loaded, unexpected = ms.load_param_into_net(step_on, saved, strict_load=True)
     assert not not_loaded and not unexpected
-    for batch in data[3:]:
+    for batch in data[2:]:
         step_on(*batch)
     assert_same_state(whole, resumed)
 
 
 @pytest.mark.parametrize("name", ["trace", "frobenius"])
 def test_a_device_that_inverts_whole_batches_agrees_with_the_cpu(name):
+    steps = 5 if name == "trace" else 3
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    cpu, expected = train(POLICIES[name](), steps=4)
+    cpu, expected = train(POLICIES[name](), steps=steps)
     ms.set_context(mode=ms.GRAPH_MODE if name == "trace" else ms.PYNATIVE_MODE)
-    device, history = train(POLICIES[name](), steps=4, backend=GpuBackend(emulated.gpu()))
+    device, history = train(POLICIES[name](), steps=steps, backend=GpuBackend(emulated.gpu()))
     assert history == expected
     for got, reference in zip(device.weights, cpu.weights, strict=True):
         np.testing.assert_allclose(got.asnumpy(), reference.asnumpy(), rtol=1e-3, atol=2e-5)
@@ -249,7 +249,7 @@ def test_traces_are_those_of_the_factors():
     step(*batches(1)[0])
     report = {row.name: row for row in optimizer.curvature_report()}
     layers = {layer.name: layer for layer in optimizer.registration.layers}
-    positions = {"first": 25.0, "grouped": 25.0}
+    positions = {"first": 25.0}
     for name, layer in layers.items():
         traces = [value.sum() if value.ndim == 1 else np.trace(value, axis1=1, axis2=2).sum()
                   for value in (layer.measured[role].asnumpy().astype(np.float64)

@@ -12,16 +12,23 @@ GRAPHS = {f"{target}: {case.name}: {graph}": (target, case, graph)
 
 
 @pytest.fixture(scope="module")
-def compilation(tmp_path_factory, request, stub_cache):
-    """A target's program, which compiles what was chosen of its graphs."""
-    running = Compilation(request.param, tmp_path_factory.mktemp(request.param), chosen(request, request.param))
-    yield running
-    running.end()
+def outcome_of(tmp_path_factory, request, stub_cache):
+    """What became of a graph; a target's program compiles what was chosen of its graphs, begun by the first question."""
+    programs = {}
+
+    def ask(target, case, graph):
+        if target not in programs:
+            programs[target] = Compilation(target, tmp_path_factory.mktemp(target), chosen(request, target))
+        return programs[target].outcome(case.name, graph)
+
+    yield ask
+    for program in programs.values():
+        program.end()
 
 
-@pytest.mark.parametrize("compilation, case, graph", GRAPHS.values(), ids=GRAPHS, indirect=["compilation"])
-def test_compiles(compilation, case, graph):
-    outcome = compilation.outcome(case.name, graph)
+@pytest.mark.parametrize("target, case, graph", GRAPHS.values(), ids=GRAPHS)
+def test_compiles(outcome_of, target, case, graph):
+    outcome = outcome_of(target, case, graph)
     assert outcome.operator == case.fails, outcome.error
     if case.fails:
         assert not outcome.ok

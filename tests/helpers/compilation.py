@@ -54,7 +54,7 @@ class Compilation:
 def chosen(request: pytest.FixtureRequest, target: str) -> list[str]:
     """The names of the cases of a target whose tests of this module are to run."""
     tests = [item for item in request.session.items
-             if item.module is request.module and item.callspec.params["compilation"] == target]
+             if item.module is request.module and item.callspec.params["target"] == target]
     return list(dict.fromkeys(test.callspec.params["case"].name for test in tests))
 
 

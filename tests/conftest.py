@@ -2,23 +2,16 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore reads it at import
 
 import pytest  # noqa: E402
 
-HERE = Path(__file__).parent
-# Files that take minutes: begun first, they do not keep one of two processes busy when the other has nothing left.
-LONG = ("thor/curvature/test_policy_training.py", "thor/test_distribution_ranks.py", "models/bert/test_training.py",
-        "devices/test_compiles.py", "models/launch/test_ranks_run.py", "scripts/test_digits_run.py",
-        "models/test_resume.py", "models/test_sinks.py")
-
 
 def pytest_collection_modifyitems(items):
-    """The files of LONG before all others."""
-    ranks = {HERE / name: rank for rank, name in enumerate(LONG)}
-    items.sort(key=lambda item: ranks.get(item.path, len(LONG)))
+    """Files with slow tests first, so that no process works on one when the others have nothing left."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)

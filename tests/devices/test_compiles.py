@@ -7,13 +7,15 @@ from models.devicecheck.plugin import TARGETS
 from tests.helpers.compilation import Compilation, chosen
 from tests.helpers.device_cases import cases
 
+pytestmark = pytest.mark.slow
+
 GRAPHS = {f"{target}: {case.name}: {graph}": (target, case, graph)
           for target in TARGETS for case in cases(target) for graph in case.graphs}
 
 
 @pytest.fixture(scope="module")
 def outcome_of(tmp_path_factory, request, stub_cache):
-    """What became of a graph; a target's program compiles what was chosen of its graphs, begun by the first question."""
+    """What became of a graph, told by a target's program, which compiles what was chosen of its graphs."""
     programs = {}
 
     def ask(target, case, graph):

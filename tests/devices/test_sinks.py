@@ -19,6 +19,7 @@ SETTINGS = ["--device.target", "GPU", "--optimizer.name", "momentum", "--data.ba
             "--train.checkpoint_keep", "99", "--train.run_dir", "runs"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stub_cache")
 def test_the_sink_of_a_gpu_reports_where_epochs_and_checkpoints_end(tmp_path):
     """80 batches, an epoch of 40, a checkpoint every 20: sinks of 10."""

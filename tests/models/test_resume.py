@@ -15,6 +15,8 @@ from tests.helpers import environment
 from tests.helpers.interrupted import left_after
 from tests.helpers.tiny_run import main
 
+pytestmark = pytest.mark.slow
+
 BATCHES = 33
 
 

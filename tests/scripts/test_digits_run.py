@@ -12,6 +12,8 @@ import pytest
 
 from tests.helpers import DIGITS, ROOT, environment
 
+pytestmark = pytest.mark.slow
+
 
 def command(script: str, arguments: list[str], module: str, module_arguments: list[str]) -> list[str]:
     """The script in the environment the tests run in; without a script-made environment, what it would call."""

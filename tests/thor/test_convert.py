@@ -118,6 +118,7 @@ def expected_weights(count):
     return weights_of(network)
 
 
+@pytest.mark.slow
 def test_evaluation_during_training_changes_nothing():
     network, _, optimizer = create()
     loss = loss_fn()

@@ -12,6 +12,8 @@ import pytest
 
 from tests.helpers import HELPERS, environment, rank_program
 
+pytestmark = pytest.mark.slow
+
 CASES = list(rank_program.CASES)
 ALONE = [case for case in CASES if case != "hybrid"]  # which is "data" of two ranks, done in another way
 

@@ -94,6 +94,7 @@ def test_a_wrong_operator_is_named(backend, operator, n_off, note, capsys):
     assert f"{n_off} of {len(cases.make_cases())} checks are off" in lines
 
 
+@pytest.mark.slow
 def test_command_line_passes_in_graph_mode():
     done = subprocess.run([sys.executable, "-m", "thor.selfcheck", "--train"], capture_output=True, text=True,
                           env=environment())

@@ -50,6 +50,7 @@ def test_curvature_refreshes_exactly_every_frequency_steps(pynative, frequency, 
     np.testing.assert_array_equal(optimizer.global_step.asnumpy(), [8])
 
 
+@pytest.mark.slow
 def test_each_graph_is_compiled_once(expected):
     network, with_loss, optimizer = create()
     step, record = make_train_step(with_loss, optimizer), Refreshes(optimizer)

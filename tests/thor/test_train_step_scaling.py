@@ -162,6 +162,7 @@ def test_overflow_in_one_micro_batch_skips_the_whole_update(pynative, bad):
     assert all(np.isfinite(weight).all() for weight in weights_of(network).values())
 
 
+@pytest.mark.slow
 def test_scaling_and_accumulation_embedded_in_another_graph():
     manager = DynamicLossScaleManager(1024, 2, 1000)
     network, with_loss, optimizer = create()

@@ -16,6 +16,7 @@ from tests.helpers.bert_reference import BATCH, SMALL, Reference, batch, create,
 from thor import THOR
 
 
+@pytest.mark.slow
 def test_logits_and_loss_against_float64_in_a_graph():
     check_against_float64(SMALL)
 

@@ -84,6 +84,7 @@ def test_shards_hold_the_text_and_the_split_does_not_leak(tmp_path, one_process)
     assert not (data / ".work").exists()
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_changes_nothing(tmp_path, monkeypatch):
     write_corpus(tmp_path / "corpus.txt")
     options = Preparation(**OPTIONS, **PARTS)
@@ -154,6 +155,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
     assert [file.name for file in (tmp_path / "data").iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, status", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_workers_end_with_the_preparation(tmp_path, kind, status):
     write_corpus(tmp_path / "corpus.txt", 4000)

@@ -59,6 +59,7 @@ def test_tied_weights_stay_tied_in_thors_steps():
         np.testing.assert_allclose(found.asnumpy(), value, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_one_batch_is_learned_by_heart():
     ms.set_seed(1)
     network = BertForPretraining(dataclasses.replace(SMALL, layers=1))
@@ -96,6 +97,7 @@ def test_metrics_of_nothing_are_finite():
         "loss": 0, "mlm_loss": 0, "mlm_perplexity": 1, "mlm_accuracy": 0, "nsp_accuracy": 0}
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_goes_on_bit_for_bit_and_is_evaluated(data, tmp_path, capsys, monkeypatch):
     """Within an accumulation, as by SIGKILL, see tests/models/test_resume.py, where compiled runs resume, too."""
     settings = ["--device.mode", "pynative", "--optimizer.frequency", "3", "--model.bert.dropout", "0.1",

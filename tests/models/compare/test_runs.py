@@ -234,6 +234,7 @@ def test_settings_in_words():
                              "train.epochs": 3}) == "learning_rate 0.1, damping 0.2, epochs 3"
 
 
+@pytest.mark.slow
 def test_a_real_training_run(tmp_path, capsys):
     (tmp_path / "real.yaml").write_text(f"""
 config: {CONFIGS / "resnet" / "resnet18_digits.yaml"}

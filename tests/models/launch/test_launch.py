@@ -144,6 +144,7 @@ open(f"pid_{get_rank()}", "w").write(str(os.getpid()))
 """
 
 
+@pytest.mark.slow
 def test_the_first_rank_is_shown_and_success_is_status_0(tmp_path):
     process = start(tmp_path, JOIN)
     out, err = process.communicate(timeout=120)
@@ -151,12 +152,14 @@ def test_the_first_rank_is_shown_and_success_is_status_0(tmp_path):
     assert out.splitlines()[0].startswith("logs of the ranks: ") and "rank 0" in out and "rank 1" not in out
 
 
+@pytest.mark.slow
 def test_a_rank_that_fails_is_named(tmp_path):
     process = start(tmp_path, JOIN + "if get_rank() == 1: sys.exit(3)\ntime.sleep(300)\n")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1 and err.startswith("error: rank 1 ended with status 3; the other ranks were stopped")
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_all_and_is_named(tmp_path):
     """The issue's bound is 60 seconds; the other rank would sleep for 300."""
     process = start(tmp_path, JOIN + "time.sleep(300)\n")

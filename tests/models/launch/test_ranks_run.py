@@ -13,6 +13,8 @@ import pytest
 
 from tests.helpers import environment
 
+pytestmark = pytest.mark.slow
+
 EPOCH = 22  # batches of 64 of the 1437 digits
 
 

@@ -112,6 +112,7 @@ def test_tables_hold_headings_of_one_cell():
     assert table([("a", "b"), ("head",), ("  x", "1.5")]) == "a     b\n----  ---\nhead\n  x   1.5"
 
 
+@pytest.mark.slow
 def test_a_measured_profile_can_be_read(tmp_path, capsys):
     path = tmp_path / "cpu.yaml"
     words = ["--config", CONFIG, "--measure", str(path), "--data.batch_size", "4", "--optimizer.frequency", "2"]

@@ -32,6 +32,7 @@ def test_factors_are_whole_and_averaged_over_batches():
     np.testing.assert_allclose(a / a.trace(), expected / expected.trace(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pynative")
 def test_the_command_prints_the_table_and_draws_the_curves(tmp_path, capsys):
     picture = tmp_path / "split.png"

@@ -88,6 +88,7 @@ POLICIES = {"trace": lambda: TracePolicy(2, 0.1, 0.05), "frobenius": lambda: Fro
             "growing": lambda: UpdatePolicy(((0, 1), (1, 2)))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["trace", "frobenius"])  # the other one's graph is that of fixed intervals
 def test_graph_and_pynative_agree_to_the_bit(name):
     ms.set_context(mode=ms.PYNATIVE_MODE)
@@ -213,6 +214,7 @@ def test_thresholds_of_zero_train_as_fixed():
     assert_same_state(fixed, rule, leave_out=("curvature_gates", "change_of", "trace_of"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pynative")
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_run_goes_on_from_its_state_to_the_bit(name):
@@ -230,6 +232,7 @@ def test_a_run_goes_on_from_its_state_to_the_bit(name):
     assert_same_state(whole, resumed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["trace", "frobenius"])
 def test_a_device_that_inverts_whole_batches_agrees_with_the_cpu(name):
     steps = 5 if name == "trace" else 3

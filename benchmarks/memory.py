@@ -29,7 +29,7 @@ def measure(work: workload.Work) -> dict[str, Any]:
     weights = {id(parameter) for parameter in network.get_parameters()}
     thor = workload.create_thor_step(network, work)
     layers = thor.optimizer.registration.layers
-    factors = {id(factor) for layer in layers for factor in layer.measured.values()}
+    factors = {id(factor) for layer in layers for factor in layer.factor_parameters.values()}
     state = [p for p in thor.get_parameters() if id(p) not in weights]
     own_weights = _bytes_of(p.shape for p in network.get_parameters() if id(p) in weights)
     first_order = _bytes_of(p.shape for p in momentum.get_parameters()) - own_weights
@@ -52,7 +52,7 @@ def _dense_shapes(layer: Any) -> list[tuple]:
     if not layer.has_kronecker_factors:
         return []
     groups = layer.matrix[0]
-    vectors = [parameter.shape for role, parameter in layer.measured.items()
+    vectors = [parameter.shape for role, parameter in layer.factor_parameters.items()
                if role != "statistics" and parameter.ndim == 1]
     return vectors + [(groups, factor.dim // groups, factor.dim // groups) for factor in layer.factors]
 

@@ -17,7 +17,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from thor.checks import IN_RANGE, checked, flag, function, integer, number, whole_number
 from thor.curvature.policies import UpdatePolicy, check_policy
 from thor.curvature.record import LayerReport
-from thor.curvature.refresh import Refresh
+from thor.curvature.refresh import Curvature
 from thor.distribution import check_split_indices, world
 from thor.maps import cut, flatten, pick
 from thor.momentum import MomentumUpdate
@@ -108,13 +108,14 @@ class THOR(nn.Optimizer):
                              "set requires_grad=True where it should learn")
         layers = [layer for layer in registration.layers if layer.factors]
         split_indices = check_split_indices(split_indices, len(layers))
-        refresh = Refresh(registration, layers, policy, batch_size) if layers else None
-        super().__init__(learning_rate, weights + (refresh.measured if refresh else []), weight_decay, loss_scale)
+        curvature = Curvature(registration, layers, policy, batch_size) if layers else None
+        factor_parameters = curvature.factor_parameters if curvature else []
+        super().__init__(learning_rate, weights + factor_parameters, weight_decay, loss_scale)
         self.policy, self.damping, self.batch_size = policy, damping, batch_size
         self.backend, self.split_indices = registration.backend, split_indices
-        self.n_weights, self.has_factors = len(weights), refresh is not None
-        if refresh is not None:
-            self.curvature = refresh
+        self.n_weights, self.has_factors = len(weights), curvature is not None
+        if curvature is not None:
+            self.curvature = curvature
         object.__setattr__(self, "registration", registration)
         self._create_preconditioners(registration)
         self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
@@ -143,11 +144,11 @@ class THOR(nn.Optimizer):
         self.in_layers = tuple((layer, k) for layer, count in enumerate(counts) for k in range(count))
         self.map = ops.Map()
 
-    def measurement_places(self) -> list[tuple[int, ...]]:
+    def factor_places(self) -> list[tuple[int, ...]]:
         """For each layer with factors, where its measurements stand among ``parameters``."""
         index = {id(parameter): i for i, parameter in enumerate(self.parameters)}
-        return [tuple(index[id(parameter)] for parameter in layer.measured.values())
-                for layer in self.registration.layers if layer.measured]
+        return [tuple(index[id(parameter)] for parameter in layer.factor_parameters.values())
+                for layer in self.registration.layers if layer.factor_parameters]
 
     def construct(self, gradients):
         """One step; see the class for the equations."""
@@ -160,7 +161,7 @@ class THOR(nn.Optimizer):
             elif self.graph == SCHEDULED:
                 if self.refresh_due():
                     self.refresh(gradients[self.n_weights:])
-        return self.stale_update(pick(gradients, self.weight_indices))
+        return self.apply_update(pick(gradients, self.weight_indices))
 
     def refresh(self, measurements):
         """Replace the inverses of the layers the policy chooses by those of the factors measured in this step."""
@@ -172,7 +173,7 @@ class THOR(nn.Optimizer):
         ops.assign(self.refreshed_at, self.global_step)
         return refreshed
 
-    def stale_update(self, gradients):
+    def apply_update(self, gradients):
         """Update ``weights`` with the inverses that are there; ``gradients`` are those of ``weights``, in order."""
         gradients = self.scale_grad(gradients)
         damping = self.damping(self.global_step).reshape(())
@@ -280,7 +281,7 @@ class THOR(nn.Optimizer):
         return self.curvature.record.unmeasured_layers() if self.has_factors else []
 
     def inverses(self) -> dict[str, dict]:
-        """The damped inverses by layer name and role, see :meth:`thor.curvature.refresh.Refresh.inverses_by_role`."""
+        """The damped inverses by layer name and role, see :meth:`thor.curvature.refresh.Curvature.inverses_by_role`."""
         return self.curvature.inverses_by_role() if self.has_factors else {}
 
     def curvature_report(self) -> list[LayerReport]:

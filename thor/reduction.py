@@ -50,24 +50,24 @@ class GradientReducer(nn.Cell):
     def __init__(self, optimizer, indices: tuple[int, ...]):
         super().__init__(auto_prefix=False)
         self.optimizer = optimizer
-        layers = optimizer.measurement_places() if hasattr(optimizer, "measurement_places") else []
-        measured = [place for places in layers for place in places]
-        plain = [place for place in indices if place not in set(measured)]
-        self.plain = tuple(indices.index(place) for place in plain)
-        self.measured = tuple(indices.index(place) for place in measured if place in set(indices))
-        self.reduce_plain = nn.DistributedGradReducer(ParameterTuple([optimizer.parameters[i] for i in plain]),
+        layers = optimizer.factor_places() if hasattr(optimizer, "factor_places") else []
+        factors = [place for places in layers for place in places]
+        weights = [place for place in indices if place not in set(factors)]
+        self.of_weights = tuple(indices.index(place) for place in weights)
+        self.of_factors = tuple(indices.index(place) for place in factors if place in set(indices))
+        self.reduce_weights = nn.DistributedGradReducer(ParameterTuple([optimizer.parameters[i] for i in weights]),
                                                       ms.get_auto_parallel_context("gradients_mean"), world()[1])
-        if self.measured:
+        if self.of_factors:
             shapes = [[optimizer.parameters[i].shape for i in places] for places in layers]
-            self.reduce_measured = FactorReducer(shapes, optimizer.split_indices)
-        order = {position: place for place, position in enumerate(self.plain + self.measured)}
+            self.reduce_factors = FactorReducer(shapes, optimizer.split_indices)
+        order = {position: place for place, position in enumerate(self.of_weights + self.of_factors)}
         self.order = tuple(order[position] for position in range(len(indices)))
 
     def construct(self, gradients):
-        reduced = self.reduce_plain(pick(gradients, self.plain))
-        if self.measured:
-            measured = pick(gradients, self.measured)
-            reduced = reduced + (self.reduce_measured(measured) if self.optimizer.measuring else measured)
+        reduced = self.reduce_weights(pick(gradients, self.of_weights))
+        if self.of_factors:
+            measurements = pick(gradients, self.of_factors)
+            reduced = reduced + (self.reduce_factors(measurements) if self.optimizer.measuring else measurements)
         return pick(reduced, self.order)
 
 

@@ -12,7 +12,7 @@ from thor.backends import Backend, create_backend
 from thor.curvature.policies import UpdatePolicy
 from thor.layers import Layer, LayerContext, NotTapped, Tap, kind_of
 from thor.layers.base import untap
-from thor.layers.tap import OPEN
+from thor.layers.tap import GATE_OPEN
 from thor.options import CurvatureOptions
 
 
@@ -101,9 +101,9 @@ def tap_network(network: nn.Cell, options: CurvatureOptions | None = None, backe
             reasons[weight] = str(reason)
     _check_dtypes(layers)
     _explain(network, layers, reasons)
-    measured = [layer for layer in layers if layer.factors]
-    gates = _create_gates(len(measured)) if context.gated else None
-    for row, layer in enumerate(measured):
+    with_factors = [layer for layer in layers if layer.factors]
+    gates = _create_gates(len(with_factors)) if context.gated else None
+    for row, layer in enumerate(with_factors):
         layer.tap(gates, row)
     registration = Registration(network, context, layers, reasons, gates)
     object.__setattr__(network, "thor_registration", registration)
@@ -165,4 +165,4 @@ def _explain(network: nn.Cell, layers: list[Layer], reasons: dict[int, str]) -> 
 
 def _create_gates(n_layers: int) -> Parameter:
     """Gates of ``n_layers`` layers, all open and without a band."""
-    return Parameter(Tensor(np.tile(OPEN, (n_layers, 1)), ms.float32), name="curvature_gates", requires_grad=False)
+    return Parameter(Tensor(np.tile(GATE_OPEN, (n_layers, 1)), ms.float32), name="curvature_gates", requires_grad=False)

@@ -61,7 +61,7 @@ class StaleTrainStep(TrainStep):
     """A step of THOR's that measures no factors: it differentiates with respect to the weights alone."""
 
     def apply(self, gradients):
-        return self.optimizer.stale_update(gradients)
+        return self.optimizer.apply_update(gradients)
 
 
 class TwoGraphStep(nn.Cell):

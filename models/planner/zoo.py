@@ -90,7 +90,7 @@ def settings(config: Config) -> dict[str, Any]:
 def _job_layer(layer: Any, found: Trace, config: Config) -> JobLayer:
     """A tapped layer with the counts of one sample scaled to the batch."""
     batch, key = config.data.batch_size, id(layer.weight)
-    shapes = tuple(tuple(factor.shape) for factor in layer.measured.values())
+    shapes = tuple(tuple(factor.shape) for factor in layer.factor_parameters.values())
     if not layer.has_kronecker_factors:
         return JobLayer(None, 0.0, shapes)
     samples = found.rows.get(key, 0) * batch // config.curvature.subsample

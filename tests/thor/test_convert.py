@@ -89,7 +89,7 @@ def trained_images(amp_level, **options):
                     loss_scale_manager=FixedLossScaleManager(16.0, drop_overflow_update=False), **options)
     model.train(1, image_dataset(1), dataset_sink_mode=False)
     assert {p.dtype for p in optimizer.get_parameters() if p.dtype != ms.int32} == {ms.float32}
-    return {(index, role): layer.measured[role].asnumpy()
+    return {(index, role): layer.factor_parameters[role].asnumpy()
             for index, layer in enumerate(optimizer.registration.layers) for role in ("a", "g")}
 
 

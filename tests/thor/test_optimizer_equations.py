@@ -148,7 +148,7 @@ def test_stale_updates_use_the_old_inverses():
     inverses = next(p for p in optimizer.get_parameters() if p.name == "inverses_2")
     inverses.set_data(Tensor(np.float32([[[2, 0], [0, 3]], [[1, 0], [0, 1]]])))  # A, G
     before = network.weight.asnumpy().copy()
-    optimizer.stale_update((ops.ones((2, 2), ms.float32),))
+    optimizer.apply_update((ops.ones((2, 2), ms.float32),))
     np.testing.assert_allclose(before - network.weight.asnumpy(), [[2, 3], [2, 3]], rtol=1e-6)
     np.testing.assert_array_equal(optimizer.global_step.asnumpy(), [1])
 

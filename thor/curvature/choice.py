@@ -11,7 +11,7 @@ from thor.curvature.damping import trace_of_damping
 from thor.curvature.policies import UpdatePolicy
 from thor.curvature.record import RefreshRecord
 from thor.layers.base import Layer
-from thor.layers.tap import CALLS, KEPT, NO_BAND, OPEN, STOPPED, TRACE_A, TRACE_G
+from thor.layers.tap import CALLS, GATE_KEPT, GATE_OPEN, GATE_STOPPED, NO_BAND, TRACE_A, TRACE_G
 
 
 class LayerChoice(nn.Cell):
@@ -65,15 +65,16 @@ class LayerChoice(nn.Cell):
         if unknown:
             raise ValueError(f"layers={unknown[0]!r}; must be names of layers with factors; "
                              f"use some of {', '.join(self.record.names)}")
-        rows = [OPEN if name in names else KEPT if others_kept else STOPPED for name in self.record.names]
+        others = GATE_KEPT if others_kept else GATE_STOPPED
+        rows = [GATE_OPEN if name in names else others for name in self.record.names]
         ops.assign(self.gates, Tensor(rows, ms.float32))
 
-    def construct(self, statistics, measured, scale, damping, next_damping, distances):
+    def construct(self, statistics, measured_calls, scale, damping, next_damping, distances):
         """Choose, open the gates of the next refresh, and record.
 
         Args:
             statistics: of all layers, ``(n_layers, 6)``.
-            measured: calls that measured each factor, ``(n_factors,)``.
+            measured_calls: calls that measured each factor, ``(n_factors,)``.
             scale: what each layer's trace is multiplied with, ``(n_layers,)``, beside its own scale.
             damping: lam of this step, ``next_damping`` that of the next refresh, ``()``.
             distances: of each factor from the last two, ``(n_factors,)`` both; read where the policy compares.
@@ -83,13 +84,14 @@ class LayerChoice(nn.Cell):
         """
         scale = scale * self.trace_scale
         change, traces = self.change_of_traces(statistics, scale, damping)
-        wanted = measured > 0
+        wanted = measured_calls > 0
         if not self.policy.gated:
             refreshed = self.any_of_layer(wanted)
             self.remember(refreshed, ops.zeros_like(refreshed), change, traces)
             return wanted.astype(ms.float32), refreshed
         opened = self.gather(self.gates.reshape(-1), self.gate_of_factor, 0) > 0
-        distance, earlier = distances if self.policy.compares else (ops.zeros_like(measured), ops.zeros_like(measured))
+        none = ops.zeros_like(measured_calls)
+        distance, earlier = distances if self.policy.compares else (none, none)
         chosen, open_next = self.policy.select(opened, self.gather(change, self.of_layer, 0), distance, earlier)
         wanted = ops.logical_and(wanted, chosen)
         refreshed = self.any_of_layer(wanted)
@@ -112,9 +114,9 @@ class LayerChoice(nn.Cell):
 
     def any_of_layer(self, flags):
         """1.0 for each layer of which any factor is flagged, ``(n_layers,)``."""
-        return ops.maximum(*self.both(flags.astype(ms.float32)))
+        return ops.maximum(*self.of_a_and_g(flags.astype(ms.float32)))
 
-    def both(self, values):
+    def of_a_and_g(self, values):
         """The values ``(n_factors,)`` of each layer's A and G, ``(n_layers,)`` both."""
         return (self.gather(values, self.factors_of_layer[:, 0], 0),
                 self.gather(values, self.factors_of_layer[:, 1], 0))
@@ -142,7 +144,7 @@ class LayerChoice(nn.Cell):
             usable = ops.logical_and(ops.logical_and(self.has_band, traces > 0), ops.isfinite(scale))
             low = ops.select(usable, (traces - margin) / scale, low)
             high = ops.select(usable, (traces + margin) / scale, high)
-        open_a, open_g = self.both(open_next.astype(ms.float32))
+        open_a, open_g = self.of_a_and_g(open_next.astype(ms.float32))
         return ops.assign(self.gates, ops.stack((open_a, open_g, low, high), 1))
 
 

@@ -49,10 +49,10 @@ class FactorDamping(nn.Cell):
             positions: HW of each layer, ``(n_layers,)``.
             mean_diagonals: of each factor, ``(n_factors,)``; read with ``pi_correction`` only.
         """
-        shares = self.gather(ops.sqrt(damping / positions), self.of_layer, 0)
+        added = self.gather(ops.sqrt(damping / positions), self.of_layer, 0)
         if self.pi_correction:
-            shares = shares * self.pi(mean_diagonals)
-        return ops.select(self.is_unit, damping * ops.ones_like(shares), shares)
+            added = added * self.pi(mean_diagonals)
+        return ops.select(self.is_unit, damping * ops.ones_like(added), added)
 
     def pi(self, mean_diagonals):
         """sqrt(mean diagonal of A / of G) for A, its inverse for G; 1 where that is not a positive number."""

@@ -29,18 +29,18 @@ class FactorHistory(nn.Cell):
         self.latest, self.earlier = state("last_factors"), state("earlier_factors")
         self.concat, self.gather = ops.Concat(), ops.Gather()
 
-    def distances(self, factors, measured):
+    def distances(self, factors, measured_calls):
         """Relative distances of each factor from the last and the one before, ``(n_factors,)`` both.
 
         Args:
             factors: blocks and their scale of every batch.
-            measured: calls that measured each factor, ``(n_factors,)``.
+            measured_calls: calls that measured each factor, ``(n_factors,)``.
         """
         squares = ()
         for i, (blocks, scale) in enumerate(factors):
             squares = squares + (self.squared_distances(blocks * scale, self.latest[i] + 0.0, self.earlier[i] + 0.0),)
         sums = ops.matmul(self.sum_of_blocks, self.concat(squares))  # (n_factors, 4)
-        known = ops.logical_and(ops.stack((sums[:, 1], sums[:, 3]), 1) > 0, measured.reshape(-1, 1) > 0)
+        known = ops.logical_and(ops.stack((sums[:, 1], sums[:, 3]), 1) > 0, measured_calls.reshape(-1, 1) > 0)
         ratios = ops.sqrt(ops.stack((sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3]), 1))
         ratios = ops.select(known, ratios, ops.full_like(ratios, np.inf))
         return ratios[:, 0], ratios[:, 1]

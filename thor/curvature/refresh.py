@@ -26,8 +26,8 @@ from thor.options import CurvatureOptions
 from thor.registration import Registration
 
 
-class Refresh(nn.Cell):
-    """Turns the measurements of one step into the damped inverses of the layers a policy chooses.
+class Curvature(nn.Cell):
+    """The curvature of all layers: the measurements of a step become damped inverses of those a policy chooses.
 
     Args:
         registration: of the network.
@@ -36,8 +36,8 @@ class Refresh(nn.Cell):
         batch_size: samples a device sees in a step.
 
     Attributes:
-        measured: parameters whose gradients :meth:`construct` takes, in its order: the factors batch by batch, what
-            layers refresh themselves, the statistics.
+        factor_parameters: those whose gradients :meth:`construct` takes, in its order: the factors batch by batch,
+            what layers refresh themselves, the statistics.
         inverses: for each layer, an :class:`Inverse` for each of its factors.
     """
 
@@ -52,7 +52,7 @@ class Refresh(nn.Cell):
         self.batches = nn.CellList(batches, auto_prefix=False)
         self._find_inverses(layers)
         self._order_measurements(layers)
-        self.measured_of_factor = Tensor([STATISTICS * i + (MEASURED_A if factor.role == "a" else MEASURED_G)
+        self.measured_column_of_factor = Tensor([STATISTICS * i + (MEASURED_A if factor.role == "a" else MEASURED_G)
                                           for factor, i in zip(factors, of_layer)], ms.int32)
         self.of_layer, self.n_layers = Tensor(of_layer, ms.int32), len(layers)  # (n_factors,)
         order = np.concatenate([batch.of_factor.asnumpy() for batch in batches])  # (n_blocks,)
@@ -69,8 +69,9 @@ class Refresh(nn.Cell):
         preconditioners = [layer.create_preconditioner(batch_size, *inverses)
                            for layer, inverses in zip(layers, self.inverses)]
         self.preconditioners = nn.CellList(preconditioners, auto_prefix=False)
-        self.refreshing = tuple((i, self.own_places[i]) for i, preconditioner in enumerate(preconditioners)
-                                if hasattr(preconditioner, "refresh"))
+        self.self_refreshed = tuple((i, self.self_refreshed_places[i])
+                                    for i, preconditioner in enumerate(preconditioners)
+                                    if hasattr(preconditioner, "refresh"))
         self.concat, self.gather = ops.Concat(), ops.Gather()
 
     def _find_inverses(self, layers: Sequence[Layer]) -> None:
@@ -84,13 +85,14 @@ class Refresh(nn.Cell):
         """Factors batch by batch, what layers refresh themselves, statistics."""
         ordered = [factor.parameter for batch in self.batches for factor in batch.members]
         inverted = {id(parameter) for parameter in ordered}
-        own = [[parameter for role, parameter in layer.measured.items()
+        own = [[parameter for role, parameter in layer.factor_parameters.items()
                 if role != "statistics" and id(parameter) not in inverted] for layer in layers]
         counts = np.cumsum([len(ordered)] + [len(parameters) for parameters in own]).tolist()
-        self.own_places = tuple(zip(counts[:-1], counts[1:]))  # (first, last + 1) of each layer
+        self.self_refreshed_places = tuple(zip(counts[:-1], counts[1:]))  # (first, last + 1) of each layer
         ordered += [parameter for parameters in own for parameter in parameters]
         self.first_statistics = len(ordered)
-        object.__setattr__(self, "measured", ordered + [layer.measured["statistics"] for layer in layers])
+        ordered += [layer.factor_parameters["statistics"] for layer in layers]
+        object.__setattr__(self, "factor_parameters", ordered)
 
     def inverses_by_role(self) -> dict[str, dict]:
         """The damped inverses by layer name and role: "a" and "g", or "unit"; arrays ``(n_blocks, size, size)``.
@@ -104,7 +106,7 @@ class Refresh(nn.Cell):
         """Refresh the layers the policy chooses.
 
         Args:
-            measurements: gradients of :attr:`measured`.
+            measurements: gradients of :attr:`factor_parameters`.
             damping: lam of this step, ``()``; ``next_damping`` that of the next refresh.
             loss_scale: s, ``()``.
 
@@ -116,31 +118,31 @@ class Refresh(nn.Cell):
         calls = statistics[:, CALLS]
         ops.assign(self.record.calls, calls)
         positions = statistics[:, POSITIONS] / calls
-        measured = self.gather(statistics.reshape(-1), self.measured_of_factor, 0)  # calls, (n_factors,)
+        measured_calls = self.gather(statistics.reshape(-1), self.measured_column_of_factor, 0)  # calls, (n_factors,)
 
         # Factors: blocks of one size together; the gradient of the mean loss becomes that of a sample.
         gradient_scale = self.batch_size * self.batch_size / (loss_scale * loss_scale)
-        factors = tuple([batch.factors(measurements, measured, gradient_scale) for batch in self.batches])
+        factors = tuple([batch.factors(measurements, measured_calls, gradient_scale) for batch in self.batches])
 
         # Choice: which factors, and so which layers, are refreshed.
         if self.chooses:
-            distances = self.history.distances(factors, measured) if self.compares else None
-            wanted, refreshed = self.choice(statistics, measured, gradient_scale * positions, damping, next_damping,
-                                            distances)
+            distances = self.history.distances(factors, measured_calls) if self.compares else None
+            wanted, refreshed = self.choice(statistics, measured_calls, gradient_scale * positions, damping,
+                                            next_damping, distances)
         else:
-            wanted = (measured > 0).astype(ms.float32)
+            wanted = (measured_calls > 0).astype(ms.float32)
             refreshed = ops.unsorted_segment_max(wanted, self.of_layer, self.n_layers)
             self.record(refreshed, ops.zeros_like(refreshed), None, None)
 
         # Inversion: of damped factors where they are wanted and good; the last good inverses stay elsewhere.
-        shares = self.damping(damping, positions, self.mean_diagonals(factors) if self.pi_correction else None)
+        factor_damping = self.damping(damping, positions, self.mean_diagonals(factors) if self.pi_correction else None)
         rejected, conditions = 0.0, ()
         for i, batch in enumerate(self.batches):
-            more, condition = batch.invert(factors[i][0], factors[i][1], shares, positions, wanted)
+            more, condition = batch.invert(factors[i][0], factors[i][1], factor_damping, positions, wanted)
             rejected, conditions = rejected + more, conditions + (condition,)
         if self.compares:
             self.history.remember(factors, wanted)
-        for layer, (first, last) in self.refreshing:
+        for layer, (first, last) in self.self_refreshed:
             self.preconditioners[layer].refresh(measurements[first:last], calls[layer], refreshed[layer], damping)
 
         # Record: what was rejected, and how well the damped blocks were conditioned.
@@ -173,7 +175,7 @@ class BlockBatch(nn.Cell):
         super().__init__(auto_prefix=False)
         self.average, self.update = average, update
         object.__setattr__(self, "members", tuple(members))
-        self.averages = ms.ParameterTuple([factor.parameter for factor in members])
+        self.running_factors = ms.ParameterTuple([factor.parameter for factor in members])
         self.first, self.last = first, first + len(members)
         counts = [factor.parameter.shape[0] for factor in members]
         self.spans = _spans_of(members)
@@ -189,20 +191,20 @@ class BlockBatch(nn.Cell):
         """``values`` (n,) picked for every block, ``(n_blocks, 1, 1)``."""
         return self.gather(values, index, 0).reshape(-1, 1, 1)
 
-    def factors(self, measurements, measured, gradient_scale):
+    def factors(self, measurements, measured_calls, gradient_scale):
         """Blocks ``(n_blocks, size, size)`` and the scale ``(n_blocks, 1, 1)`` that makes them this step's factors.
 
         The scale is not finite where nothing was measured.
 
         Args:
-            measured: calls that measured each factor, ``(n_factors,)``.
+            measured_calls: calls that measured each factor, ``(n_factors,)``.
         """
         blocks = self.concat(measurements[self.first:self.last])
-        calls = self.per_block(measured, self.of_factor)
+        calls = self.per_block(measured_calls, self.of_factor)
         scale = ops.select(self.is_a, ops.ones_like(calls), gradient_scale * ops.ones_like(calls)) / calls
         if self.average == 0.0:
             return blocks, scale
-        stored = self.concat(self.averages)
+        stored = self.concat(self.running_factors)
         weight = self.average * (ops.abs(stored).sum(axis=(1, 2), keepdims=True) > 0).astype(ms.float32)
         return weight * stored + (1.0 - weight) * (blocks * scale), ops.ones_like(scale)
 
@@ -230,7 +232,7 @@ class BlockBatch(nn.Cell):
         inverses, accepted, condition = self.update(blocks, scale, damping, divisor, wanted, self.inverses)
         ops.assign(self.inverses, inverses)
         if self.average > 0.0:
-            keep_blocks(self.averages, self.spans, accepted > 0, blocks)
+            keep_blocks(self.running_factors, self.spans, accepted > 0, blocks)
         return ((1.0 - accepted) * wanted).sum(), condition.reshape(-1)
 
 

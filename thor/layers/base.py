@@ -106,7 +106,7 @@ class Layer:
 
     Attributes:
         factors: what a refresh inverts, in the order :meth:`create_preconditioner` takes the inverses.
-        measured: all parameters whose gradients are measurements, by role, among them ``statistics``.
+        factor_parameters: all parameters whose gradients are measurements, by role, among them ``statistics``.
     """
 
     weight_name = "weight"
@@ -118,7 +118,7 @@ class Layer:
         self.weight: Parameter = getattr(cells[0], self.weight_name)
         self.bias = bias
         self.factors: tuple[Factor, ...] = ()
-        self.measured: dict[str, Parameter] = {}
+        self.factor_parameters: dict[str, Parameter] = {}
         self.taps: list[Tap] = []
 
     @property
@@ -150,22 +150,23 @@ class Layer:
     def description(self) -> str:
         """How it is preconditioned, in a few words."""
         shapes = [f"{role.upper()} {'x'.join(map(str, parameter.shape))}"
-                  for role, parameter in self.measured.items() if role != "statistics"]
+                  for role, parameter in self.factor_parameters.items() if role != "statistics"]
         uses = f", {len(self.cells)} uses" if len(self.cells) > 1 else ""
         return f"second order: {', '.join(shapes)}{uses}"
 
-    def measure_as(self, **shapes: tuple) -> None:
-        """Create the parameters of :attr:`measured`, zero: the measurements by role, and the statistics."""
+    def create_factor_parameters(self, **shapes: tuple) -> None:
+        """Create :attr:`factor_parameters` of these shapes by role, zero, and that of the statistics."""
         prefix, _, _ = self.weight.name.rpartition(".")
         prefix = prefix + "." if prefix else ""
-        self.measured = {role: Parameter(initializer("zeros", shape, ms.float32), name=f"{prefix}factor_{role}")
-                         for role, shape in {**shapes, "statistics": (STATISTICS,)}.items()}
+        self.factor_parameters = {
+            role: Parameter(initializer("zeros", shape, ms.float32), name=f"{prefix}factor_{role}")
+            for role, shape in {**shapes, "statistics": (STATISTICS,)}.items()}
 
     def tap(self, gates: Parameter | None, row: int) -> None:
         """Install a tap in every cell; ``row`` is the layer's of the network's ``gates``."""
-        for cell in self.cells if self.measured else ():
+        for cell in self.cells if self.factor_parameters else ():
             attribute, kind, measure = self.tapped(cell)
-            recorder = Recorder(measure, tuple(self.measured.values()), gates, row)
+            recorder = Recorder(measure, tuple(self.factor_parameters.values()), gates, row)
             self.taps.append(kind(getattr(cell, attribute), recorder))
             install(cell, attribute, self.taps[-1])
 
@@ -207,7 +208,7 @@ def untap(network: nn.Cell) -> None:
                 setattr(cell, name, operator)
 
 
-def operator_of(cell: nn.Cell, attribute: str) -> str:
+def require_operator(cell: nn.Cell, attribute: str) -> str:
     """``attribute``, where the cell keeps its operator; :class:`NotTapped` if it keeps none there."""
     if getattr(cell, attribute, None) is None:
         raise NotTapped(f"{type(cell).__name__} has no {attribute!r} operator to tap")

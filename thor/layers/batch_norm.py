@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import mindspore as ms
 from mindspore import nn, ops
 
-from thor.layers.base import Factor, Inverse, Layer, LayerContext, NotTapped, operator_of, register_layer
+from thor.layers.base import Factor, Inverse, Layer, LayerContext, NotTapped, register_layer, require_operator
 from thor.layers.tap import MEASUREMENT_SCALE, Gate, Tap
 
 
@@ -63,15 +63,15 @@ class BatchNormLayer(Layer):
                 raise NotTapped("BatchNorm without a 'bn_train' operator on NCHW to tap")
         channels = cell.num_features
         super().__init__(cells, context, (channels, 1, 2), cell.beta)
-        self.measure_as(unit=(channels, 2, 2))
-        self.factors = (Factor("unit", self.measured["unit"], 2 * channels),)
+        self.create_factor_parameters(unit=(channels, 2, 2))
+        self.factors = (Factor("unit", self.factor_parameters["unit"], 2 * channels),)
 
     @property
     def fisher_rows(self) -> int:
         return 2 * self.matrix[0]
 
     def tapped(self, cell: nn.Cell) -> tuple[str, type[Tap], nn.Cell]:
-        return operator_of(cell, "bn_train"), BatchNormTap, self.context.measure(BatchNormMeasure, cell.eps)
+        return require_operator(cell, "bn_train"), BatchNormTap, self.context.measure(BatchNormMeasure, cell.eps)
 
     def create_preconditioner(self, batch_size: int, *inverses: Inverse) -> nn.Cell:
         return UnitPreconditioner(self, *inverses)

@@ -7,7 +7,7 @@ import mindspore as ms
 from mindspore import nn
 
 from thor.backends.geometry import ConvGeometry
-from thor.layers.base import LayerContext, NotTapped, operator_of, register_layer
+from thor.layers.base import LayerContext, NotTapped, register_layer, require_operator
 from thor.layers.kronecker import KroneckerLayer
 from thor.layers.tap import MEASUREMENT_SCALE, Measure, Tap
 
@@ -51,7 +51,7 @@ class ConvLayer(KroneckerLayer):
 
     def __init__(self, cells: Sequence[nn.Cell], context: LayerContext):
         for cell in cells:
-            operator_of(cell, "conv2d")
+            require_operator(cell, "conv2d")
             if getattr(cell, "data_format", "NCHW") != "NCHW":
                 raise NotTapped(f"data_format={cell.data_format}; only NCHW is preconditioned")
         cell, kernel = cells[0], pair(cells[0].kernel_size)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import mindspore as ms
 from mindspore import nn, ops
 
-from thor.layers.base import LayerContext, operator_of, register_layer
+from thor.layers.base import LayerContext, register_layer, require_operator
 from thor.layers.kronecker import KroneckerLayer
 from thor.layers.tap import MEASUREMENT_SCALE, Measure, Tap
 
@@ -47,7 +47,7 @@ class DenseLayer(KroneckerLayer):
 
     def __init__(self, cells: Sequence[nn.Cell], context: LayerContext):
         for cell in cells:
-            operator_of(cell, "matmul")
+            require_operator(cell, "matmul")
         super().__init__(cells, context, (1, *cells[0].weight.shape))
 
     def tapped(self, cell: nn.Cell) -> tuple[str, type[Tap], nn.Cell]:

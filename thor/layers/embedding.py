@@ -19,7 +19,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from thor.curvature.damping import damped_diagonal
-from thor.layers.base import Factor, Inverse, Layer, LayerContext, operator_of, register_layer
+from thor.layers.base import Factor, Inverse, Layer, LayerContext, register_layer, require_operator
 from thor.layers.dense import DenseLayer
 from thor.layers.tap import MEASUREMENT_SCALE, Measure, Tap
 
@@ -97,9 +97,9 @@ class EmbeddingLayer(Layer):
         rows, columns = cells[0].embedding_table.shape
         super().__init__(cells, context, (1, rows, columns))
         for cell in cells:
-            operator_of(cell, self.attribute(cell))
-        self.measure_as(a=(rows,), g=context.block_shape(1, columns))
-        self.factors = (Factor("g", self.measured["g"], columns),)
+            require_operator(cell, self.attribute(cell))
+        self.create_factor_parameters(a=(rows,), g=context.block_shape(1, columns))
+        self.factors = (Factor("g", self.factor_parameters["g"], columns),)
 
     def attribute(self, cell: nn.Cell) -> str:
         """Where a cell keeps the operator that uses the table."""
@@ -129,19 +129,19 @@ class EmbeddingPreconditioner(nn.Cell):
         super().__init__(auto_prefix=False)
         self.matrix = layer.matrix
         self.batch_size, self.average = batch_size, layer.context.options.running_average
-        self.factor_a = layer.measured["a"]
+        self.factor_a = layer.factor_parameters["a"]
         self.inverse_a = Parameter(initializer("ones", self.factor_a.shape, ms.float32),
                                    name=f"inverse_a.{layer.name}", requires_grad=False)
         self.inverses_g = inverse_g.parameter
         self.precondition = layer.context.backend.precondition_columns_operator(self.matrix, inverse_g.blocks)
 
-    def refresh(self, measured, calls, wanted, damping):
+    def refresh(self, measurements, calls, wanted, damping):
         """Refresh A, where ``wanted`` ``()`` is 1.0; it is kept as it was where not finite.
 
         Args:
-            measured: one tensor, id counts ``(vocab_size,)`` summed over ``calls`` ``()``.
+            measurements: one tensor, id counts ``(vocab_size,)`` summed over ``calls`` ``()``.
         """
-        a = measured[0] / calls / self.batch_size
+        a = measurements[0] / calls / self.batch_size
         wanted = ops.logical_and(ops.isfinite(a), wanted > 0)
         if self.average > 0:
             weight = self.average * (self.factor_a.sum() > 0).astype(ms.float32)

@@ -22,9 +22,10 @@ class KroneckerLayer(Layer):
         folded = context.options.fold_bias and cell.has_bias and cell.bias.requires_grad
         super().__init__(cells, context, matrix, cell.bias if folded else None)
         groups, rows, columns = matrix
-        self.measure_as(a=context.block_shape(groups, columns + folded), g=context.block_shape(groups, rows))
-        self.factors = (Factor("a", self.measured["a"], groups * (columns + folded)),
-                        Factor("g", self.measured["g"], groups * rows))
+        self.create_factor_parameters(a=context.block_shape(groups, columns + folded),
+                                      g=context.block_shape(groups, rows))
+        self.factors = (Factor("a", self.factor_parameters["a"], groups * (columns + folded)),
+                        Factor("g", self.factor_parameters["g"], groups * rows))
 
     @property
     def fisher_rows(self) -> int:

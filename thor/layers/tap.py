@@ -21,9 +21,9 @@ CALLS, POSITIONS, MEASURED_A, MEASURED_G, TRACE_A, TRACE_G = range(6)  # columns
 STATISTICS = 6
 
 NO_BAND = float(np.finfo(np.float32).max)  # not infinite: gates are parameters, and parameters ought to be finite
-OPEN = (1.0, 1.0, NO_BAND, -NO_BAND)
-STOPPED = (0.0, 0.0, NO_BAND, -NO_BAND)
-KEPT = (1.0, 1.0, -NO_BAND, NO_BAND)  # looked at, and found unchanged whatever its trace
+GATE_OPEN = (1.0, 1.0, NO_BAND, -NO_BAND)
+GATE_STOPPED = (0.0, 0.0, NO_BAND, -NO_BAND)
+GATE_KEPT = (1.0, 1.0, -NO_BAND, NO_BAND)  # looked at, and found unchanged whatever its trace
 
 # Measurements are scaled by a power of two, exact in float32, so that they weigh nothing in a global
 # gradient norm that a hand-written loop may clip with. It cancels in factor / calls.
@@ -71,8 +71,8 @@ class Gate(nn.Cell):
         high = self.slice(gates, (0, 3), (1, 1)).reshape(1)
         trace = trace_a * trace_g
         inside = ops.logical_and(trace >= low, trace <= high)  # a trace that is not a number is outside
-        measured = opened * (1.0 - inside.astype(ms.float32))
-        return self.concat((calls, measured, trace_a, trace_g))
+        kept_open = opened * (1.0 - inside.astype(ms.float32))
+        return self.concat((calls, kept_open, trace_a, trace_g))
 
 
 class Measure(nn.Cell):

@@ -35,7 +35,7 @@ def pair(request):
 
 def test_factors_are_sent_as_counted(pair):
     job, optimizer = pair
-    shapes = [[optimizer.parameters[i].shape for i in places] for places in optimizer.measurement_places()]
+    shapes = [[optimizer.parameters[i].shape for i in places] for places in optimizer.factor_places()]
     assert [list(layer.factor_shapes) for layer in job.layers] == shapes
     reducer = FactorReducer(shapes, optimizer.split_indices)
     assert job.packed_bytes == 4 * sum(reducer.counts)

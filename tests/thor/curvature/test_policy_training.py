@@ -255,8 +255,8 @@ def test_traces_are_those_of_the_factors():
     positions = {"first": 25.0}
     for name, layer in layers.items():
         traces = [value.sum() if value.ndim == 1 else np.trace(value, axis1=1, axis2=2).sum()
-                  for value in (layer.measured[role].asnumpy().astype(np.float64)
-                                for role in ("a", "g", "unit") if role in layer.measured)]
+                  for value in (layer.factor_parameters[role].asnumpy().astype(np.float64)
+                                for role in ("a", "g", "unit") if role in layer.factor_parameters)]
         expected = np.prod(traces) * positions.get(name, 1.0)
         assert report[name].trace == pytest.approx(expected, rel=1e-5), name
         assert report[name].change is None and report[name].condition >= 1.0

@@ -105,7 +105,7 @@ def curvature_of(optimizer):
         state.update({f"inverse_{role}.{layer}": blocks for role, blocks in roles.items()})
     for layer in optimizer.registration.layers:
         for role in ("a", "g"):
-            state[f"{layer.name}.factor_{role}"] = layer.measured[role].asnumpy().copy()
+            state[f"{layer.name}.factor_{role}"] = layer.factor_parameters[role].asnumpy().copy()
     return state
 
 

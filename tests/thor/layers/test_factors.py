@@ -46,7 +46,7 @@ def train_one_step(network, *batch, batch_size=1, **options):
 
 def factors_of(optimizer, index=0):
     layer = optimizer.registration.layers[index]
-    return [layer.measured[role].asnumpy().astype(np.float64) for role in ("a", "g")]
+    return [layer.factor_parameters[role].asnumpy().astype(np.float64) for role in ("a", "g")]
 
 
 def normal(*shape, seed=0):
@@ -89,7 +89,7 @@ def test_single_sample_batch_norm_blocks_are_exact():
     normalised = (images - images.mean(1, keepdims=True)) / np.sqrt(images.var(1, keepdims=True) + 1e-5)
     gradients = np.stack([(d * normalised).sum(1), d.sum(1)], axis=1)
     expected = np.einsum("ci,cj->cij", gradients, gradients)
-    blocks = optimizer.registration.layers[0].measured["unit"].asnumpy()
+    blocks = optimizer.registration.layers[0].factor_parameters["unit"].asnumpy()
     np.testing.assert_allclose(blocks, expected, rtol=2e-5, atol=1e-6)
 
 

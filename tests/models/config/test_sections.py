@@ -27,7 +27,7 @@ from models.config import (
     (lambda: OptimizerConfig(weight_decay=float("nan")), "weight_decay=nan; must be a number >= 0"),
     (lambda: OptimizerConfig(split_dim=0), "split_dim=0; must be an int >= 1, or null for whole factors"),
     (lambda: OptimizerConfig(split_indices=[26, 26]), "split_indices=[26, 26]; must be a non-empty list of "
-     "ascending ints >= 0, or null for one reduction"),
+     "ascending ints >= 0, or null for groups of at most 32 MiB"),
     (lambda: OptimizerConfig(learning_rate=0.1), "learning_rate=0.1; must be a LearningRateConfig"),
     (lambda: LearningRateConfig(initial="0.1"), "initial='0.1'; must be a number >= 0"),
     (lambda: LossScaleConfig(factor=1.5), "factor=1.5; must be an int >= 2"),

@@ -47,8 +47,7 @@ class TinyNet(nn.Cell):
         return self.sharpness * self.fc(x)
 
 
-register_network("tiny")(lambda model, data: TinyNet(1))
-register_network("tiny_sharp")(lambda model, data: TinyNet(SHARPNESS))
+NETWORKS = {"tiny": lambda model, data: TinyNet(1), "tiny_sharp": lambda model, data: TinyNet(SHARPNESS)}
 
 
 def main(folder: Path, optimizer: str) -> None:
@@ -63,5 +62,7 @@ def main(folder: Path, optimizer: str) -> None:
 
 
 if __name__ == "__main__":
+    for name, build in NETWORKS.items():
+        register_network(name)(build)
     kill_after(int(sys.argv[3]))
     main(Path(sys.argv[1]), sys.argv[2])

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import callbacks
+from models import callbacks, registry
 from tests.helpers import environment
 from tests.helpers.interrupted import left_after
-from tests.helpers.tiny_run import main
+from tests.helpers.tiny_run import NETWORKS, main
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +68,15 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, uninterrupted):
     assert_goes_on_as(tmp_path, uninterrupted, end, resumed.stdout)
 
 
+@pytest.fixture
+def tiny_sharp():
+    """The network of that name."""
+    registry.register_network("tiny_sharp")(NETWORKS["tiny_sharp"])
+    yield
+    registry.unregister_network("tiny_sharp")
+
+
+@pytest.mark.usefixtures("tiny_sharp")
 def test_steps_that_were_skipped_stay_skipped(tmp_path, monkeypatch, capsys):
     """With a loss scale that overflows now and then, updates lag behind batches."""
     end = random_batch()

@@ -1,9 +1,7 @@
 """A least-squares problem with its gradient in float64, the same for every optimizer."""
 from __future__ import annotations
 
-import mindspore as ms
 import numpy as np
-import pytest
 from mindspore import Tensor, nn, ops
 
 from thor.train import make_train_step
@@ -95,13 +93,3 @@ def assert_follows(build, expected, manager=None, atol=1e-6):
         for name, got in weights_of(network).items():
             np.testing.assert_allclose(got, wanted[name], rtol=5e-6, atol=atol, err_msg=f"{name}, step {number}")
         assert int(optimizer.global_step.asnumpy()[0]) == number
-
-
-BOTH_MODES = pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
-
-
-def operator_by_operator(names, graph=()):
-    """A test of ``mode`` and ``name`` with every name, of which those of ``graph`` are compiled, too."""
-    runs = [(ms.PYNATIVE_MODE, name) for name in names] + [(ms.GRAPH_MODE, name) for name in graph]
-    ids = [*names, *(f"{name}-graph" for name in graph)]
-    return pytest.mark.parametrize("mode, name", runs, ids=ids)

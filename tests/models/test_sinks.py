@@ -108,6 +108,7 @@ def draw(path: Path) -> None:
         stream.write("drawn ")
 
 
+@pytest.mark.slow
 def test_sinks_are_cut_and_the_epochs_are_the_same(runs):
     steps, sinks = runs
     assert sinks.session.model.sinks == [5] * 6
@@ -116,6 +117,7 @@ def test_sinks_are_cut_and_the_epochs_are_the_same(runs):
         assert [(run.folder.path / name).read_text() for name in ("curves.png", "curvature.png")] == ["drawn " * 3] * 2
 
 
+@pytest.mark.slow
 def test_checkpoints_of_sinks_are_those_of_steps(runs):
     steps, sinks = (run.checkpoints() for run in runs)
     assert sorted(sinks) == sorted(steps) == [f"step-{batches:06d}.ckpt" for batches in range(5, 31, 5)]
@@ -124,6 +126,7 @@ def test_checkpoints_of_sinks_are_those_of_steps(runs):
         assert differing == [], name
 
 
+@pytest.mark.slow
 def test_metrics_of_sinks_are_the_rows_of_their_last_steps(runs):
     steps, sinks = (run.rows("metrics.csv") for run in runs)
     assert [int(row["step"]) for row in steps] == list(range(1, 31))
@@ -131,6 +134,7 @@ def test_metrics_of_sinks_are_the_rows_of_their_last_steps(runs):
     assert [row["step"] for row in sinks if row["eval_accuracy"]] == ["10", "20", "30"]
 
 
+@pytest.mark.slow
 def test_curvature_of_sinks_has_the_last_refresh_of_each_at_its_own_step(runs):
     steps, sinks = (run.rows("curvature.csv") for run in runs)
     assert sorted({int(row["step"]) for row in steps}) == list(range(0, 30, 4))
@@ -138,6 +142,7 @@ def test_curvature_of_sinks_has_the_last_refresh_of_each_at_its_own_step(runs):
     assert sinks == [row for row in steps if int(row["step"]) in last]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sinks", [False, True])
 def test_a_run_resumes_in_the_middle_of_an_epoch(runs, tmp_path, sinks):
     """Without a device, too, where the data are cut into epochs of sink_size: the evaluation after 20 batches comes."""

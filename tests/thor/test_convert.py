@@ -56,6 +56,7 @@ class Losses(ms.train.Callback):
         self.values.append(float(run_context.original_args().net_outputs.asnumpy()))
 
 
+@pytest.mark.slow
 def test_the_articles_program():
     from thor import THOR, ConvertModelUtils
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mindspore import Model, Tensor, nn, ops
 
+from tests.helpers.modes import BOTH_MODES
 from tests.helpers.training_cases import (
     Classifier,
     Refreshes,
@@ -69,6 +70,7 @@ def test_each_graph_is_compiled_once(expected):
     assert [len(graph.compile_cache) for graph in (step.second_order, step.stale)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_embedded_in_another_graph(expected):
     network, with_loss, optimizer = create()
     record, sink = Refreshes(optimizer), Sink(make_train_step(with_loss, optimizer))
@@ -96,7 +98,7 @@ def test_gradients_of_the_network_alone_are_refused(pynative):
         optimizer(gradients)
 
 
-@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+@BOTH_MODES
 def test_hand_written_loop(expected, mode):
     ms.set_context(mode=mode)
     network, with_loss, optimizer = create()
@@ -128,6 +130,7 @@ def test_measurements_do_not_change_a_global_clip(pynative):
     assert_same_weights(clipped_weights(clip_all), weights_of(clipped_weights(clip_weights_only)))
 
 
+@pytest.mark.slow
 def test_model_without_conversion(expected):
     network, _, optimizer = create()
     Model(network, loss_fn(), optimizer).train(1, dataset(STEPS), dataset_sink_mode=False)
@@ -143,7 +146,9 @@ class MyTrainCell(nn.TrainOneStepCell):
         return ops.depend(loss, self.optimizer(self.grad_reducer(gradients)))
 
 
-@pytest.mark.parametrize("given, mode", [(True, ms.GRAPH_MODE), (False, ms.PYNATIVE_MODE)], ids=["given", "found"])
+@pytest.mark.parametrize("given, mode", [
+    pytest.param(True, ms.GRAPH_MODE, marks=pytest.mark.slow, id="given"),
+    pytest.param(False, ms.PYNATIVE_MODE, id="found")])
 def test_a_train_cell_of_the_users(expected, given, mode):
     ms.set_context(mode=mode)
     network, with_loss, optimizer = create()

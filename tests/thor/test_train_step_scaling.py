@@ -8,11 +8,10 @@ from mindspore import DynamicLossScaleManager, FixedLossScaleManager, Tensor, nn
 
 from tests.helpers import reference as ref
 from tests.helpers.layer_cases import value
+from tests.helpers.modes import BOTH_MODES
 from tests.helpers.training_cases import BATCH, Sink, arrays, assert_same_weights, batches, create, state_of, weights_of
 from thor import THOR
 from thor.train import make_train_step
-
-MODES = pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
 
 
 def trained(manager=None, accumulate_steps=1, count=5, **options):
@@ -112,7 +111,7 @@ class Quadratic(nn.Cell):
         return (difference * difference).sum() / (2 * BATCH)
 
 
-@MODES
+@BOTH_MODES
 def test_accumulation_averages_gradients_and_factors(mode):
     ms.set_context(mode=mode)
     micro, updates, rate, damping = 3, 4, 0.05, 0.1

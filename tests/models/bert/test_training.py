@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 
@@ -31,14 +32,14 @@ def data(tmp_path_factory):
     return make_data(tmp_path_factory.mktemp("bert"))
 
 
-def words(data, run_dir, *more):
+def words(data, run_dir, *more, config="bert_small.yaml"):
     """Command line words of a tiny run."""
     settings = {"data.path": data, "data.batch_size": 16, "data.eval_batch_size": 32, "train.run_dir": run_dir,
                 "model.bert.vocab_size": VOCABULARY, "model.bert.max_positions": LENGTH, "model.bert.hidden_size": 16,
                 "model.bert.layers": 1, "model.bert.heads": 2, "model.bert.intermediate_size": 32,
                 "optimizer.learning_rate.warmup_epochs": 0, "train.epochs": 2, "train.sink_size": 5}
     given = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    return ["--config", str(CONFIGS / "bert" / "bert_small.yaml"), *given, *more]
+    return ["--config", str(CONFIGS / "bert" / config), *given, *more]
 
 
 @pytest.mark.usefixtures("pynative")
@@ -99,19 +100,20 @@ def test_metrics_of_nothing_are_finite():
 
 @pytest.mark.slow
 def test_a_run_that_ended_goes_on_bit_for_bit_and_is_evaluated(data, tmp_path, capsys, monkeypatch):
-    """Within an accumulation, as by SIGKILL, see tests/models/test_resume.py, where compiled runs resume, too."""
-    settings = ["--device.mode", "pynative", "--optimizer.frequency", "3", "--model.bert.dropout", "0.1",
-                "--loss_scale.policy", "dynamic", "--train.accumulate_steps", "2"]
+    """Within an accumulation, as by SIGKILL; tests/models/test_resume.py has THOR, compiled, and a real one."""
+    settings = ["--device.mode", "pynative", "--model.bert.dropout", "0.1", "--loss_scale.policy", "dynamic",
+                "--train.accumulate_steps", "2"]
     every = ["--train.checkpoint_every_steps", "2", *settings]
+    lamb = functools.partial(words, data, config="bert_small_lamb.yaml")
     with monkeypatch.context() as patch:
         patch.setattr(callbacks, "build_callbacks", left_after(7, tmp_path / "left"))
-        assert train.main(words(data, tmp_path / "whole", *every)) == 0
+        assert train.main(lamb(tmp_path / "whole", *every)) == 0
     whole = capsys.readouterr().out
     place = next((tmp_path / "whole").glob("*/*")).relative_to(tmp_path / "whole")
     folders = [tmp_path / name / place for name in ("whole", "cut")]
     folders[1].parent.mkdir(parents=True)
     (tmp_path / "left").rename(folders[1])
-    assert train.main(words(data, tmp_path / "cut", *every)) == 0
+    assert train.main(lamb(tmp_path / "cut", *every)) == 0
     assert "going on after batch 5 " in capsys.readouterr().out
     final = [ms.load_checkpoint(str(folder / "checkpoints" / "step-000010.ckpt")) for folder in folders]
     differing = [name for name, value in final[0].items() if isinstance(value, ms.Parameter)
@@ -124,7 +126,7 @@ def test_a_run_that_ended_goes_on_bit_for_bit_and_is_evaluated(data, tmp_path, c
     values = [[[float(field or "nan") for field in row.split(",")] for row in text.splitlines()[1:]] for text in rows]
     np.testing.assert_allclose(values[1], values[0], rtol=1e-6)
     checkpoint = folders[0] / "checkpoints" / "step-000010.ckpt"
-    assert evaluate.main([*words(data, tmp_path, *settings), "--checkpoint", str(checkpoint)]) == 0
+    assert evaluate.main([*lamb(tmp_path, *settings), "--checkpoint", str(checkpoint)]) == 0
     shown = re.search(r"'mlm_accuracy': ([0-9.e-]+), 'nsp_accuracy': ([0-9.e-]+), 'mlm_loss': ([0-9.]+)",
                       capsys.readouterr().out)
     last = rows[0].splitlines()[-1].split(",")[-3:]

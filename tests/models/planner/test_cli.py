@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from models import registry
 from models.planner import __main__ as planner
 from models.planner.profile import Published, dump_profile, load_profile
 from models.planner.report import numbers, report, table
 from models.planner.search import make_plans
+from tests.helpers import DIGITS
 from tests.helpers.planner_cases import PROFILE, job
 
 ROOT = Path(__file__).parents[3]
@@ -115,8 +117,10 @@ def test_tables_hold_headings_of_one_cell():
 @pytest.mark.slow
 def test_a_measured_profile_can_be_read(tmp_path, capsys):
     path = tmp_path / "cpu.yaml"
-    words = ["--config", CONFIG, "--measure", str(path), "--data.batch_size", "4", "--optimizer.frequency", "2"]
+    words = ["--config", str(DIGITS), "--imports", "[tests.helpers.plain_network]", "--model.name", "plain",
+             "--measure", str(path), "--data.batch_size", "4", "--optimizer.frequency", "2"]
     assert planner.main(words) == 0
+    registry.unregister_network("plain")
     profile = load_profile(path)
     assert capsys.readouterr().out == path.read_text()
     assert profile.name == "CPU process" and "batch 4 a device" in profile.description

@@ -96,6 +96,7 @@ def block_sizes():
     return {"resnet50": resnet.block_sizes, "bert_large": sorted(large.elements())}
 
 
+@pytest.mark.slow
 def test_blocks_of_the_published_networks(block_sizes):
     assert Counter(block_sizes["resnet50"]) == {64: 12, 128: 641}
     assert Counter(block_sizes["bert_large"]) == {2: 1, 128: 3520}

@@ -8,7 +8,8 @@ from mindspore import nn
 from mindspore.amp import FixedLossScaleManager
 
 from tests.helpers import companion_cases as cases
-from tests.helpers.companion_cases import BOTH_MODES, DECAY, RATES, arrays, combine, decayed, start, zeros
+from tests.helpers.companion_cases import DECAY, RATES, arrays, combine, decayed, start, zeros
+from tests.helpers.modes import operator_by_operator
 from thor.companions import DCASGD, Heun, Lookahead, RAdam
 
 SCALE = 256.0
@@ -99,8 +100,7 @@ def case(name):
 NAMES = ["radam", "lookahead", "heun", "heun with momentum", "asgd", "dcasgd", "dcasgd, adaptive"]
 
 
-@BOTH_MODES
-@pytest.mark.parametrize("name", NAMES)
+@operator_by_operator(NAMES, graph=["radam", "lookahead", "heun with momentum", "dcasgd", "dcasgd, adaptive"])
 def test_five_steps_follow_the_equations(mode, name):
     ms.set_context(mode=mode)
     build, expected = case(name)
@@ -113,7 +113,7 @@ def test_loss_scale_of_the_optimizer_changes_nothing(pynative, name):
     cases.assert_follows(lambda parameters: build(parameters, SCALE), expected, SCALE)
 
 
-@cases.operator_by_operator(NAMES, graph=["heun with momentum", "dcasgd, adaptive"])
+@operator_by_operator(NAMES, graph=["heun with momentum", "dcasgd, adaptive"])
 def test_loss_scale_of_the_train_step_changes_nothing(mode, name):
     ms.set_context(mode=mode)
     build, expected = case(name)

@@ -10,7 +10,6 @@ from models import layerwise
 from tests.helpers import companion_cases as cases
 from tests.helpers.companion_cases import (
     BATCH,
-    BOTH_MODES,
     DECAY,
     RATES,
     STEPS,
@@ -21,6 +20,7 @@ from tests.helpers.companion_cases import (
     start,
     zeros,
 )
+from tests.helpers.modes import BOTH_MODES
 from thor.companions import kfac, ranger
 from thor.train import make_train_step
 

@@ -7,7 +7,8 @@ import pytest
 from mindspore import Parameter, Tensor, nn
 
 from tests.helpers import companion_cases as cases
-from tests.helpers.companion_cases import BOTH_MODES, DECAY, RATES, arrays
+from tests.helpers.companion_cases import DECAY, RATES, arrays
+from tests.helpers.modes import BOTH_MODES
 from thor import THOR
 from thor.companions import DCASGD, Heun, Lookahead, RAdam, ranger
 from thor.train import TwoGraphStep, make_train_step
@@ -91,7 +92,8 @@ def test_heun_of_a_gradient_that_does_not_change_is_momentum(pynative):
 
 
 @pytest.mark.parametrize("mode, beta2, first", [
-    (ms.PYNATIVE_MODE, 0.999, 6), (ms.PYNATIVE_MODE, 0.8, 7), (ms.PYNATIVE_MODE, 0.6, None), (ms.GRAPH_MODE, 0.8, 7)])
+    (ms.PYNATIVE_MODE, 0.999, 6), (ms.PYNATIVE_MODE, 0.8, 7), (ms.PYNATIVE_MODE, 0.6, None),
+    pytest.param(ms.GRAPH_MODE, 0.8, 7, marks=pytest.mark.slow)])
 def test_radam_rectifies_from_the_right_step_on(mode, beta2, first):
     """rho passes 5 at step 6 for 0.999 and at step 7 for 0.8; its limit for 0.6 is 4.
 

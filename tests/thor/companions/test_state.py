@@ -9,6 +9,7 @@ from mindspore.amp import DynamicLossScaleManager
 
 from tests.helpers import companion_cases as cases
 from tests.helpers.companion_cases import RATES, arrays
+from tests.helpers.modes import operator_by_operator
 from thor.companions import DCASGD, Heun, Lookahead, RAdam, evaluation_weights, ranger
 from thor.companions.lookahead import evaluation_values
 from thor.train import make_train_step
@@ -22,7 +23,7 @@ BUILDERS = {
 }
 
 
-@cases.operator_by_operator(BUILDERS, graph=["dcasgd"])
+@operator_by_operator(BUILDERS, graph=["dcasgd"])
 def test_saved_and_loaded_after_any_step_goes_on_bit_for_bit(mode, name, tmp_path):
     ms.set_context(mode=mode)
     batches = arrays(8)
@@ -44,7 +45,7 @@ def test_saved_and_loaded_after_any_step_goes_on_bit_for_bit(mode, name, tmp_pat
         assert [key for key in expected if not np.array_equal(got[key], expected[key])] == []
 
 
-@cases.operator_by_operator(BUILDERS, graph=["ranger", "heun"])
+@operator_by_operator(BUILDERS, graph=["ranger", "heun"])
 def test_overflow_skips_the_step_and_leaves_the_optimizer_as_it_was(mode, name):
     ms.set_context(mode=mode)
     network, optimizer, step = cases.create(BUILDERS[name], DynamicLossScaleManager(1024.0, 2, 1000))
@@ -85,7 +86,7 @@ def test_overflow_in_the_second_evaluation_of_heun_gives_the_step_up():
     assert int(optimizer.global_step.asnumpy()[0]) == 1
 
 
-@cases.operator_by_operator([name for name in BUILDERS if name != "heun"], graph=["radam"])
+@operator_by_operator([name for name in BUILDERS if name != "heun"], graph=["radam"])
 def test_two_micro_batches_make_the_step_of_their_mean(mode, name):
     ms.set_context(mode=mode)
     batches = arrays(6)

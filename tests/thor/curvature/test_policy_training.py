@@ -165,6 +165,7 @@ def test_a_kept_layer_is_not_even_measured_but_one_that_must_be_averaged_first_i
     assert moments_of_second_refresh(averaged_first=True) > 6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pynative")
 def test_early_and_late_choice_agree():
     """Whether the trace is looked at before or after measuring makes no difference to training."""
@@ -233,12 +234,10 @@ def test_a_run_goes_on_from_its_state_to_the_bit(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["trace", "frobenius"])
-def test_a_device_that_inverts_whole_batches_agrees_with_the_cpu(name):
-    steps = 5 if name == "trace" else 3
-    ms.set_context(mode=ms.PYNATIVE_MODE)
+@pytest.mark.usefixtures("pynative")
+@pytest.mark.parametrize("name, steps", [("trace", 5), ("frobenius", 3)])
+def test_a_device_that_inverts_whole_batches_agrees_with_the_cpu(name, steps):
     cpu, expected = train(POLICIES[name](), steps=steps)
-    ms.set_context(mode=ms.GRAPH_MODE if name == "trace" else ms.PYNATIVE_MODE)
     device, history = train(POLICIES[name](), steps=steps, backend=GpuBackend(emulated.gpu()))
     assert history == expected
     for got, reference in zip(device.weights, cpu.weights, strict=True):

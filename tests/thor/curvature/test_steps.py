@@ -10,6 +10,7 @@ from mindspore import Tensor, nn, ops
 
 from tests.helpers import reference as ref
 from tests.helpers.layer_cases import BATCH, Branches, value
+from tests.helpers.modes import BOTH_MODES
 from thor import THOR
 from thor.train import make_train_step
 
@@ -62,7 +63,7 @@ def simulate(weight, table, average, split_dim, pi_correction):
 
 
 @pytest.mark.parametrize("mode, options", [
-    (ms.GRAPH_MODE, {"running_average": 0.8, "split_dim": 2}),
+    pytest.param(ms.GRAPH_MODE, {"running_average": 0.8, "split_dim": 2}, marks=pytest.mark.slow),
     (ms.PYNATIVE_MODE, {"running_average": 0.8, "split_dim": 2}),
     (ms.PYNATIVE_MODE, {"split_dim": None}),
     (ms.PYNATIVE_MODE, {"running_average": 0.5, "split_dim": None, "pi_correction": True}),
@@ -109,7 +110,7 @@ def curvature_of(optimizer):
     return state
 
 
-@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+@BOTH_MODES
 def test_bad_blocks_keep_their_last_good_inverse(mode):
     ms.set_context(mode=mode)
     network = nn.SequentialCell(nn.Dense(4, 2, has_bias=False), nn.Dense(2, 2, has_bias=False))

@@ -56,7 +56,9 @@ def runs():
     return {}
 
 
-@pytest.mark.parametrize("run, name", [(run, name) for run, (_, names, _) in RUNS.items() for name in names])
+@pytest.mark.parametrize("run, name", [
+    pytest.param(run, name, marks=[pytest.mark.slow] if mode == ms.GRAPH_MODE else [])
+    for run, (mode, names, _) in RUNS.items() for name in names])
 def test_update_solves_the_kronecker_system(runs, run, name):
     if run not in runs:
         runs[run] = updates_of_one_step(*RUNS[run])

@@ -6,11 +6,12 @@ import logging
 from mindspore import Model, amp, nn
 
 from thor.distribution import world
+from thor.layers.batch import LossScaleTap
 from thor.model import StepModel
 from thor.optimizer import THOR
 from thor.reduction import GradientReducer
 from thor.registration import tap_network
-from thor.train import TwoGraphStep, make_train_step
+from thor.train import TwoGraphStep, make_train_step, train_cells
 
 logger = logging.getLogger("thor")
 
@@ -46,7 +47,7 @@ class ConvertModelUtils:
             model: the Model to convert, or a ready train cell; its evaluation network is kept when ``metrics`` is
                 given without ``loss_fn``. Returned unchanged when the optimizer is a first-order one.
             network: the network without its loss, or a ready ``nn.TrainOneStepCell`` (subclasses too) whose
-                construct calls ``self.optimizer(grads)``.
+                construct calls ``self.optimizer(grads)``, or a cell that calls such cells.
             loss_fn: the loss; ``None`` when ``network`` already computes it.
             optimizer: a THOR optimizer; with a ready train cell, by default the cell's own.
             metrics: as for ``mindspore.Model``.
@@ -68,8 +69,8 @@ class ConvertModelUtils:
             raise TypeError(f"model={model!r}; must be a mindspore.Model; pass Model(network, loss_fn, optimizer)")
         if not isinstance(network, nn.Cell):
             raise TypeError(f"network={network!r}; must be a mindspore.nn.Cell; pass the network to train")
-        ready = isinstance(network, nn.TrainOneStepCell)
-        optimizer = network.optimizer if ready and optimizer is None else optimizer
+        ready = train_cells(network)
+        optimizer = ready[0].optimizer if ready and optimizer is None else optimizer
         if type(optimizer).__module__ == "mindspore.nn.optim.thor":
             raise TypeError(f"optimizer={type(optimizer).__name__} of MindSpore; must be thor.THOR; import thor or "
                             "THOR from the package this converter comes from")
@@ -117,28 +118,46 @@ def mixed_precision_network(network, loss_fn, optimizer, amp_level, keep_batchno
 class StepGraph(nn.Cell):
     """A graph of its own around a train cell somebody else wrote."""
 
-    def __init__(self, step: nn.Cell):
+    def __init__(self, step: nn.Cell, optimizer: THOR):
         super().__init__(auto_prefix=False)
-        self.step = step
+        self.step, self.optimizer = step, optimizer
 
     def construct(self, *inputs):
+        self.optimizer.batch_facts.tell(inputs)
         return self.step(*inputs)
 
 
-def wrap_train_cell(step: nn.TrainOneStepCell, optimizer: THOR) -> nn.Cell:
+def wrap_train_cell(step: nn.Cell, optimizer: THOR) -> nn.Cell:
     """Give a train cell of the user's, whose construct calls ``self.optimizer(grads)``, its two graphs.
 
-    With several ranks its ``grad_reducer`` is replaced by one that reduces factors as :func:`make_train_step` does.
+    Its ``network`` gets a tap that measures what the loss is multiplied with; with several ranks its ``grad_reducer``
+    is replaced by one that reduces factors as :func:`make_train_step` does.
+
+    Args:
+        step: an ``nn.TrainOneStepCell``, or a cell that calls some.
 
     Raises:
-        ValueError: there are several ranks, and the cell has no ``grad_reducer``.
+        ValueError: there are several ranks, and a train cell has no ``grad_reducer``; or one has another optimizer.
     """
-    if isinstance(step, nn.TrainOneStepWithLossScaleCell):
-        optimizer.bind_loss_scale(step.scale_sense)
+    for cell in train_cells(step):
+        if cell.optimizer is not optimizer:
+            raise ValueError(f"network={type(step).__name__} holds a {type(cell).__name__} with another optimizer; must "
+                             "have the one given; build all its train cells with one THOR")
+        _measure_in(cell, optimizer)
+    return TwoGraphStep(StepGraph(step, optimizer), StepGraph(step, optimizer), optimizer).set_train()
+
+
+def _measure_in(cell: nn.TrainOneStepCell, optimizer: THOR) -> None:
+    """Have the loss scale and the factors of all ranks in what a train cell hands to its optimizer."""
+    if isinstance(cell, nn.TrainOneStepWithLossScaleCell):
+        optimizer.bind_loss_scale(cell.scale_sense)
+    elif any(True for _ in cell.parameters_and_names(expand=False)):
+        optimizer.measure_always()  # a scale of its own may change, and traces with it
+    if optimizer.has_factors and not isinstance(cell.network, LossScaleTap):
+        cell.network = LossScaleTap(cell.network, optimizer.batch_facts)
     if world()[1] > 1:
-        if getattr(step, "grad_reducer", None) is None:
-            raise ValueError(f"network={type(step).__name__} has no grad_reducer; must have one with several ranks, "
+        if getattr(cell, "grad_reducer", None) is None:
+            raise ValueError(f"network={type(cell).__name__} has no grad_reducer; must have one with several ranks, "
                              "called in its construct before the optimizer; derive it from nn.TrainOneStepCell")
-        step.grad_reducer = GradientReducer(optimizer, tuple(range(len(optimizer.parameters))))
+        cell.grad_reducer = GradientReducer(optimizer, tuple(range(len(optimizer.parameters))))
         optimizer.measure_always()
-    return TwoGraphStep(StepGraph(step), StepGraph(step), optimizer).set_train()

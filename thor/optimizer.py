@@ -19,6 +19,7 @@ from thor.curvature.policies import UpdatePolicy, check_policy
 from thor.curvature.record import LayerReport
 from thor.curvature.refresh import Curvature
 from thor.distribution import check_split_indices, world
+from thor.layers.batch import BatchFacts
 from thor.maps import cut, flatten, pick
 from thor.momentum import MomentumUpdate
 from thor.options import USE_A_BOOL, curvature_options, with_options
@@ -61,7 +62,8 @@ class THOR(nn.Optimizer):
         momentum: mu, >= 0.
         weight_decay: wd, >= 0. Default: 0.
         loss_scale: what the loss was multiplied with, > 0. Default: 1.
-        batch_size: samples a device sees in one step. Default: 32.
+        batch_size: samples a device sees in one step, over which the loss is a mean. Curvature is measured with the
+            samples seen, with one warning where they are others (:class:`thor.layers.batch.BatchFacts`). Default: 32.
         use_nesterov: Nesterov momentum. Default: False.
         decay_filter: function of a Parameter; True where it decays. Default: every parameter decays.
         split_indices: layer indices at which fused reductions of factors are cut (several devices). Default: None,
@@ -108,10 +110,11 @@ class THOR(nn.Optimizer):
                              "set requires_grad=True where it should learn")
         layers = [layer for layer in registration.layers if layer.factors]
         split_indices = check_split_indices(split_indices, len(layers))
-        curvature = Curvature(registration, layers, policy, batch_size) if layers else None
-        factor_parameters = curvature.factor_parameters if curvature else []
+        facts = BatchFacts(batch_size, loss_scale, options.loss_reduction == "sum")
+        curvature = Curvature(registration, layers, policy, facts) if layers else None
+        factor_parameters = [*curvature.factor_parameters, facts.loss_scale_statistics] if curvature else []
         super().__init__(learning_rate, weights + factor_parameters, weight_decay, loss_scale)
-        self.policy, self.damping, self.batch_size = policy, damping, batch_size
+        self.policy, self.damping, self.batch_facts = policy, damping, facts
         self.backend, self.split_indices = registration.backend, split_indices
         self.n_weights, self.has_factors = len(weights), curvature is not None
         if curvature is not None:
@@ -124,14 +127,13 @@ class THOR(nn.Optimizer):
                                               use_nesterov)
         self.graph, self.measuring = SCHEDULED, True
         self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
-        self.measured_scale = Tensor(loss_scale, ms.float32)
         logger.info("THOR updates:\n%s", registration.table())
 
     def _create_preconditioners(self, registration: Registration) -> None:
         """One for each layer, and ``weight_indices``: the layers' weights first, in layer order, then the others."""
         layers = registration.layers
         with_factors = iter(self.curvature.preconditioners if self.has_factors else ())
-        preconditioners = [next(with_factors) if layer.factors else layer.create_preconditioner(self.batch_size)
+        preconditioners = [next(with_factors) if layer.factors else layer.create_preconditioner(self.batch_facts)
                            for layer in layers]
         self.preconditioners = nn.CellList(preconditioners, auto_prefix=False)
         self.each_preconditioner = tuple(preconditioners)
@@ -169,7 +171,8 @@ class THOR(nn.Optimizer):
         next_damping = damping
         if self.policy.keep_below > 0:
             next_damping = self.damping(self.policy.following(self.global_step[0]).reshape(1)).reshape(())
-        refreshed = self.curvature(measurements, damping, next_damping, self.measured_scale)
+        loss_scale = self.batch_facts.loss_scale(measurements[-1])
+        refreshed = self.curvature(measurements[:-1], damping, next_damping, loss_scale)
         ops.assign(self.refreshed_at, self.global_step)
         return refreshed
 
@@ -207,6 +210,11 @@ class THOR(nn.Optimizer):
     def frequency(self) -> int:
         """Steps from one refresh of curvature to the next, at the start of training."""
         return self.policy.segments[0][1]
+
+    @property
+    def batch_size(self) -> int:
+        """Samples a device was said to see in one step."""
+        return self.batch_facts.batch_size
 
     @property
     def params(self) -> ParameterTuple:
@@ -249,7 +257,13 @@ class THOR(nn.Optimizer):
         """
         if isinstance(scale, Parameter):
             self.measure_always()
-        self.measured_scale = scale if isinstance(scale, Parameter) else Tensor(float(scale), ms.float32)
+        self.batch_facts.said_loss_scale = scale if isinstance(scale, Parameter) else Tensor(float(scale), ms.float32)
+
+    def warn_once(self) -> None:
+        """Warn, the first time, of what a refresh saw that it should not have."""
+        self.batch_facts.warn_once()
+        if self.has_factors:
+            self.curvature.record.warn_once()
 
     @contextmanager
     def using_graph(self, graph: str):

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from thor.checks import ArgumentError, check_fields, flag, integer, number, optional, setting
+from thor.checks import ArgumentError, check_fields, choice, flag, integer, number, optional, setting
 
 USE_A_BOOL = "use True or False"
 
@@ -20,7 +20,7 @@ class FactorOptions:
         running_average: weight of the old factor in ``new = w * old + (1 - w) * measured``, [0, 1); 0 uses the
             present batch only, as THOR was published. Default: 0.
         pi_correction: split the damping by the factors' mean traces instead of evenly, see
-            :mod:`thor.curvature.damping`. Default: False.
+            :mod:`thor.damping`. Default: False.
         fold_bias: precondition biases as one more column of their weight, and a row of ones in A. Default: False.
         batchnorm_blocks: precondition BatchNorm with 2x2 blocks of (gamma, beta) per channel. Default: False.
     """
@@ -51,6 +51,7 @@ class CurvatureOptions(FactorOptions):
     subsample: int = setting(1, integer(1), "use 1 to measure on all rows, 4 on a quarter of them")
     share_inverses: bool = setting(False, flag(), USE_A_BOOL)
     record_curvature: bool = setting(False, flag(), USE_A_BOOL)
+    loss_reduction: str = setting("mean", choice("mean", "sum"), "use what the loss was made with")
 
     def __post_init__(self):
         check_fields(self)

@@ -11,8 +11,8 @@ from mindspore import Parameter, Tensor, nn
 from thor.backends import Backend, create_backend
 from thor.curvature.policies import UpdatePolicy
 from thor.layers import Layer, LayerContext, NotTapped, Tap, kind_of
-from thor.layers.base import untap
-from thor.layers.tap import GATE_OPEN
+from thor.layers.tap import GATE_OPEN, untap
+from thor.layers.usage import uses_outside
 from thor.options import CurvatureOptions
 
 
@@ -84,6 +84,7 @@ def tap_network(network: nn.Cell, options: CurvatureOptions | None = None, backe
     """
     if not isinstance(network, nn.Cell):
         raise TypeError(f"net={network!r}; must be a mindspore.nn.Cell; pass the network whose layers to precondition")
+    _refuse_converted(network)
     options, policy = options or CurvatureOptions(), policy or UpdatePolicy()
     present = getattr(network, "thor_registration", None)
     if present is not None and present.serves(options, backend, policy):
@@ -94,9 +95,10 @@ def tap_network(network: nn.Cell, options: CurvatureOptions | None = None, backe
                            policy.gated)
     layers: list[Layer] = []
     reasons = {id(p): "not part of a layer type in the registry" for p in network.trainable_params()}
+    users = uses_outside(network)
     for weight, cells in _cells_by_weight(network).items():
         try:
-            layers.append(_create_layer(cells, context))
+            layers.append(_create_layer(cells, context, users.get(weight, "")))
         except NotTapped as reason:
             reasons[weight] = str(reason)
     _check_dtypes(layers)
@@ -108,6 +110,14 @@ def tap_network(network: nn.Cell, options: CurvatureOptions | None = None, backe
     registration = Registration(network, context, layers, reasons, gates)
     object.__setattr__(network, "thor_registration", registration)
     return registration
+
+
+def _refuse_converted(network: nn.Cell) -> None:
+    """TypeError for a network that MindSpore's own THOR has converted: its layers cannot be tapped."""
+    for name, cell in network.cells_and_names():
+        if type(cell).__module__ == "mindspore.nn.layer.thor_layer":
+            raise TypeError(f"net={type(network).__name__}; must not hold {type(cell).__name__} ({name}), a layer of "
+                            "MindSpore's THOR; leave its convert_to_thor_net out, thor.THOR does this itself")
 
 
 def weight_of(cell: nn.Cell) -> Parameter | None:
@@ -127,13 +137,15 @@ def _cells_by_weight(network: nn.Cell) -> dict[int, list[nn.Cell]]:
     return users
 
 
-def _create_layer(cells: list[nn.Cell], context: LayerContext) -> Layer:
-    """The layer of all cells that use one weight."""
+def _create_layer(cells: list[nn.Cell], context: LayerContext, unmeasured_user: str) -> Layer:
+    """The layer of all cells that use one weight; and a cell that does not go through them, if there is one."""
     kinds = [kind for kind in map(kind_of, cells) if kind is not None]
     for kind in kinds:
         if all(other is kind or issubclass(other, kind.shares_with) for other in kinds):
             create: Callable[..., Layer] = kind
-            return create(sorted(cells, key=lambda cell: kind_of(cell) is not kind), context)
+            layer = create(sorted(cells, key=lambda cell: kind_of(cell) is not kind), context)
+            layer.check_uses(unmeasured_user)
+            return layer
     raise NotTapped("tied between " + " and ".join(sorted({type(cell).__name__ for cell in cells})))
 
 

@@ -30,8 +30,11 @@ class TrainStep(nn.TrainOneStepCell):
             self.grad_reducer = GradientReducer(optimizer, self.indices)
         self.scaling = scaling
         self.accumulator = accumulator
+        self.measures = isinstance(optimizer, THOR)
 
     def construct(self, *inputs):
+        if self.measures:
+            self.optimizer.batch_facts.tell(inputs)
         loss = self.network(*inputs)
         sens = ops.ones_like(loss) * self.scaling.scale().astype(loss.dtype)
         gradients = self.grad(self.network, self.weights)(*inputs, sens)
@@ -77,13 +80,13 @@ class TwoGraphStep(nn.Cell):
         self.second_order = second_order
         self.stale = stale
         self.optimizer = optimizer
+        optimizer.batch_facts.told = True
 
     def __call__(self, *inputs, **keywords):
         if self.optimizer.refresh_due_at(int(self.optimizer.global_step.asnumpy()[0])):
             with self.optimizer.using_graph(SECOND_ORDER):
                 loss = self.second_order(*inputs, **keywords)
-            if self.optimizer.has_factors:
-                self.optimizer.curvature.record.warn_once()
+            self.optimizer.warn_once()
             return loss
         with self.optimizer.using_graph(STALE):
             return self.stale(*inputs, **keywords)
@@ -107,8 +110,15 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
 
     Returns:
         A cell: ``loss = step(*batch)``. Its parameters are the whole state of training.
+
+    Raises:
+        ValueError: the network holds a train step, or reduces its loss in another way than THOR was told.
     """
     checked("accumulate_steps", accumulate_steps, integer(1), "use 1 to update at every call")
+    for cell in train_cells(network):
+        raise ValueError(f"network={type(network).__name__} holds a train step, {type(cell).__name__}, which updates by "
+                         "itself; must only compute a loss; pass the loss network, or the train step to "
+                         "ConvertModelUtils")
     if hasattr(optimizer, "make_train_step"):
         return optimizer.make_train_step(network, loss_scale_manager, accumulate_steps)
     scaling = LossScaling(loss_scale_manager, optimizer)
@@ -116,7 +126,13 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
     second_order = TrainStep(network, optimizer, scaling, None, accumulator)
     if not isinstance(optimizer, THOR):
         return second_order.set_train()
+    optimizer.batch_facts.check_loss(network)
     if accumulator is not None or second_order.reducer_flag:
         optimizer.measure_always()
     stale = StaleTrainStep(network, optimizer, scaling, optimizer.weight_indices, accumulator)
     return TwoGraphStep(second_order, stale, optimizer).set_train()
+
+
+def train_cells(network: nn.Cell) -> list[nn.TrainOneStepCell]:
+    """The train steps in a network, itself included."""
+    return [cell for _, cell in network.cells_and_names() if isinstance(cell, nn.TrainOneStepCell)]

@@ -156,5 +156,5 @@ def test_stale_updates_use_the_old_inverses():
 def test_gradients_without_measurements_are_refused():
     network = nn.Dense(2, 2, has_bias=False)
     optimizer = THOR(network, 1.0, 0.1, 0.0)
-    with pytest.raises(ValueError, match="^gradients has 1 entries; must be 4, one for each of"):
+    with pytest.raises(ValueError, match="^gradients has 1 entries; must be 5, one for each of"):
         optimizer((ops.ones((2, 2), ms.float32),))

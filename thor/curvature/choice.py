@@ -7,9 +7,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from thor.curvature.damping import trace_of_damping
 from thor.curvature.policies import UpdatePolicy
 from thor.curvature.record import RefreshRecord
+from thor.damping import trace_of_damping
 from thor.layers.base import Layer
 from thor.layers.tap import CALLS, GATE_KEPT, GATE_OPEN, GATE_STOPPED, NO_BAND, TRACE_A, TRACE_G
 
@@ -21,11 +21,9 @@ class LayerChoice(nn.Cell):
         layers: those with factors.
         gates: ``(n_layers, 4)``, see :mod:`thor.layers.tap`; None where nothing is gated.
         record: told what the refresh saw and did.
-        batch_size: samples a device sees in a step.
     """
 
-    def __init__(self, policy: UpdatePolicy, layers: Sequence[Layer], gates: Parameter | None, record: RefreshRecord,
-                 batch_size: int):
+    def __init__(self, policy: UpdatePolicy, layers: Sequence[Layer], gates: Parameter | None, record: RefreshRecord):
         super().__init__(auto_prefix=False)
         self.policy, self.gates, self.record, self.traced = policy, gates, record, record.traced
         self.uses_band = policy.keep_below > 0
@@ -33,10 +31,9 @@ class LayerChoice(nn.Cell):
         policy.prepare(len(of_layer))
         self.of_layer = Tensor(of_layer, ms.int32)  # (n_factors,)
         self.fisher_rows = Tensor([layer.fisher_rows for layer in layers], ms.float32)
-        self.trace_scale = Tensor([layer.trace_scale(batch_size) for layer in layers], ms.float32)
         self.has_band = Tensor([len(layer.cells) == 1 for layer in layers])
-        roles = [factor.role for layer in layers for factor in layer.factors]
-        self.gate_of_factor = Tensor([4 * i + (role != "a") for i, role in zip(of_layer, roles)], ms.int32)
+        of_inputs = [factor.of_inputs for layer in layers for factor in layer.factors]
+        self.gate_of_factor = Tensor([4 * i + (not is_a) for i, is_a in zip(of_layer, of_inputs)], ms.int32)
         # a layer without an A of blocks (Embedding, BatchNorm) opens its gate of A with that of G
         first = [of_layer.index(i) for i in range(len(layers))]
         self.factors_of_layer = Tensor([[a, a + of_layer.count(i) - 1] for i, a in enumerate(first)], ms.int32)
@@ -73,16 +70,15 @@ class LayerChoice(nn.Cell):
         """Choose, open the gates of the next refresh, and record.
 
         Args:
-            statistics: of all layers, ``(n_layers, 6)``.
+            statistics: of all layers, ``(n_layers, 7)``.
             measured_calls: calls that measured each factor, ``(n_factors,)``.
-            scale: what each layer's trace is multiplied with, ``(n_layers,)``, beside its own scale.
+            scale: what each layer's product of measured traces is multiplied with, ``(n_layers,)``.
             damping: lam of this step, ``next_damping`` that of the next refresh, ``()``.
             distances: of each factor from the last two, ``(n_factors,)`` both; read where the policy compares.
 
         Returns:
             1.0 for each factor to refresh, ``(n_factors,)``, and for each layer refreshed, ``(n_layers,)``.
         """
-        scale = scale * self.trace_scale
         change, traces = self.change_of_traces(statistics, scale, damping)
         wanted = measured_calls > 0
         if not self.policy.gated:

@@ -15,13 +15,14 @@ from thor.backends.base import Backend, BlockUpdate
 from thor.backends.geometry import diagonals
 from thor.backends.inversion import create_block_update, keep_blocks
 from thor.curvature.choice import LayerChoice
-from thor.curvature.damping import FactorDamping
 from thor.curvature.history import FactorHistory
 from thor.curvature.policies import UpdatePolicy
 from thor.curvature.record import RefreshRecord
+from thor.damping import FactorDamping
 from thor.distribution import SharedUpdate, assign_block_owners, world
-from thor.layers.base import Factor, Inverse, Layer
-from thor.layers.tap import CALLS, MEASURED_A, MEASURED_G, POSITIONS, STATISTICS
+from thor.layers.base import Factor, Inverse, Layer, running_average
+from thor.layers.batch import BatchFacts
+from thor.layers.tap import CALLS, POSITIONS, ROWS, STATISTICS
 from thor.options import CurvatureOptions
 from thor.registration import Registration
 
@@ -33,7 +34,7 @@ class Curvature(nn.Cell):
         registration: of the network.
         layers: its layers with factors.
         policy: chooses; its ``due`` is the caller's business.
-        batch_size: samples a device sees in a step.
+        batch_facts: samples and loss scale of the step.
 
     Attributes:
         factor_parameters: those whose gradients :meth:`construct` takes, in its order: the factors batch by batch,
@@ -41,19 +42,20 @@ class Curvature(nn.Cell):
         inverses: for each layer, an :class:`Inverse` for each of its factors.
     """
 
-    def __init__(self, registration: Registration, layers: Sequence[Layer], policy: UpdatePolicy, batch_size: int):
+    def __init__(self, registration: Registration, layers: Sequence[Layer], policy: UpdatePolicy,
+                 batch_facts: BatchFacts):
         super().__init__(auto_prefix=False)
         context = registration.context
         backend, options = context.backend, context.options
-        self.batch_size, self.chooses, self.compares = batch_size, policy.gated or context.traced, policy.compares
+        self.batch_facts, self.chooses, self.compares = batch_facts, policy.gated or context.traced, policy.compares
         factors = [factor for layer in layers for factor in layer.factors]
         of_layer = [i for i, layer in enumerate(layers) for _ in layer.factors]
         batches = _create_batches(backend, options, factors, of_layer, policy)
         self.batches = nn.CellList(batches, auto_prefix=False)
         self._find_inverses(layers)
         self._order_measurements(layers)
-        self.measured_column_of_factor = Tensor([STATISTICS * i + (MEASURED_A if factor.role == "a" else MEASURED_G)
-                                          for factor, i in zip(factors, of_layer)], ms.int32)
+        self.measured_column_of_factor = Tensor([STATISTICS * i + factor.measured_column
+                                                 for factor, i in zip(factors, of_layer)], ms.int32)
         self.of_layer, self.n_layers = Tensor(of_layer, ms.int32), len(layers)  # (n_factors,)
         order = np.concatenate([batch.of_factor.asnumpy() for batch in batches])  # (n_blocks,)
         self.layer_of_block = Tensor(np.array(of_layer)[order], ms.int32)
@@ -63,10 +65,11 @@ class Curvature(nn.Cell):
         self.damping = FactorDamping([factor.role for factor in factors], of_layer, options.pi_correction)
         self.record = RefreshRecord([layer.name for layer in layers], context.traced)
         if self.chooses:
-            self.choice = LayerChoice(policy, layers, registration.gates, self.record, batch_size)
+            self.counts_samples = Tensor([layer.counts_samples for layer in layers])
+            self.choice = LayerChoice(policy, layers, registration.gates, self.record)
         if self.compares:
             self.history = FactorHistory(batches, self.sum_of_blocks)
-        preconditioners = [layer.create_preconditioner(batch_size, *inverses)
+        preconditioners = [layer.create_preconditioner(batch_facts, *inverses)
                            for layer, inverses in zip(layers, self.inverses)]
         self.preconditioners = nn.CellList(preconditioners, auto_prefix=False)
         self.self_refreshed = tuple((i, self.self_refreshed_places[i])
@@ -114,21 +117,23 @@ class Curvature(nn.Cell):
             1.0 for each layer that was refreshed, ``(n_layers,)``.
         """
         # Statistics: how often each layer ran, over how many positions, and which factors were measured.
-        statistics = self.concat(measurements[self.first_statistics:]).reshape(-1, STATISTICS)  # (n_layers, 6)
+        statistics = self.concat(measurements[self.first_statistics:]).reshape(-1, STATISTICS)  # (n_layers, 7)
         calls = statistics[:, CALLS]
         ops.assign(self.record.calls, calls)
         positions = statistics[:, POSITIONS] / calls
         measured_calls = self.gather(statistics.reshape(-1), self.measured_column_of_factor, 0)  # calls, (n_factors,)
 
         # Factors: blocks of one size together; the gradient of the mean loss becomes that of a sample.
-        gradient_scale = self.batch_size * self.batch_size / (loss_scale * loss_scale)
+        samples = self.batch_facts.see(statistics[:, ROWS] / calls)
+        gradient_scale = ops.square(self.batch_facts.divisor() / loss_scale)
         factors = tuple([batch.factors(measurements, measured_calls, gradient_scale) for batch in self.batches])
 
         # Choice: which factors, and so which layers, are refreshed.
         if self.chooses:
+            ones = ops.ones_like(positions)
             distances = self.history.distances(factors, measured_calls) if self.compares else None
-            wanted, refreshed = self.choice(statistics, measured_calls, gradient_scale * positions, damping,
-                                            next_damping, distances)
+            trace_scale = gradient_scale * positions / ops.select(self.counts_samples, samples * ones, ones)
+            wanted, refreshed = self.choice(statistics, measured_calls, trace_scale, damping, next_damping, distances)
         else:
             wanted = (measured_calls > 0).astype(ms.float32)
             refreshed = ops.unsorted_segment_max(wanted, self.of_layer, self.n_layers)
@@ -181,10 +186,13 @@ class BlockBatch(nn.Cell):
         self.spans = _spans_of(members)
         self.of_layer = Tensor(np.repeat(layers, counts), ms.int32)  # (n_blocks,)
         self.of_factor = Tensor(np.repeat(places, counts), ms.int32)  # (n_blocks,)
-        self.is_a = Tensor(np.repeat([factor.role == "a" for factor in members], counts).reshape(-1, 1, 1))
+        self.is_a = Tensor(np.repeat([factor.of_inputs for factor in members], counts).reshape(-1, 1, 1))
         size = members[0].parameter.shape[-1]
         identity = np.tile(np.eye(size, dtype=np.float32), (sum(counts), 1, 1))
         self.inverses = Parameter(Tensor(identity), name=f"inverses_{size}", requires_grad=False)
+        if average > 0.0:
+            self.refreshes = Parameter(Tensor(np.zeros((sum(counts), 1, 1)), ms.float32), requires_grad=False,
+                                       name=f"refreshes_of_blocks_{size}")
         self.concat, self.gather = ops.Concat(), ops.Gather()
 
     def per_block(self, values, index):
@@ -205,8 +213,7 @@ class BlockBatch(nn.Cell):
         if self.average == 0.0:
             return blocks, scale
         stored = self.concat(self.running_factors)
-        weight = self.average * (ops.abs(stored).sum(axis=(1, 2), keepdims=True) > 0).astype(ms.float32)
-        return weight * stored + (1.0 - weight) * (blocks * scale), ops.ones_like(scale)
+        return running_average(stored, blocks * scale, self.average, self.refreshes + 0.0), ops.ones_like(scale)
 
     def traces(self, blocks, scale):
         """Trace of every factor block, ``(n_blocks,)``; 0 where not finite, so that a layer spoils no other's pi."""
@@ -233,6 +240,7 @@ class BlockBatch(nn.Cell):
         ops.assign(self.inverses, inverses)
         if self.average > 0.0:
             keep_blocks(self.running_factors, self.spans, accepted > 0, blocks)
+            ops.assign(self.refreshes, self.refreshes + accepted)
         return ((1.0 - accepted) * wanted).sum(), condition.reshape(-1)
 
 

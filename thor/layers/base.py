@@ -7,12 +7,14 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, nn
+from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
 from thor.backends.base import Backend
 from thor.backends.geometry import factor_shape
-from thor.layers.tap import MEASURED_A, MEASURED_G, PRECISION_FLAGS, STATISTICS, Recorder, Tap
+from thor.layers.batch import BatchFacts
+from thor.layers.tap import MEASURED_A, MEASURED_G, STATISTICS, Recorder, Tap, install
+from thor.layers.usage import UnmeasuredUse, operators_tell_apart
 from thor.options import CurvatureOptions
 
 
@@ -70,6 +72,28 @@ class Factor:
     parameter: Parameter
     dim: int
 
+    @property
+    def of_inputs(self) -> bool:
+        """Whether it is A: of inputs, so that no loss scale is in it, and its inverse is divided by positions."""
+        return self.role == "a"
+
+    @property
+    def measured_column(self) -> int:
+        """Of the statistics, where they say how many calls measured it."""
+        return MEASURED_A if self.of_inputs else MEASURED_G
+
+
+def running_average(stored, measured, weight: float, refreshes):
+    """``e stored + (1 - e) measured`` with ``e = min(1 - 1/k, weight)`` at the k-th refresh.
+
+    Source: Martens & Grosse 2015, section 5. The first factors are thus averaged evenly, whatever the weight.
+
+    Args:
+        refreshes: k - 1, of a shape that broadcasts.
+    """
+    e = ops.minimum(refreshes / (refreshes + 1.0), weight * ops.ones_like(refreshes))
+    return e * stored + (1.0 - e) * measured
+
 
 @dataclass(frozen=True)
 class Inverse:
@@ -111,6 +135,9 @@ class Layer:
 
     weight_name = "weight"
     shares_with: tuple[type[Layer], ...] = ()  # kinds that may use the weight, too
+    other_operators: dict[str, int] = {}  # untapped ones a cell may give the weight to instead, as which argument
+    measures_every_use = True  # or else it is not preconditioned
+    counts_samples = False  # its A is a count, to be divided by the samples of a step
 
     def __init__(self, cells: Sequence[nn.Cell], context: LayerContext, matrix: tuple[int, int, int],
                  bias: Parameter | None = None):
@@ -120,6 +147,8 @@ class Layer:
         self.factors: tuple[Factor, ...] = ()
         self.factor_parameters: dict[str, Parameter] = {}
         self.taps: list[Tap] = []
+        self.unmeasured_user = ""
+        self.own_shapes: dict[int, tuple | None] = {}  # by cell, what its taps tell the weight by
 
     @property
     def name(self) -> str:
@@ -142,17 +171,37 @@ class Layer:
         """Whether its gradient is multiplied by blocks of A or G, not only by curvature of single units."""
         return any(factor.role in ("a", "g") for factor in self.factors)
 
-    def trace_scale(self, batch_size: int) -> float:
-        """What the product of its measured traces is multiplied with, beside positions and gradient scale."""
-        return 1.0
-
     @property
     def description(self) -> str:
         """How it is preconditioned, in a few words."""
         shapes = [f"{role.upper()} {'x'.join(map(str, parameter.shape))}"
                   for role, parameter in self.factor_parameters.items() if role != "statistics"]
         uses = f", {len(self.cells)} uses" if len(self.cells) > 1 else ""
-        return f"second order: {', '.join(shapes)}{uses}"
+        unmeasured = f", that of {self.unmeasured_user} not measured" if self.unmeasured_user else ""
+        return f"second order: {', '.join(shapes)}{uses}{unmeasured}"
+
+    def check_uses(self, unmeasured_user: str = "") -> None:
+        """Refuse a weight with uses that its taps do not measure.
+
+        Args:
+            unmeasured_user: type of a cell that uses the weight of another cell, if any.
+
+        Raises:
+            NotTapped: saying which use that is.
+        """
+        if not self.factor_parameters:
+            return
+        if unmeasured_user and self.measures_every_use:
+            raise NotTapped(f"{unmeasured_user} uses {self.weight.name} outside its cell")
+        self.unmeasured_user = unmeasured_user
+        for cell in self.cells:
+            attribute, tap, _ = self.tapped(cell)
+            operators = {**self.other_operators, attribute: tap.weight_argument}
+            try:
+                mixed = operators_tell_apart(cell, self.weight, operators)
+            except UnmeasuredUse as use:
+                raise NotTapped(str(use)) from None
+            self.own_shapes[id(cell)] = tuple(self.weight.shape) if mixed else None
 
     def create_factor_parameters(self, **shapes: tuple) -> None:
         """Create :attr:`factor_parameters` of these shapes by role, zero, and that of the statistics."""
@@ -167,45 +216,24 @@ class Layer:
         for cell in self.cells if self.factor_parameters else ():
             attribute, kind, measure = self.tapped(cell)
             recorder = Recorder(measure, tuple(self.factor_parameters.values()), gates, row)
-            self.taps.append(kind(getattr(cell, attribute), recorder))
+            self.taps.append(kind(getattr(cell, attribute), recorder, self.own_shapes.get(id(cell))))
             install(cell, attribute, self.taps[-1])
 
     def tapped(self, cell: nn.Cell) -> tuple[str, type[Tap], nn.Cell]:
         """``(attribute, tap, measure)``: where a cell keeps its operator, what stands there, what it measures with."""
         raise NotImplementedError
 
-    def create_preconditioner(self, batch_size: int, *inverses: Inverse) -> nn.Cell:
+    def create_preconditioner(self, batch: BatchFacts, *inverses: Inverse) -> nn.Cell:
         """A cell ``(gradients of parameters, damping) -> preconditioned gradients``, both tuples.
 
         One that refreshes curvature of its own, which no block of :attr:`factors` holds, has a method ``refresh``,
         see :class:`thor.layers.embedding.EmbeddingPreconditioner`.
 
         Args:
+            batch: what is known of the latest step's.
             inverses: of :attr:`factors`.
         """
         raise NotImplementedError
-
-
-def install(cell: nn.Cell, attribute: str, tap: Tap) -> None:
-    """Put a tap where the cell keeps its operator; parameters of an operator that has some keep their names."""
-    names = {id(parameter): parameter.name for parameter in tap.get_parameters()}
-    precision = {name: value for name, value in cell.get_flags().items() if name in PRECISION_FLAGS}
-    if precision:
-        tap.add_flags_recursive(**precision)
-    delattr(cell, attribute)
-    setattr(cell, attribute, tap)
-    for parameter in tap.get_parameters():
-        parameter.name = names[id(parameter)]
-
-
-def untap(network: nn.Cell) -> None:
-    """Give all cells of a network their own operators back."""
-    for _, cell in list(network.cells_and_names()):
-        for name, child in list(cell.name_cells().items()):
-            if isinstance(child, Tap):
-                operator = child.operator
-                delattr(cell, name)
-                setattr(cell, name, operator)
 
 
 def require_operator(cell: nn.Cell, attribute: str) -> str:

@@ -7,6 +7,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from thor.layers.base import Factor, Inverse, Layer, LayerContext, NotTapped, register_layer, require_operator
+from thor.layers.batch import BatchFacts
 from thor.layers.tap import MEASUREMENT_SCALE, Gate, Tap
 
 
@@ -33,7 +34,7 @@ class BatchNormMeasure(nn.Cell):
         variances = (of_gamma * of_gamma).mean(axis=0), (of_beta * of_beta).mean(axis=0)
         blocks = ops.stack((variances[0], cross, cross, variances[1]), 1).reshape(-1, 2, 2)
         trace = (variances[0] + variances[1]).sum().reshape(1) if self.traced else None
-        row = self.gate(gates, 1.0, ops.ones((1,), ms.float32), trace)
+        row = self.gate(gates, 1.0, float(x.shape[0]), ops.ones((1,), ms.float32), trace)
         return ops.zeros_like(x), dout, blocks * MEASUREMENT_SCALE, row * MEASUREMENT_SCALE, ops.zeros_like(gates)
 
 
@@ -41,7 +42,7 @@ class BatchNormTap(Tap):
     """``BatchNorm(x, gamma, beta, mean, variance)`` in training, with its unit-wise blocks."""
 
     def construct(self, x, gamma, beta, mean, variance):
-        return (self.observe(x, self.operator(x, gamma, beta, mean, variance)[0]),)
+        return (self.observe(x, gamma, self.operator(x, gamma, beta, mean, variance)[0]),)
 
 
 @register_layer(nn.BatchNorm1d)
@@ -51,6 +52,7 @@ class BatchNormLayer(Layer):
     """A BatchNorm cell whose gamma and beta are both trained."""
 
     weight_name = "gamma"
+    other_operators = {"bn_infer": 1}
 
     def __init__(self, cells: Sequence[nn.Cell], context: LayerContext):
         cell = cells[0]
@@ -73,7 +75,7 @@ class BatchNormLayer(Layer):
     def tapped(self, cell: nn.Cell) -> tuple[str, type[Tap], nn.Cell]:
         return require_operator(cell, "bn_train"), BatchNormTap, self.context.measure(BatchNormMeasure, cell.eps)
 
-    def create_preconditioner(self, batch_size: int, *inverses: Inverse) -> nn.Cell:
+    def create_preconditioner(self, batch: BatchFacts, *inverses: Inverse) -> nn.Cell:
         return UnitPreconditioner(self, *inverses)
 
 

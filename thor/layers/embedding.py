@@ -18,8 +18,17 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
-from thor.curvature.damping import damped_diagonal
-from thor.layers.base import Factor, Inverse, Layer, LayerContext, register_layer, require_operator
+from thor.damping import damped_diagonal
+from thor.layers.base import (
+    Factor,
+    Inverse,
+    Layer,
+    LayerContext,
+    register_layer,
+    require_operator,
+    running_average,
+)
+from thor.layers.batch import BatchFacts
 from thor.layers.dense import DenseLayer
 from thor.layers.tap import MEASUREMENT_SCALE, Measure, Tap
 
@@ -74,7 +83,7 @@ class DecoderMeasure(Measure):
         share = squares / ops.maximum(total, Tensor(1e-38, ms.float32))
         trace_g = total * self.squares(rows) / n if self.traced else None
         decoded = n * self.subsample
-        row = self.gate(gates, 1.0, Tensor([float(decoded)], ms.float32), trace_g)
+        row = self.gate(gates, 1.0, float(x.shape[0]), Tensor([float(decoded)], ms.float32), trace_g)
         return (self.zeros_like(x), dout, share * (decoded * MEASUREMENT_SCALE), self.covariance(rows, row) * total,
                 row * MEASUREMENT_SCALE, self.zeros_like(gates))
 
@@ -82,8 +91,10 @@ class DecoderMeasure(Measure):
 class GatherTap(Tap):
     """``gather(table, ids, axis)`` with its factors."""
 
+    weight_argument = 0
+
     def construct(self, table, ids, axis):
-        return self.observe(ids, self.operator(table, ids, axis))
+        return self.observe(ids, table, self.operator(table, ids, axis))
 
 
 @register_layer(nn.Embedding)
@@ -92,6 +103,10 @@ class EmbeddingLayer(Layer):
 
     weight_name = "embedding_table"
     shares_with = (DenseLayer,)
+    other_operators = {"gather": 0, "array_mul": 1}
+    counts_samples = True
+    # MindSpore's BERT reads the table of its look-up cell and decodes with it; published with the look-ups' factors
+    measures_every_use = False
 
     def __init__(self, cells: Sequence[nn.Cell], context: LayerContext):
         rows, columns = cells[0].embedding_table.shape
@@ -115,21 +130,20 @@ class EmbeddingLayer(Layer):
             return attribute, Tap, self.context.measure(OneHotMeasure, rows)
         return attribute, GatherTap, self.context.measure(EmbeddingMeasure, rows)
 
-    def create_preconditioner(self, batch_size: int, *inverses: Inverse) -> nn.Cell:
-        return EmbeddingPreconditioner(self, batch_size, *inverses)
-
-    def trace_scale(self, batch_size: int) -> float:
-        return 1.0 / batch_size  # A counts ids, and is divided by the batch size when it is refreshed
+    def create_preconditioner(self, batch: BatchFacts, *inverses: Inverse) -> nn.Cell:
+        return EmbeddingPreconditioner(self, batch, *inverses)
 
 
 class EmbeddingPreconditioner(nn.Cell):
     """``g_row / (A_row + sqrt(lam))``, then ``G^-1``; it refreshes the diagonal A itself."""
 
-    def __init__(self, layer: EmbeddingLayer, batch_size: int, inverse_g: Inverse):
+    def __init__(self, layer: EmbeddingLayer, batch: BatchFacts, inverse_g: Inverse):
         super().__init__(auto_prefix=False)
         self.matrix = layer.matrix
-        self.batch_size, self.average = batch_size, layer.context.options.running_average
+        self.batch, self.average = batch, layer.context.options.running_average
         self.factor_a = layer.factor_parameters["a"]
+        if self.average > 0:
+            self.refreshes = Parameter(Tensor(0.0, ms.float32), name=f"refreshes_a.{layer.name}", requires_grad=False)
         self.inverse_a = Parameter(initializer("ones", self.factor_a.shape, ms.float32),
                                    name=f"inverse_a.{layer.name}", requires_grad=False)
         self.inverses_g = inverse_g.parameter
@@ -141,11 +155,12 @@ class EmbeddingPreconditioner(nn.Cell):
         Args:
             measurements: one tensor, id counts ``(vocab_size,)`` summed over ``calls`` ``()``.
         """
-        a = measurements[0] / calls / self.batch_size
+        a = measurements[0] / calls / self.batch.samples
+        if self.average > 0:
+            a = running_average(self.factor_a, a, self.average, self.refreshes + 0.0)
+            ops.assign(self.refreshes, self.refreshes + wanted)
         wanted = ops.logical_and(ops.isfinite(a), wanted > 0)
         if self.average > 0:
-            weight = self.average * (self.factor_a.sum() > 0).astype(ms.float32)
-            a = weight * self.factor_a + (1.0 - weight) * a
             ops.assign(self.factor_a, ops.where(wanted, a, self.factor_a))
         return ops.assign(self.inverse_a, ops.where(wanted, 1.0 / damped_diagonal(a, damping), self.inverse_a))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from mindspore import nn, ops
 
 from thor.layers.base import Factor, Inverse, Layer, LayerContext
+from thor.layers.batch import BatchFacts
 
 
 class KroneckerLayer(Layer):
@@ -32,7 +33,7 @@ class KroneckerLayer(Layer):
         """Rows of A times rows of G over all groups, as tr A tr G sums over them; a folded bias is one of A's."""
         return self.factors[0].dim * self.factors[1].dim
 
-    def create_preconditioner(self, batch_size: int, *inverses: Inverse) -> nn.Cell:
+    def create_preconditioner(self, batch: BatchFacts, *inverses: Inverse) -> nn.Cell:
         return KroneckerPreconditioner(self, *inverses)
 
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from mindspore import nn
 
-from thor.curvature.damping import damped_diagonal
+from thor.damping import damped_diagonal
 from thor.distribution import world
 from thor.layers.base import Inverse, Layer, LayerContext, register_layer
+from thor.layers.batch import BatchFacts
 
 
 @register_layer(nn.LayerNorm)
@@ -21,16 +22,19 @@ class LayerNormLayer(Layer):
         cell = cells[0]
         super().__init__(cells, context, (1, cell.gamma.size, 1), cell.beta if cell.beta.requires_grad else None)
 
-    def create_preconditioner(self, batch_size: int, *inverses: Inverse) -> nn.Cell:
-        return LayerNormPreconditioner(batch_size * world()[1])  # its gradient is that of all ranks
+    def create_preconditioner(self, batch: BatchFacts, *inverses: Inverse) -> nn.Cell:
+        return LayerNormPreconditioner(batch, world()[1])  # its gradient is that of all ranks
 
 
 class LayerNormPreconditioner(nn.Cell):
-    """``g / (g^2 / bs + sqrt(lam))``."""
+    """``g / (g^2 / bs + sqrt(lam))``, bs the samples of all ranks."""
 
-    def __init__(self, samples: int):
+    def __init__(self, batch: BatchFacts, n_ranks: int):
         super().__init__(auto_prefix=False)
-        self.samples = samples
+        self.batch, self.n_ranks = batch, n_ranks
 
     def construct(self, gradients, damping):
-        return tuple([g / damped_diagonal(g * g / self.samples, damping) for g in gradients])
+        samples = self.batch.samples * self.n_ranks
+        if self.batch.sums:
+            samples = samples * self.batch.samples * self.batch.samples  # g is that many times the mean's
+        return tuple([g / damped_diagonal(g * g / samples, damping) for g in gradients])

@@ -17,8 +17,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-CALLS, POSITIONS, MEASURED_A, MEASURED_G, TRACE_A, TRACE_G = range(6)  # columns of the statistics
-STATISTICS = 6
+CALLS, POSITIONS, ROWS, MEASURED_A, MEASURED_G, TRACE_A, TRACE_G = range(7)  # columns of the statistics
+STATISTICS = 7
 
 NO_BAND = float(np.finfo(np.float32).max)  # not infinite: gates are parameters, and parameters ought to be finite
 GATE_OPEN = (1.0, 1.0, NO_BAND, -NO_BAND)
@@ -33,7 +33,7 @@ PRECISION_FLAGS = ("fp16", "bf16", "fp32")
 
 
 class Gate(nn.Cell):
-    """The statistics of a call, ``(6,)``, from the gates of its layer and the traces of the measurement.
+    """The statistics of a call, ``(7,)``, from the gates of its layer and the traces of the measurement.
 
     Args:
         gated: read the gates; otherwise everything is measured.
@@ -54,15 +54,15 @@ class Gate(nn.Cell):
         """Whether the layer is looked at; a constant where it always is, so that nothing is compiled for it."""
         return self.opened(gates).sum() > 0 if self.gated else True
 
-    def passed_by(self, positions):
+    def passed_by(self, positions, rows):
         """The statistics of a call that is not looked at."""
-        return Tensor([1.0, positions, 0.0, 0.0, 0.0, 0.0], ms.float32)
+        return Tensor([1.0, positions, rows, 0.0, 0.0, 0.0, 0.0], ms.float32)
 
-    def construct(self, gates, positions, trace_a, trace_g):
-        """``positions`` is a number; the traces have shape ``(1,)``."""
+    def construct(self, gates, positions, rows, trace_a, trace_g):
+        """``positions`` and ``rows`` are numbers; the traces have shape ``(1,)``."""
         if not self.traced and not self.gated:
-            return Tensor([1.0, positions, 1.0, 1.0, 0.0, 0.0], ms.float32)
-        calls, opened = Tensor([1.0, positions], ms.float32), self.opened(gates)
+            return Tensor([1.0, positions, rows, 1.0, 1.0, 0.0, 0.0], ms.float32)
+        calls, opened = Tensor([1.0, positions, rows], ms.float32), self.opened(gates)
         if not self.traced:
             return self.concat((calls, opened, Tensor([0.0, 0.0], ms.float32)))
         if not self.gated:
@@ -84,7 +84,7 @@ class Measure(nn.Cell):
 
     - ``input_factor(x, statistics)``: A times ``MEASUREMENT_SCALE``, shaped as ``factor_a``; where the statistics say
       so it is not computed but 0, see :meth:`thor.backends.base.Backend.covariance_operator`;
-    - ``output_factor(d, statistics)``: G, likewise, before ``batch_size^2 / loss_scale^2``;
+    - ``output_factor(d, statistics)``: G, likewise, before ``samples^2 / loss_scale^2``;
     - ``input_trace(x, d)`` and ``output_trace(d)``: their traces, ``(1,)``, without ``MEASUREMENT_SCALE``;
     - ``positions(y)``, where it is not 1.
     """
@@ -101,16 +101,17 @@ class Measure(nn.Cell):
     def bprop(self, x, y, factor_a, factor_g, statistics, gates, out, dout):
         if self.gate.is_open(gates):
             rows, d = (x, dout) if self.subsample == 1 else (x[::self.subsample], dout[::self.subsample])
-            a, g, row = self.factors(rows, y, self.cast(d, ms.float32), gates)
+            a, g, row = self.factors(rows, y, self.cast(d, ms.float32), gates, float(x.shape[0]))
         else:
-            a, g, row = self.zeros_like(factor_a), self.zeros_like(factor_g), self.gate.passed_by(self.positions(y))
+            a, g = self.zeros_like(factor_a), self.zeros_like(factor_g)
+            row = self.gate.passed_by(self.positions(y), float(x.shape[0]))
         return self.zeros_like(x), dout, a, g, row * MEASUREMENT_SCALE, self.zeros_like(gates)
 
-    def factors(self, x, y, d, gates):
-        """A and G of one call, and its statistics ``(6,)``."""
+    def factors(self, x, y, d, gates, rows):
+        """A and G of one call, and its statistics ``(7,)``; ``rows`` of data it had before a subsample was taken."""
         trace_a = self.input_trace(x, d) if self.traced else None
         trace_g = self.output_trace(d) if self.traced else None
-        statistics = self.gate(gates, self.positions(y), trace_a, trace_g)
+        statistics = self.gate(gates, self.positions(y), rows, trace_a, trace_g)
         return self.input_factor(x, statistics), self.output_factor(d, statistics), statistics
 
     def positions(self, y):
@@ -155,17 +156,51 @@ class Tap(nn.Cell):
     """A linear operator ``(x, weight)`` that measures its factors while ``recording``.
 
     ``recording`` is a Python constant of the compiled graph: the stale graph contains no trace of it.
+
+    Args:
+        own_shape: of the layer's weight, where the cell calls the operator with other operands, too: those, of other
+            shapes, are not measured. None: every call is with the weight.
     """
 
-    def __init__(self, operator, recorder: Recorder):
+    weight_argument = 1  # of the operator
+
+    def __init__(self, operator, recorder: Recorder, own_shape: tuple | None = None):
         super().__init__(auto_prefix=False)
         self.operator = operator
         self.recorder = recorder
+        self.own_shape = own_shape
         self.recording = True
 
-    def observe(self, x, y):
+    def is_of_layer(self, weight):
+        """Whether an operand is the layer's weight."""
+        return self.own_shape is None or weight.shape == self.own_shape
+
+    def observe(self, x, weight, y):
         """Pass ``y`` through, measuring when recording."""
-        return self.recorder(x, y) if self.recording else y
+        # one expression: mixed precision O1 takes statements apart, and loses names of this module
+        return self.recorder(x, y) if self.recording and self.is_of_layer(weight) else y
 
     def construct(self, x, weight):
-        return self.observe(x, self.operator(x, weight))
+        return self.observe(x, weight, self.operator(x, weight))
+
+
+def install(cell: nn.Cell, attribute: str, tap: Tap) -> None:
+    """Put a tap where the cell keeps its operator; parameters of an operator that has some keep their names."""
+    names = {id(parameter): parameter.name for parameter in tap.get_parameters()}
+    precision = {name: value for name, value in cell.get_flags().items() if name in PRECISION_FLAGS}
+    if precision:
+        tap.add_flags_recursive(**precision)
+    delattr(cell, attribute)
+    setattr(cell, attribute, tap)
+    for parameter in tap.get_parameters():
+        parameter.name = names[id(parameter)]
+
+
+def untap(network: nn.Cell) -> None:
+    """Give all cells of a network their own operators back."""
+    for _, cell in list(network.cells_and_names()):
+        for name, child in list(cell.name_cells().items()):
+            if isinstance(child, Tap):
+                operator = child.operator
+                delattr(cell, name)
+                setattr(cell, name, operator)

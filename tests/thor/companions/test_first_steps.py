@@ -111,8 +111,9 @@ def kfac_steps(damping, average, mu, frequency):
         d = (out - y) * (1 - out ** 2) / BATCH
         if step % frequency == 0:
             measured = x.T @ x / BATCH, d.T @ d / BATCH * BATCH ** 2
-            a, g = measured if a is None else (average * old + (1 - average) * new
-                                               for old, new in zip((a, g), measured))
+            k = step // frequency + 1
+            e = min(1 - 1 / k, average)
+            a, g = measured if a is None else (e * old + (1 - e) * new for old, new in zip((a, g), measured))
             pi = np.sqrt(np.trace(a) / len(a) / (np.trace(g) / len(g)))
             inverses = (np.linalg.inv(g + np.sqrt(damping) / pi * np.eye(len(g))),
                         np.linalg.inv(a + np.sqrt(damping) * pi * np.eye(len(a))))

@@ -30,13 +30,15 @@ def batches():
 
 
 class Averaged:
-    """A running average that starts with its first value."""
+    """K-FAC's running average, e = min(1 - 1/k, weight) at the k-th value."""
 
     def __init__(self, weight):
-        self.weight, self.value = weight, None
+        self.weight, self.value, self.seen = weight, 0.0, 0
 
     def __call__(self, new):
-        self.value = new if self.value is None else self.weight * self.value + (1 - self.weight) * new
+        self.seen += 1
+        e = min(1 - 1 / self.seen, self.weight)
+        self.value = e * self.value + (1 - e) * new
         return self.value
 
 

@@ -1,0 +1,191 @@
+"""G is that of per-sample gradients, whatever the batch, the reduction of the loss and what it is multiplied with."""
+from __future__ import annotations
+
+import logging
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor, nn, ops
+
+from tests.helpers import reference as ref
+from tests.helpers.modes import BOTH_MODES
+from thor import THOR, ConvertModelUtils
+from thor.train import make_train_step
+
+pytestmark = pytest.mark.usefixtures("pynative")
+DAMPING = 0.1
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(0, 1, shape).astype(np.float32)
+
+
+def batch(n):
+    return normal(n, 4, seed=n), normal(n, 3, seed=n + 50)
+
+
+class Loss(nn.Cell):
+    """Mean (or sum) over samples of ``net(x) . t``, so that a sample's gradient at the output is ``t``."""
+
+    def __init__(self, network, mean=True):
+        super().__init__()
+        self.network, self.mean = network, mean
+
+    def construct(self, x, t):
+        total = (self.network(x) * t).sum()
+        return total / t.shape[0] if self.mean else total
+
+
+def create(**options):
+    network = nn.Dense(4, 3, weight_init=Tensor(normal(3, 4, seed=5)), has_bias=False)
+    return network, THOR(network, 1.0, DAMPING, 0.0, split_dim=None, **{"batch_size": 8, **options})
+
+
+def expected(*batches, gradient_of_sum=False):
+    """The update of the mean loss (``gradient_of_sum``: of the sum) over batches of one size, in float64."""
+    x, t = (np.concatenate(arrays).astype(np.float64) for arrays in zip(*batches))
+    gradient = t.T @ x / (1 if gradient_of_sum else len(x))
+    return ref.kronecker_update(gradient, ref.second_moment(x), ref.second_moment(t), DAMPING)
+
+
+def assert_moved(network, update):
+    np.testing.assert_allclose(normal(3, 4, seed=5) - network.weight.asnumpy(), update, rtol=2e-4, atol=1e-5)
+
+
+def tensors(arrays):
+    return [Tensor(array) for array in arrays]
+
+
+@pytest.mark.parametrize("rows", [2, 8, 12, 16])
+def test_the_rows_seen_count_not_those_said(rows, caplog):
+    network, optimizer = create()
+    with caplog.at_level(logging.WARNING, "thor"):
+        step = make_train_step(Loss(network), optimizer)
+        step(*tensors(batch(rows)))
+        assert_moved(network, expected(batch(rows)))
+        step(*tensors(batch(rows)))
+    warned = [record.getMessage() for record in caplog.records]
+    assert warned == ([] if rows == 8 else [
+        f"batch_size=8; this step saw {rows} samples, and curvature is measured with those; give batch_size={rows} if "
+        "that is what a device sees in one step"])
+
+
+@BOTH_MODES
+def test_a_small_batch_in_a_loop_of_ones_own(mode):
+    ms.set_context(mode=mode)
+    network, optimizer = create()
+    gradients = ms.value_and_grad(Loss(network), None, optimizer.parameters)(*tensors(batch(2)))[1]
+    optimizer(gradients)
+    assert_moved(network, expected(batch(2)))
+
+
+def test_samples_may_be_on_another_axis_than_the_first():
+    """Positions first, as recurrent networks have them: the targets tell how many samples there are."""
+    class PositionsFirst(Loss):
+        def construct(self, x, t):
+            return super().construct(x.sum(axis=0), t)
+
+    network, optimizer = create(batch_size=6)
+    x, t = batch(6)
+    make_train_step(PositionsFirst(network), optimizer)(Tensor(np.stack((x, np.zeros_like(x)))), Tensor(t))
+    assert_moved(network, expected((x, t)))
+
+
+def test_micro_batches_count_what_they_have():
+    network, optimizer = create()
+    step = make_train_step(Loss(network), optimizer, accumulate_steps=2)
+    first, second = batch(4), tuple(array[::-1].copy() * 2 for array in batch(4))
+    step(*tensors(first))
+    step(*tensors(second))
+    assert_moved(network, expected(first, second))
+
+
+def test_a_summed_loss_is_said_to_be_one():
+    network, optimizer = create(loss_reduction="sum")
+    make_train_step(Loss(network, mean=False), optimizer)(*tensors(batch(5)))
+    assert_moved(network, expected(batch(5), gradient_of_sum=True))
+
+
+def test_layer_norm_of_a_summed_loss_has_the_curvature_of_the_mean():
+    x, t = normal(5, 3), normal(5, 3, seed=1)
+    moved = []
+    for mean, options in ((True, {}), (False, {"loss_reduction": "sum"})):
+        network = nn.LayerNorm((3,))
+        optimizer = THOR(network, 1.0, DAMPING, 0.0, batch_size=2, **options)
+        make_train_step(Loss(network, mean), optimizer)(Tensor(x), Tensor(t))
+        moved.append(np.stack([network.gamma.asnumpy() - 1.0, network.beta.asnumpy()]))
+    normalised = (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
+    gradients = np.stack([(t * normalised).mean(axis=0), t.mean(axis=0)]).astype(np.float64)
+    update = ref.layer_norm_update(gradients, DAMPING, 5)
+    np.testing.assert_allclose(moved[0], -update, rtol=1e-3)
+    np.testing.assert_allclose(moved[1], -5 * update, rtol=1e-3)
+
+
+@pytest.mark.parametrize("loss, said, message", [
+    (nn.CrossEntropyLoss(reduction="sum"), "mean",
+     "loss_reduction='mean'; must be 'sum', the reduction of this CrossEntropyLoss; give THOR loss_reduction='sum'"),
+    (nn.MSELoss(), "sum", "loss_reduction='sum'; must be 'mean', the reduction of this MSELoss; give THOR "
+                          "loss_reduction='mean'"),
+])
+def test_a_loss_known_to_reduce_in_another_way_is_refused(loss, said, message):
+    network, optimizer = create(loss_reduction=said)
+    with pytest.raises(ValueError) as error:
+        make_train_step(nn.WithLossCell(network, loss), optimizer)
+    assert str(error.value) == message
+
+
+class OwnScale(nn.TrainOneStepCell):
+    """Multiplies the loss with a scale of its own, which it doubles after every step."""
+
+    def __init__(self, network, optimizer):
+        super().__init__(network, optimizer)
+        self.loss_scale = Parameter(Tensor(64.0, ms.float32), name="own_loss_scale")
+        self.divide = ops.HyperMap()
+
+    def construct(self, *inputs):
+        loss = self.network(*inputs)
+        gradients = self.grad(self.network, self.weights)(*inputs, ops.ones_like(loss) * self.loss_scale)
+        gradients = self.divide(ops.partial(_divided, self.loss_scale), gradients)
+        ops.assign(self.loss_scale, self.loss_scale * 2.0)
+        return ops.depend(loss, self.optimizer(gradients))
+
+
+_divided = ops.MultitypeFuncGraph("divided")
+
+
+@_divided.register("Tensor", "Tensor")
+def _divide(scale, gradient):
+    return gradient / scale
+
+
+@BOTH_MODES
+def test_a_train_cell_with_a_scale_of_its_own(mode):
+    ms.set_context(mode=mode)
+    network, optimizer = create(frequency=2)
+    model = ConvertModelUtils.convert_to_thor_model(
+        ms.Model(network), OwnScale(Loss(network), optimizer), optimizer=optimizer)
+    for _ in range(3):  # the third refreshes, at four times the scale of the first
+        before = network.weight.asnumpy().copy()
+        model.train_network(*tensors(batch(8)))
+    np.testing.assert_allclose(before - network.weight.asnumpy(), expected(batch(8)), rtol=2e-4, atol=1e-5)
+
+
+def test_an_outlier_at_the_start_is_averaged_away():
+    """K-FAC's weight min(1 - 1/k, 0.95): the mean of all factors up to the twentieth refresh."""
+    network, optimizer = create(frequency=1, running_average=0.95)
+    step = make_train_step(Loss(network), optimizer)
+    factors = []
+    for k in range(30):
+        x, t = batch(8)
+        x = x * (100.0 if k == 0 else 1.0 + k / 30)
+        step(Tensor(x), Tensor(t))
+        factors.append(ref.second_moment(x))
+        if k == 19:
+            mean = np.mean(factors, axis=0)
+            a = optimizer.registration.layers[0].factor_parameters["a"].asnumpy()[0]
+            np.testing.assert_allclose(a, mean, rtol=1e-5)
+    for factor in factors[20:]:
+        mean = 0.95 * mean + 0.05 * factor
+    a = optimizer.registration.layers[0].factor_parameters["a"].asnumpy()[0]
+    np.testing.assert_allclose(a, mean, rtol=1e-5)

@@ -1,0 +1,164 @@
+"""A tap measures the products with its own weight and nothing else, or the layer is first-order, and says why."""
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Parameter, Tensor, nn, ops
+
+from tests.helpers import reference as ref
+from tests.helpers.modes import BOTH_MODES
+from thor import THOR
+from thor.train import make_train_step
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(0, 1, shape).astype(np.float32)
+
+
+def parameter(name, *shape, seed=9):
+    return Parameter(Tensor(normal(*shape, seed=seed)), name=name)
+
+
+class TwoProducts(nn.Dense):
+    """``x w' w2'``, both by ``self.matmul``."""
+
+    def __init__(self, w2_rows=2):
+        super().__init__(4, 3, weight_init=Tensor(normal(3, 4, seed=5)), has_bias=False)
+        self.w2 = parameter("w2", w2_rows, 3)
+
+    def construct(self, x):
+        return self.matmul(self.matmul(x, self.weight), self.w2)
+
+
+class LowRank(nn.Dense):
+    """``x w' + x a' b'``, a low-rank adapter."""
+
+    def __init__(self):
+        super().__init__(4, 3, weight_init=Tensor(normal(3, 4, seed=5)), has_bias=False)
+        self.a, self.b = parameter("a", 2, 4), parameter("b", 3, 2, seed=8)
+
+    def construct(self, x):
+        return self.frozen_part(x) + self.matmul(self.matmul(x, self.a), self.b)
+
+    def frozen_part(self, x):
+        weight = self.weight
+        return self.matmul(x, weight)
+
+
+class Loss(nn.Cell):
+    """``sum(net(x) * t) / bs``: the gradient at the output is ``t / bs``."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def construct(self, x, t):
+        return (self.network(x) * t).sum() / x.shape[0]
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("cell, outputs", [(TwoProducts, 2), (LowRank, 3)])
+def test_only_the_products_with_the_own_weight_are_measured(mode, cell, outputs):
+    ms.set_context(mode=mode)
+    network, x, t = cell(), normal(6, 4), normal(6, outputs, seed=1)
+    optimizer = THOR(network, 1.0, 0.1, 0.0, batch_size=6, split_dim=None)
+    before = network.weight.asnumpy().astype(np.float64)
+    d = t.astype(np.float64) @ network.w2.asnumpy() if cell is TwoProducts else t.astype(np.float64)
+    make_train_step(Loss(network), optimizer)(Tensor(x), Tensor(t))
+    update = ref.kronecker_update(d.T @ x / 6, ref.second_moment(x), ref.second_moment(d), 0.1)
+    np.testing.assert_allclose(before - network.weight.asnumpy(), update, rtol=1e-4, atol=1e-6)
+    assert optimizer.registration_table().splitlines()[1].endswith("second order: A 1x4x4, G 1x3x3")
+
+
+class Functional(nn.Dense):
+    def construct(self, x):
+        return ops.dense(x, self.weight, self.bias)
+
+
+class Masked(nn.Dense):
+    def construct(self, x):
+        weight = self.weight * 2.0
+        return self.matmul(x, weight)
+
+
+class Transposed(nn.Dense):
+    def construct(self, x):
+        return ops.matmul(self.matmul(x, self.weight), self.weight)
+
+
+class Scores(nn.Dense):
+    def construct(self, x):
+        rows = self.matmul(x, self.weight)
+        return self.matmul(rows, x)
+
+
+class Convolved(nn.Conv2d):
+    def construct(self, x):
+        return ops.conv2d(x, self.weight)
+
+
+class LookedUp(nn.Embedding):
+    def construct(self, ids):
+        return self.embedding_table[ids]
+
+
+class Reader(nn.Cell):
+    """Uses the weight of a child of its own, and that of another in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.child, self.rows = nn.Dense(4, 4, has_bias=False), nn.CellList([nn.Dense(4, 4, has_bias=False)])
+
+    def construct(self, x):
+        return ops.matmul(x, self.child.weight) + ops.matmul(x, self.rows[0].weight)
+
+
+@pytest.mark.parametrize("network, name, reason", [
+    (lambda: Functional(4, 3), "weight", "Functional uses weight outside self.matmul"),
+    (lambda: Masked(4, 3), "weight", "Masked uses weight outside self.matmul"),
+    (lambda: Transposed(3, 3), "weight", "Transposed uses weight outside self.matmul"),
+    (lambda: Scores(4, 3), "weight", "Scores multiplies with x, too, which cannot be told from weight"),
+    (lambda: TwoProducts(3).set_train(), "weight", None),
+    (lambda: Convolved(2, 3, 2), "weight", "Convolved uses weight outside self.conv2d"),
+    (lambda: LookedUp(5, 3), "embedding_table", "LookedUp uses embedding_table outside self.gather and self.array_mul"),
+    (lambda: nn.MultiheadAttention(4, 2), "out_proj.weight", "MultiheadAttention uses out_proj.weight outside its cell"),
+    (Reader, "child.weight", "Reader uses child.weight outside its cell"),
+    (Reader, "rows.0.weight", "Reader uses rows.0.weight outside its cell"),
+])
+def test_what_no_tap_can_measure_is_first_order_and_the_table_says_why(network, name, reason):
+    network = network()
+    optimizer = THOR(network, 1.0, 0.1, 0.0)
+    row = next(row for row in optimizer.registration_table().splitlines() if row.split()[0] == name)
+    update = "second order: A 1x4x4, G 1x3x3" if reason is None else f"first order: {reason}"
+    assert row.split(maxsplit=2)[2] == update
+
+
+def test_operands_of_one_shape_cannot_be_told_apart():
+    class Square(TwoProducts):
+        def __init__(self):
+            super().__init__(3)
+            self.weight = parameter("weight", 3, 3)
+
+    table = THOR(Square(), 1.0, 0.1, 0.0).registration_table()
+    assert table.splitlines()[1].endswith("first order: Square multiplies with self.w2, too, which cannot be told from "
+                                          "weight")
+
+
+def test_a_table_that_is_also_read_by_hand_keeps_its_look_ups_factors():
+    """MindSpore's BERT decodes like this, and was published so."""
+    class Words(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(5, 3)
+
+        def construct(self, ids):
+            return ops.matmul(self.words(ids), self.words.embedding_table.T)
+
+    table = THOR(Words(), 1.0, 0.1, 0.0).registration_table()
+    assert table.splitlines()[1].endswith("second order: A 5, G 1x3x3, that of Words not measured")
+
+
+def test_products_that_are_not_registered_are_named():
+    rows = THOR(ms.mint.nn.Linear(4, 3), 1.0, 0.1, 0.0).registration_table().splitlines()
+    assert rows[1].endswith("first order: no tap registered for Linear")

@@ -42,7 +42,7 @@ class Bucketed(nn.Cell):
 
     def __init__(self, *train_cells):
         super().__init__(auto_prefix=False)
-        self.train_cells = nn.CellList(list(train_cells))
+        self.train_cells = nn.CellList(list(train_cells), auto_prefix=False)
 
     def construct(self, x, labels):
         return self.train_cells[0](x, labels) if x.shape[0] > 1 else self.train_cells[1](x, labels)

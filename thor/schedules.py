@@ -195,10 +195,10 @@ def _progress(total_steps: int, schedule_steps: int | None) -> np.ndarray:
 def _check_steps(**steps: int) -> None:
     for name, value in steps.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name}={value!r}; must be an int >= 1")
+            raise ValueError(f"{name}={value!r}; must be an int >= 1; give the steps of the whole run")
 
 
 def _check_positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
-            raise ValueError(f"{name}={value!r}; must be > 0")
+            raise ValueError(f"{name}={value!r}; must be > 0; check the epochs and steps it comes from")

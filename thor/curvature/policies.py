@@ -180,6 +180,10 @@ def check_policy(policy) -> UpdatePolicy:
     if not isinstance(policy, UpdatePolicy):
         raise TypeError(f"update={policy!r}; must be a thor.curvature.UpdatePolicy or None; "
                         "use e.g. TracePolicy(interval=100, w1=0.01)")
+    for name in ("traced", "compares"):
+        if getattr(policy, name) and not policy.gated:
+            raise ValueError(f"{name}=True of {type(policy).__name__}; must be False where gated is, as select is not "
+                             "asked; set gated = True")
     if policy.keep_below > 0 and not policy.traced:
         raise ValueError(f"keep_below={policy.keep_below:g} of {type(policy).__name__}; must be 0 without traces; set "
                          "traced = True")

@@ -19,7 +19,7 @@ class BatchNormMeasure(nn.Cell):
 
     def __init__(self, context: LayerContext, epsilon: float):
         super().__init__(auto_prefix=False)
-        self.epsilon, self.traced = epsilon, context.traced
+        self.epsilon, self.traced, self.subsample = epsilon, context.traced, context.options.subsample
         self.gate = Gate(context.gated, context.traced)
 
     def construct(self, x, y, factor_unit, statistics, gates):
@@ -30,6 +30,8 @@ class BatchNormMeasure(nn.Cell):
         centred = images - images.mean(axis=(0, 2), keep_dims=True)
         normalised = centred / ops.sqrt((centred * centred).mean(axis=(0, 2), keep_dims=True) + self.epsilon)
         of_gamma, of_beta = (d * normalised).sum(axis=2), d.sum(axis=2)  # (n, channels)
+        if self.subsample > 1:  # the statistics that normalise are those of all
+            of_gamma, of_beta = of_gamma[::self.subsample], of_beta[::self.subsample]
         cross = (of_gamma * of_beta).mean(axis=0)
         variances = (of_gamma * of_gamma).mean(axis=0), (of_beta * of_beta).mean(axis=0)
         blocks = ops.stack((variances[0], cross, cross, variances[1]), 1).reshape(-1, 2, 2)

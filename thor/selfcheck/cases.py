@@ -22,8 +22,9 @@ class Case:
         shape: what the table says of it.
         arrays: float32 tensor arguments.
         options: the remaining arguments, constants of the graph.
-        expected: float64 result; for ``damped_inverse`` zero where the block must be rejected.
+        expected: float64 result; for inverses the first of the results.
         bound: largest relative Frobenius error allowed, for inverses that of the worst block.
+        accepted: for inverses, 1.0 for each block that must be accepted.
     """
 
     operator: str
@@ -32,6 +33,7 @@ class Case:
     options: tuple
     expected: np.ndarray
     bound: float
+    accepted: np.ndarray | None = None
 
 
 def diagonal_blocks(matrix: np.ndarray, split_dim: int) -> list[np.ndarray]:
@@ -147,7 +149,8 @@ def _inverse_case(shape: str, blocks: np.ndarray, damping: np.ndarray, rejected:
         if i not in rejected:
             matrix = blocks[i].astype(np.float64) + float(damping[i, 0, 0]) * np.eye(size)
             expected[i], condition = np.linalg.inv(matrix), max(condition, np.linalg.cond(matrix))
-    return Case("damped_inverse", shape, (blocks, damping), (), expected, 4 * condition * FLOAT32_EPS)
+    accepted = np.array([i not in rejected for i in range(len(blocks))], np.float64)
+    return Case("damped_inverse", shape, (blocks, damping), (), expected, 4 * condition * FLOAT32_EPS, accepted)
 
 
 def _inverse_cases(rng: np.random.Generator) -> list[Case]:
@@ -169,6 +172,32 @@ def _inverse_cases(rng: np.random.Generator) -> list[Case]:
     cases.append(_inverse_case("7x32x32, among them indefinite, NaN, inf, zero, negative", blocks, damping,
                                rejected=(1, 2, 3, 4, 5)))
     return cases
+
+
+def _updated_inverse_case(rng: np.random.Generator) -> Case:
+    """Four blocks: a good one, one not wanted, one to be rejected, one with another scale and divisor."""
+    blocks = np.stack([spectrum_block(rng, np.linspace(0.1, 1.0, 48)) for _ in range(4)])
+    blocks[2] = -blocks[2]
+    old = rng.standard_normal(blocks.shape).astype(np.float32)
+    scale, damping, divisor, selected = (np.float32(column).reshape(4, 1, 1) for column in (
+        (1.0, 1.0, 1.0, 0.25), (0.1, 0.1, 0.1, 0.3), (1.0, 2.0, 1.0, 49.0), (1.0, 0.0, 1.0, 1.0)))
+    expected, accepted = old.astype(np.float64), np.array([1.0, 0.0, 0.0, 1.0])
+    for i in np.flatnonzero(accepted):
+        matrix = float(scale[i, 0, 0]) * blocks[i].astype(np.float64) + float(damping[i, 0, 0]) * np.eye(48)
+        expected[i] = np.linalg.inv(matrix) / divisor[i, 0, 0]
+    return Case("updated_inverse", "4x48x48, one not wanted, one negative", (blocks, scale, damping, divisor, selected,
+                                                                             old), (), expected, 1e-5, accepted)
+
+
+def _squares_cases(rng: np.random.Generator) -> list[Case]:
+    rows = rng.standard_normal((40, 30)).astype(np.float32)
+    images = rng.standard_normal((2, 3, 9, 8)).astype(np.float32)
+    geometry = ConvGeometry((3, 3), (2, 2), pad_mode="same")
+    padding = geometry.padding(images.shape[2:])
+    patches = reference_patches(images, geometry.kernel, geometry.stride, padding, geometry.dilation)
+    return [Case("squares", "rows 40x30", (rows,), (), np.array([(rows.astype(np.float64) ** 2).sum()]), 1e-5),
+            Case("squares", _patches_shape(images.shape, geometry, padding), (images,), (geometry,),
+                 np.array([(patches ** 2).sum()]), 1e-5)]
 
 
 def _precondition_cases(rng: np.random.Generator, bound: float) -> list[Case]:
@@ -194,4 +223,4 @@ def make_cases(precision: str = "float32") -> list[Case]:
     rng = np.random.default_rng(0)
     bound = PRODUCT_BOUND[precision]
     return [*_covariance_cases(rng, bound), *_patches_cases(rng), *_covariance_of_patches_cases(rng, bound),
-            *_inverse_cases(rng), *_precondition_cases(rng, bound)]
+            *_inverse_cases(rng), _updated_inverse_case(rng), *_precondition_cases(rng, bound), *_squares_cases(rng)]

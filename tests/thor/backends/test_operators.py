@@ -47,8 +47,8 @@ def test_operator_in_graph_mode(backend_name, index):
 
 def test_the_cases_cover_every_operator():
     assert set(FIRST_OF_OPERATOR) == {"covariance", "covariance_of_maps", "patches", "covariance_of_patches",
-                                      "damped_inverse", "precondition", "precondition_rows",
-                                      "precondition_columns"}
+                                      "damped_inverse", "updated_inverse", "precondition", "precondition_rows",
+                                      "precondition_columns", "squares"}
 
 
 @pytest.mark.parametrize("backend_name", BACKENDS)

@@ -117,6 +117,10 @@ class BandWithoutTraces(UpdatePolicy):
     keep_below = 0.1
 
 
+class TracesForNobody(UpdatePolicy):
+    traced = True
+
+
 @pytest.mark.parametrize("create, error, message", [
     (lambda: UpdatePolicy(0), ValueError, "interval=0; must be an int >= 1; use 100"),
     (lambda: UpdatePolicy("5"), TypeError, "interval='5'; must be an int or pairs"),
@@ -128,6 +132,8 @@ class BandWithoutTraces(UpdatePolicy):
     (lambda: FrobeniusPolicy(1, 0.0), ValueError, "alpha=0.0; must be a number > 0"),
     (lambda: THOR(ms.nn.Dense(2, 2), 0.1, 0.1, 0.9, update=BandWithoutTraces()), ValueError,
      "keep_below=0.1 of BandWithoutTraces; must be 0 without traces; set traced = True"),
+    (lambda: THOR(ms.nn.Dense(2, 2), 0.1, 0.1, 0.9, update=TracesForNobody()), ValueError,
+     "traced=True of TracesForNobody; must be False where gated is, as select is not asked; set gated = True"),
     (lambda: THOR(ms.nn.Dense(2, 2), 0.1, 0.1, 0.9, update="trace"), TypeError,
      "update='trace'; must be a thor.curvature.UpdatePolicy or None; use e.g. TracePolicy"),
 ])

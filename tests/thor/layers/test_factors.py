@@ -172,6 +172,17 @@ def test_shared_embedding_factors_are_the_mean_over_calls(sharing):
     np.testing.assert_allclose(before[table.name] - table.asnumpy(), update, rtol=1e-4, atol=1e-5)
 
 
+def test_subsampled_batch_norm_has_the_blocks_of_every_second_sample():
+    x, t = normal(5, 2, 3, 3), normal(5, 2, 3, 3, seed=1)
+    optimizer, _ = train_one_step(Linear(nn.BatchNorm2d(2)).set_train(), x, t, batchnorm_blocks=True, subsample=2)
+    x, t = x.astype(np.float64), t.astype(np.float64)
+    normalised = (x - x.mean(axis=(0, 2, 3), keepdims=True)) / np.sqrt(x.var(axis=(0, 2, 3), keepdims=True) + 1e-5)
+    gradients = np.stack([(t * normalised).sum(axis=(2, 3)), t.sum(axis=(2, 3))], axis=2)[::2]  # (3, channels, 2)
+    expected = np.einsum("nci,ncj->cij", gradients, gradients) / 3
+    blocks = optimizer.registration.layers[0].factor_parameters["unit"].asnumpy()
+    np.testing.assert_allclose(blocks, expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("layer, x, t", [
     (lambda: nn.Dense(4, 3), normal(7, 4), normal(7, 3, seed=1)),
     (lambda: nn.Conv2d(2, 3, 2, pad_mode="valid"), normal(5, 2, 3, 4), normal(5, 3, 2, 3, seed=1)),

@@ -141,8 +141,8 @@ def wrap_train_cell(step: nn.Cell, optimizer: THOR) -> nn.Cell:
     """
     for cell in train_cells(step):
         if cell.optimizer is not optimizer:
-            raise ValueError(f"network={type(step).__name__} holds a {type(cell).__name__} with another optimizer; must "
-                             "have the one given; build all its train cells with one THOR")
+            raise ValueError(f"network={type(step).__name__} holds a {type(cell).__name__} with another optimizer; "
+                             "must have the one given; build all its train cells with one THOR")
         _measure_in(cell, optimizer)
     return TwoGraphStep(StepGraph(step, optimizer), StepGraph(step, optimizer), optimizer).set_train()
 

@@ -116,8 +116,8 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
     """
     checked("accumulate_steps", accumulate_steps, integer(1), "use 1 to update at every call")
     for cell in train_cells(network):
-        raise ValueError(f"network={type(network).__name__} holds a train step, {type(cell).__name__}, which updates by "
-                         "itself; must only compute a loss; pass the loss network, or the train step to "
+        raise ValueError(f"network={type(network).__name__} holds a train step, {type(cell).__name__}, which updates "
+                         "by itself; must only compute a loss; pass the loss network, or the train step to "
                          "ConvertModelUtils")
     if hasattr(optimizer, "make_train_step"):
         return optimizer.make_train_step(network, loss_scale_manager, accumulate_steps)

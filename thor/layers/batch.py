@@ -6,6 +6,7 @@ moment of the latter: n^2 / s^2 makes up for it. Where the loss is a sum, 1 / s^
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
@@ -70,7 +71,7 @@ class BatchFacts(nn.Cell):
         """ValueError where a loss function of MindSpore's in a loss network reduces in another way than was said."""
         said = "sum" if self.sums else "mean"
         for _, cell in network.cells_and_names():
-            loss = getattr(cell, "_loss_fn", None) if isinstance(cell, nn.WithLossCell) else None
+            loss: Any = getattr(cell, "_loss_fn", None) if isinstance(cell, nn.WithLossCell) else None
             if not type(loss).__module__.startswith("mindspore.nn.loss") or not loss.reduce:
                 continue
             reduction = "mean" if loss.average else "sum"

@@ -87,8 +87,9 @@ def _reachable(cell: nn.Cell) -> list[ast.AST]:
                     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"]
         for base in type(cell).__mro__[1:] if _calls_super(parsed) else ():
             inherited = vars(base).get(name)
-            if inspect.isfunction(inherited) and base is not nn.Cell and _parse(inherited) is not None:
-                found[f"{base.__qualname__}.{name}"] = _parse(inherited)
+            tree = _parse(inherited) if inspect.isfunction(inherited) and base is not nn.Cell else None
+            if tree is not None:
+                found[f"{base.__qualname__}.{name}"] = tree
     return list(found.values())
 
 
@@ -126,7 +127,8 @@ def _names_weight(operand: ast.AST, own: set[str], aliases: set[str]) -> bool:
     """Whether an operand is the weight, perhaps cast."""
     while isinstance(operand, ast.Call) and "cast" in _last_name(operand.func) and operand.args:
         operand = operand.args[0]
-    while isinstance(operand, ast.Call) and _last_name(operand.func) in ("astype", "to", "float", "half"):
+    while isinstance(operand, ast.Call) and isinstance(operand.func, ast.Attribute) \
+            and operand.func.attr in ("astype", "to", "float", "half"):
         operand = operand.func.value
     return _attribute_of_self(operand) in own or isinstance(operand, ast.Name) and operand.id in aliases
 
@@ -149,7 +151,7 @@ def _loads(method: ast.AST, own: set[str], aliases: set[str]) -> Iterator[ast.AS
     for node in ast.walk(method):
         if not (_attribute_of_self(node) in own or isinstance(node, ast.Name) and node.id in aliases):
             continue
-        if not isinstance(node.ctx, ast.Load):
+        if not isinstance(getattr(node, "ctx", None), ast.Load):
             continue
         parent = parents[id(node)]
         if isinstance(parent, ast.Attribute) and parent.attr in READS_NO_VALUE:
@@ -190,7 +192,7 @@ def _child_attributes(cell: nn.Cell) -> Iterator[tuple[str, str]]:
             if isinstance(node, ast.Attribute):
                 value = node.value.value if isinstance(node.value, ast.Subscript) else node.value
                 child = _attribute_of_self(value)
-                if child in children:
+                if child is not None and child in children:
                     yield child, node.attr
 
 

@@ -179,7 +179,7 @@ def _updated_inverse_case(rng: np.random.Generator) -> Case:
     blocks = np.stack([spectrum_block(rng, np.linspace(0.1, 1.0, 48)) for _ in range(4)])
     blocks[2] = -blocks[2]
     old = rng.standard_normal(blocks.shape).astype(np.float32)
-    scale, damping, divisor, selected = (np.float32(column).reshape(4, 1, 1) for column in (
+    scale, damping, divisor, selected = (np.array(column, np.float32).reshape(4, 1, 1) for column in (
         (1.0, 1.0, 1.0, 0.25), (0.1, 0.1, 0.1, 0.3), (1.0, 2.0, 1.0, 49.0), (1.0, 0.0, 1.0, 1.0)))
     expected, accepted = old.astype(np.float64), np.array([1.0, 0.0, 0.0, 1.0])
     for i in np.flatnonzero(accepted):
@@ -193,7 +193,7 @@ def _squares_cases(rng: np.random.Generator) -> list[Case]:
     rows = rng.standard_normal((40, 30)).astype(np.float32)
     images = rng.standard_normal((2, 3, 9, 8)).astype(np.float32)
     geometry = ConvGeometry((3, 3), (2, 2), pad_mode="same")
-    padding = geometry.padding(images.shape[2:])
+    padding = geometry.padding((9, 8))
     patches = reference_patches(images, geometry.kernel, geometry.stride, padding, geometry.dilation)
     return [Case("squares", "rows 40x30", (rows,), (), np.array([(rows.astype(np.float64) ** 2).sum()]), 1e-5),
             Case("squares", _patches_shape(images.shape, geometry, padding), (images,), (geometry,),

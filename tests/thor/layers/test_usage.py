@@ -122,7 +122,8 @@ class Reader(nn.Cell):
     (lambda: TwoProducts(3).set_train(), "weight", None),
     (lambda: Convolved(2, 3, 2), "weight", "Convolved uses weight outside self.conv2d"),
     (lambda: LookedUp(5, 3), "embedding_table", "LookedUp uses embedding_table outside self.gather and self.array_mul"),
-    (lambda: nn.MultiheadAttention(4, 2), "out_proj.weight", "MultiheadAttention uses out_proj.weight outside its cell"),
+    (lambda: nn.MultiheadAttention(4, 2), "out_proj.weight",
+     "MultiheadAttention uses out_proj.weight outside its cell"),
     (Reader, "child.weight", "Reader uses child.weight outside its cell"),
     (Reader, "rows.0.weight", "Reader uses rows.0.weight outside its cell"),
 ])

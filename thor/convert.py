@@ -6,6 +6,7 @@ import logging
 from mindspore import Model, amp, nn
 
 from thor.distribution import world
+from thor.inputs import in_order
 from thor.layers.batch import LossScaleTap
 from thor.model import StepModel
 from thor.optimizer import THOR
@@ -121,6 +122,9 @@ class StepGraph(nn.Cell):
     def __init__(self, step: nn.Cell, optimizer: THOR):
         super().__init__(auto_prefix=False)
         self.step, self.optimizer = step, optimizer
+
+    def __call__(self, *inputs, **keywords):
+        return super().__call__(*in_order(self.step, inputs, keywords))
 
     def construct(self, *inputs):
         self.optimizer.batch_facts.tell(inputs)

@@ -32,6 +32,10 @@ class Registration:
     reasons: dict[int, str]
     gates: Parameter | None
 
+    def __reduce__(self):
+        """A copy of the network is not registered: it is a network of its own, see :class:`thor.layers.tap.Tap`."""
+        return type(None), ()
+
     @property
     def backend(self) -> Backend:
         """The operators of the device."""

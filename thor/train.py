@@ -5,16 +5,43 @@ from mindspore import ParameterTuple, nn, ops
 from mindspore.amp import all_finite
 
 from thor.checks import checked, integer
+from thor.inputs import in_order
 from thor.optimizer import SECOND_ORDER, STALE, THOR
 from thor.reduction import GradientReducer
 from thor.scaling import GradientAccumulator, LossScaling
+
+
+class LossAlone(nn.Cell):
+    """A network of whose outputs, a loss or a tuple that begins with it, the loss alone has a gradient.
+
+    MindSpore's own train cell differentiates the sum of all outputs. To give 0 for the others would not be enough: 0
+    times a derivative that is not finite is not a number.
+    """
+
+    def __init__(self, network: nn.Cell):
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.map = ops.HyperMap()
+
+    def construct(self, *inputs):
+        outputs = self.network(*inputs)
+        if isinstance(outputs, tuple):
+            return (outputs[0],) + self.map(ops.stop_gradient, outputs[1:])
+        return outputs
+
+    def sensitivity(self, outputs, scale):
+        """What ``outputs`` are differentiated with: ``scale`` ``()`` for the loss."""
+        if isinstance(outputs, tuple):
+            return (self.sensitivity(outputs[0], scale),) + self.map(ops.zeros_like, outputs[1:])
+        return ops.ones_like(outputs) * scale.astype(outputs.dtype)
 
 
 class TrainStep(nn.TrainOneStepCell):
     """One step in one graph: loss, gradients, and the update unless a gradient overflowed.
 
     Args:
-        network: computes the loss, shape ``()``, from a batch.
+        network: computes the loss from a batch, or a tuple whose first item is the loss; the loss alone is
+            differentiated. Of shape ``()``, or its items are summed.
         optimizer: any ``nn.Optimizer``.
         indices: which of ``optimizer.parameters`` to differentiate with respect to; all by default.
         scaling: loss scaling and overflow policy.
@@ -31,19 +58,23 @@ class TrainStep(nn.TrainOneStepCell):
         self.scaling = scaling
         self.accumulator = accumulator
         self.measures = isinstance(optimizer, THOR)
+        self.differentiated = LossAlone(network).set_grad()
+
+    def __call__(self, *inputs, **keywords):
+        return super().__call__(*in_order(self.network, inputs, keywords))
 
     def construct(self, *inputs):
         if self.measures:
             self.optimizer.batch_facts.tell(inputs)
-        loss = self.network(*inputs)
-        sens = ops.ones_like(loss) * self.scaling.scale().astype(loss.dtype)
-        gradients = self.grad(self.network, self.weights)(*inputs, sens)
+        outputs = self.differentiated(*inputs)
+        sens = self.differentiated.sensitivity(outputs, self.scaling.scale())
+        gradients = self.grad(self.differentiated, self.weights)(*inputs, sens)
         gradients = self.grad_reducer(gradients)
         if self.accumulator is None:
-            return ops.depend(loss, self.update(gradients))
+            return ops.depend(outputs, self.update(gradients))
         if self.accumulator.add(gradients, self.indices):
             self.update(self.accumulator.take(self.indices))
-        return loss
+        return outputs
 
     def update(self, gradients):
         """Apply the optimizer, or skip it when ``scaling`` checks for overflow and finds one."""
@@ -102,14 +133,17 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
     """Create the train step of a network for any optimizer; two graphs when it is THOR.
 
     Args:
-        network: computes the loss from a batch, e.g. ``nn.WithLossCell(net, loss_fn)``.
+        network: computes the loss from a batch, e.g. ``nn.WithLossCell(net, loss_fn)``; or a tuple of Tensors that
+            begins with the loss, such as ``(loss, logits)``. The loss alone is differentiated (``nn.TrainOneStepCell``
+            differentiates the sum of all).
         optimizer: built on the network's trainable parameters. One with a method
             ``make_train_step(network, loss_scale_manager, accumulate_steps)`` makes its own step.
         loss_scale_manager: see :class:`LossScaling`.
         accumulate_steps: calls averaged into one update. Default: 1.
 
     Returns:
-        A cell: ``loss = step(*batch)``. Its parameters are the whole state of training.
+        A cell: ``loss = step(*batch)``, or what the network returns. Called from Python it takes keywords, too, as
+        in ``step(images, labels=labels)``. Its parameters are the whole state of training.
 
     Raises:
         ValueError: the network holds a train step, or reduces its loss in another way than THOR was told.

@@ -9,6 +9,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from thor.checks import IN_RANGE, checked, flag, number
 from thor.companions.groups import Rate, refuse_own_rates
+from thor.inputs import in_order
 from thor.scaling import GradientAccumulator, LossScaling
 from thor.train import TrainStep
 
@@ -157,6 +158,9 @@ class DelayedStep(nn.Cell):
         super().__init__(auto_prefix=False)
         self.step = step
         self.optimizer = optimizer
+
+    def __call__(self, *inputs, **keywords):
+        return super().__call__(*in_order(self.step.network, inputs, keywords))
 
     def construct(self, *inputs):
         self.optimizer.history.go_back(self.optimizer.global_step[0])

@@ -106,20 +106,20 @@ class HeunStep(TrainStep):
     """Gradients, predictor, gradients of the same batch, corrector; overflow in either skips the step."""
 
     def construct(self, *inputs):
-        loss = self.network(*inputs)
-        sens = ops.ones_like(loss) * self.scaling.scale().astype(loss.dtype)
-        first = self.grad_reducer(self.grad(self.network, self.weights)(*inputs, sens))
+        outputs = self.differentiated(*inputs)
+        sens = self.differentiated.sensitivity(outputs, self.scaling.scale())
+        first = self.grad_reducer(self.grad(self.differentiated, self.weights)(*inputs, sens))
         if not self.scaling.skips_overflow:
             self.optimizer.predict(first)
-            self.optimizer.correct(self.grad_reducer(self.grad(self.network, self.weights)(*inputs, sens)))
-            return loss
+            self.optimizer.correct(self.grad_reducer(self.grad(self.differentiated, self.weights)(*inputs, sens)))
+            return outputs
         begun = all_finite(first)
         if begun:
             self.optimizer.predict(self.scaling.unscale(first))
-        second = self.grad_reducer(self.grad(self.network, self.weights)(*inputs, sens))
+        second = self.grad_reducer(self.grad(self.differentiated, self.weights)(*inputs, sens))
         finite = ops.logical_and(begun, all_finite(second))
         if finite:
             self.optimizer.correct(self.scaling.unscale(second))
         elif begun:
             self.optimizer.go_back()
-        return ops.depend(loss, self.scaling.adjust(finite))
+        return ops.depend(outputs, self.scaling.adjust(finite))

@@ -155,7 +155,8 @@ class Recorder(nn.Cell):
 class Tap(nn.Cell):
     """A linear operator ``(x, weight)`` that measures its factors while ``recording``.
 
-    ``recording`` is a Python constant of the compiled graph: the stale graph contains no trace of it.
+    ``recording`` is a Python constant of the compiled graph: the stale graph contains no trace of it. A copy (of a
+    network, ``copy.deepcopy``) is the operator alone: it has no factors, and the next conversion takes it for untapped.
 
     Args:
         own_shape: of the layer's weight, where the cell calls the operator with other operands, too: those, of other
@@ -170,6 +171,11 @@ class Tap(nn.Cell):
         self.recorder = recorder
         self.own_shape = own_shape
         self.recording = True
+
+    def __getstate__(self):
+        base, state = super().__getstate__()
+        cells = type(self._cells)((name, cell) for name, cell in self._cells.items() if name != "recorder")
+        return base, {**state, "_cells": cells, "recorder": None, "recording": False}
 
     def is_of_layer(self, weight):
         """Whether an operand is the layer's weight."""

@@ -36,7 +36,7 @@ class ColumnsLayer(KroneckerLayer):
     def tapped(self, cell):
         return "matmul", Tap, self.context.measure(DenseMeasure, False)
 
-    def create_preconditioner(self, batch_size, *inverses):
+    def create_preconditioner(self, batch, *inverses):
         return TransposedPreconditioner(self, *inverses)
 
 

@@ -16,14 +16,16 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from thor.checks import IN_RANGE, checked, flag, function, integer, number, whole_number
 from thor.curvature.policies import UpdatePolicy, check_policy
-from thor.curvature.record import LayerReport
 from thor.curvature.refresh import Curvature
 from thor.distribution import check_split_indices, world
+from thor.grouped import GroupedOptimizer
+from thor.groups import groups_within
 from thor.maps import cut, flatten, pick
 from thor.momentum import MomentumUpdate
 from thor.options import USE_A_BOOL, curvature_options, with_options
 from thor.registration import Registration, tap_network
-from thor.schedules import by_step, learning_rate_by_step
+from thor.reporting import CurvatureReports
+from thor.schedules import by_step, learning_rate_by_step, weight_decay_by_step
 
 logger = logging.getLogger("thor")
 
@@ -39,7 +41,7 @@ def _precondition_layer(damping, preconditioner, gradients):
     return preconditioner(gradients, damping)
 
 
-class THOR(nn.Optimizer):
+class THOR(CurvatureReports, GroupedOptimizer):
     r"""Second-order optimizer with block-diagonal Kronecker factors that are refreshed every ``frequency`` steps.
 
     Per layer with input factor A and output-gradient factor G, damping lam and HW output positions
@@ -59,7 +61,7 @@ class THOR(nn.Optimizer):
             value holds after its end; or a MindSpore ``LearningRateSchedule``.
         damping: lam, given like ``learning_rate``, positive.
         momentum: mu, >= 0.
-        weight_decay: wd, >= 0. Default: 0.
+        weight_decay: wd, given like ``learning_rate``, or as a Cell of the global step, >= 0. Default: 0.
         loss_scale: what the loss was multiplied with, > 0. Default: 1.
         batch_size: samples a device sees in one step. Default: 32.
         use_nesterov: Nesterov momentum. Default: False.
@@ -70,6 +72,9 @@ class THOR(nn.Optimizer):
         frequency: steps from one refresh of curvature to the next, >= 1. Default: 100.
         update: when curvature is refreshed, and of which layers, instead of all every ``frequency`` steps; a
             :class:`thor.curvature.UpdatePolicy` such as ``TracePolicy(frequency, w1=0.01)``. Default: None.
+        groups: dictionaries of parameters, their names or cells, with a rate, a decay or both of their own, such as
+            ``[{"params": [net.fc], "lr": 0.01, "weight_decay": 0.0}]``, see :mod:`thor.groups`; ``learning_rate`` and
+            ``weight_decay`` are those of all others. Default: None.
         options: those of :class:`thor.options.CurvatureOptions`, such as ``split_dim=128``.
 
     Inputs:
@@ -87,7 +92,7 @@ class THOR(nn.Optimizer):
 
     def __init__(self, net, learning_rate, damping, momentum, weight_decay=0.0, loss_scale=1.0, batch_size=32,
                  use_nesterov=False, decay_filter=lambda parameter: True, split_indices=None,
-                 enable_clip_grad=False, frequency=100, *, update=None, **options):
+                 enable_clip_grad=False, frequency=100, *, update=None, groups=None, **options):
         options = curvature_options(options)
         frequency = checked("frequency", frequency, integer(1), EVERY_STEP)
         policy = check_policy(UpdatePolicy(frequency) if update is None else update)
@@ -95,11 +100,12 @@ class THOR(nn.Optimizer):
                              "give the number of samples each device sees in one step")
         learning_rate, damping = learning_rate_by_step(learning_rate), by_step("damping", damping, positive=True)
         momentum = checked("momentum", momentum, number(minimum=0), IN_RANGE)
-        weight_decay = checked("weight_decay", weight_decay, number(minimum=0), IN_RANGE)
+        weight_decay = weight_decay_by_step("weight_decay", weight_decay)
         loss_scale = checked("loss_scale", loss_scale, number(above=0), IN_RANGE)
         checked("use_nesterov", use_nesterov, flag(), USE_A_BOOL)
         checked("decay_filter", decay_filter, function(), "return True for parameters that decay")
         checked("enable_clip_grad", enable_clip_grad, flag(), USE_A_BOOL)
+        groups = groups_within(groups, net.trainable_params() if isinstance(net, nn.Cell) else ())
         world()  # refuses a parallel mode in which a rank does not see whole layers
         registration = tap_network(net, options, policy=policy)
         weights = registration.parameters()
@@ -110,7 +116,7 @@ class THOR(nn.Optimizer):
         split_indices = check_split_indices(split_indices, len(layers))
         curvature = Curvature(registration, layers, policy, batch_size) if layers else None
         factor_parameters = curvature.factor_parameters if curvature else []
-        super().__init__(learning_rate, weights + factor_parameters, weight_decay, loss_scale)
+        super().__init__(learning_rate, weights, weight_decay, loss_scale, groups, factor_parameters)
         self.policy, self.damping, self.batch_size = policy, damping, batch_size
         self.backend, self.split_indices = registration.backend, split_indices
         self.n_weights, self.has_factors = len(weights), curvature is not None
@@ -119,9 +125,8 @@ class THOR(nn.Optimizer):
         object.__setattr__(self, "registration", registration)
         self._create_preconditioners(registration)
         self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
-        decays = tuple(bool(decay_filter(parameter)) for parameter in self.weights)
-        self.momentum_update = MomentumUpdate(self.weights, momentum, weight_decay, decays, enable_clip_grad,
-                                              use_nesterov)
+        decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
+        self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)
         self.graph, self.measuring = SCHEDULED, True
         self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
         self.measured_scale = Tensor(loss_scale, ms.float32)
@@ -178,9 +183,13 @@ class THOR(nn.Optimizer):
         gradients = self.scale_grad(gradients)
         damping = self.damping(self.global_step).reshape(())
         updates = self.precondition(gradients, damping) + gradients[self.n_preconditioned:]
-        learning_rate = self.get_lr()
+        learning_rate, weight_decay = self.get_lr(), self.get_weight_decay()
+        if self.is_group_lr:
+            learning_rate = pick(learning_rate, self.weight_indices)
+        if self.is_group:
+            weight_decay = pick(weight_decay, self.weight_indices)
         self.assignadd(self.global_step, self.global_step_increase_tensor)
-        return self.momentum_update(updates, learning_rate)
+        return self.momentum_update(updates, learning_rate, weight_decay)
 
     def precondition(self, gradients, damping):
         """Preconditioned gradients of the layers' parameters, a tuple in the order of ``weights``."""
@@ -265,28 +274,6 @@ class THOR(nn.Optimizer):
         for layer in self.registration.layers:
             for tap in layer.taps:
                 tap.recording = self.measuring
-
-    def registration_table(self) -> str:
-        """One row for each trainable parameter: its shape and how it is updated."""
-        return self.registration.table()
-
-    @property
-    def rejected_blocks(self) -> int:
-        """Blocks that were not finite or not positive definite so far; each kept its last good inverse."""
-        return self.curvature.record.rejected_blocks() if self.has_factors else 0
-
-    @property
-    def unmeasured_layers(self) -> list[str]:
-        """Layers that did not run through their taps in the last refresh; they keep the inverse they had."""
-        return self.curvature.record.unmeasured_layers() if self.has_factors else []
-
-    def inverses(self) -> dict[str, dict]:
-        """The damped inverses by layer name and role, see :meth:`thor.curvature.refresh.Curvature.inverses_by_role`."""
-        return self.curvature.inverses_by_role() if self.has_factors else {}
-
-    def curvature_report(self) -> list[LayerReport]:
-        """What the last refresh saw and did, layer by layer; traces and conditions where they are measured."""
-        return self.curvature.record.reports() if self.has_factors else []
 
 
 THOR.__signature__ = with_options(THOR.__init__)

@@ -1,6 +1,9 @@
 """Groups of parameters in THOR: rates, decays and schedules of their own, against float64, and what is refused."""
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
@@ -265,3 +268,24 @@ def test_get_lr_parameter_refuses_others():
     _, _, optimizer = cases.create()
     with pytest.raises(ValueError, match="^param=Parameter x; must be a parameter of the optimizer; see its param"):
         optimizer.get_lr_parameter(Parameter(Tensor([1.0]), name="x"))
+
+
+class Documented(nn.Cell):
+    """A network with what the example in the documents names."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.fc = nn.LayerNorm((4,)), nn.Dense(4, 2)
+
+
+def test_the_example_of_the_documents_does_what_it_says(pynative):
+    import thor as package
+
+    text = (Path(__file__).parents[2] / "docs" / "optimizer.md").read_text(encoding="utf-8")
+    example = re.search(r"^## Groups of parameters$.*?^```python$(.*?)^```$", text, re.MULTILINE | re.DOTALL)[1]
+    names = {"net": Documented(), "THOR": THOR, "thor": package}
+    exec(example, names)
+    assert rates_of(names["opt"]) == pytest.approx({"norm.gamma": 0.05, "norm.beta": 0.05, "fc.weight": 0.01,
+                                                    "fc.bias": 0.05})
+    assert decays_of(names["opt"]) == pytest.approx({"norm.gamma": 0.0, "norm.beta": 0.0, "fc.weight": 1e-3,
+                                                     "fc.bias": 0.0})

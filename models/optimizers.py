@@ -4,16 +4,15 @@ MindSpore's LAMB has no kernels on CPU, its LARS none on CPU and GPU; there the 
 """
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from mindspore import Parameter, get_context, nn
+from mindspore import get_context, nn
 from mindspore.amp import DynamicLossScaleManager, FixedLossScaleManager, LossScaleManager
 
 from models import layerwise
 from models.clipping import GlobalNormClip
 from models.config import Config, OptimizerConfig
 from models.config.errors import invalid
+from models.parameter_groups import chosen_groups, decays, grouped
 from thor import THOR, schedules
 from thor.companions import DCASGD, Heun, Lookahead, RAdam, draw_delays
 from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
@@ -101,13 +100,6 @@ def create_loss_scale_manager(config: Config) -> LossScaleManager | None:
     return None if scale.value == 1 else FixedLossScaleManager(scale.value, drop_overflow_update=True)
 
 
-def decays(optimizer: OptimizerConfig) -> Callable[[Parameter], bool]:
-    """Tells which parameters decay. Biases and gamma and beta of normalisation layers are those of rank 1."""
-    if optimizer.decay_filter == "no_bias_norm":
-        return lambda parameter: len(parameter.shape) > 1
-    return lambda parameter: True
-
-
 def update_policy(config: Config, batches_per_epoch: int) -> UpdatePolicy:
     """When curvature is refreshed, and of which layers; arguments as for ``learning_rate_array``."""
     update = config.curvature.update
@@ -128,26 +120,27 @@ def _thor(config: Config, network: nn.Cell, rate: np.ndarray, damping: np.ndarra
     return THOR(network, rate, damping, options.momentum, options.weight_decay,
                 batch_size=config.data.batch_size, use_nesterov=options.nesterov,
                 decay_filter=decays(options), split_indices=options.split_indices, enable_clip_grad=options.clip,
-                update=update, **vars(config.curvature_options))
+                update=update, groups=chosen_groups(options, network, rate) or None,
+                **vars(config.curvature_options))
 
 
 def _momentum(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
-    return nn.Momentum(_groups(options, network), rate, options.momentum, options.weight_decay,
+    return nn.Momentum(grouped(options, network, rate), rate, options.momentum, options.weight_decay,
                        use_nesterov=options.nesterov)
 
 
 def _sgd(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
-    return nn.SGD(_groups(options, network), rate, options.momentum, weight_decay=options.weight_decay,
+    return nn.SGD(grouped(options, network, rate), rate, options.momentum, weight_decay=options.weight_decay,
                   nesterov=options.nesterov)
 
 
 def _adam(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
-    return nn.Adam(_groups(options, network), rate, options.beta1, options.beta2, **_epsilon(options, "eps"),
-                   use_nesterov=options.nesterov, weight_decay=options.weight_decay)
+    return nn.Adam(grouped(options, network, rate), rate, options.beta1, options.beta2,
+                   **_epsilon(options, "eps"), use_nesterov=options.nesterov, weight_decay=options.weight_decay)
 
 
 def _adamw(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
-    return nn.AdamWeightDecay(_groups(options, network), rate, options.beta1, options.beta2,
+    return nn.AdamWeightDecay(grouped(options, network, rate), rate, options.beta1, options.beta2,
                               weight_decay=options.weight_decay, **_epsilon(options, "eps"))
 
 
@@ -156,7 +149,7 @@ def _lamb(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.O
         return layerwise.Lamb(network.trainable_params(), rate, options.beta1, options.beta2,
                               weight_decay=options.weight_decay, decay_filter=decays(options),
                               **_epsilon(options, "eps"))
-    return nn.Lamb(_groups(options, network), rate, options.beta1, options.beta2,
+    return nn.Lamb(grouped(options, network, rate), rate, options.beta1, options.beta2,
                    weight_decay=options.weight_decay, **_epsilon(options, "eps"))
 
 
@@ -170,19 +163,19 @@ def _lars(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.O
 
 
 def _radam(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
-    return RAdam(_groups(options, network), rate, options.beta1, options.beta2, **_epsilon(options, "eps"),
+    return RAdam(grouped(options, network, rate), rate, options.beta1, options.beta2, **_epsilon(options, "eps"),
                  weight_decay=options.weight_decay)
 
 
 def _heun(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
-    return Heun(_groups(options, network), rate, options.momentum, options.weight_decay)
+    return Heun(grouped(options, network, rate), rate, options.momentum, options.weight_decay)
 
 
 def _dcasgd(options: OptimizerConfig, network: nn.Cell, rate: list[float], seed: int) -> nn.Optimizer:
     delay, compensation = options.delay, options.compensation
     delays = draw_delays(delay.distribution, len(rate), delay.mean, delay.longest, seed)
-    return DCASGD(_groups(options, network), rate, compensation.strength, compensation.adaptive, compensation.decay,
-                  delays, options.momentum, options.weight_decay)
+    return DCASGD(grouped(options, network, rate), rate, compensation.strength, compensation.adaptive,
+                  compensation.decay, delays, options.momentum, options.weight_decay)
 
 
 _BUILDERS = {"momentum": _momentum, "sgd": _sgd, "adam": _adam, "adamw": _adamw, "lamb": _lamb, "lars": _lars,
@@ -199,15 +192,3 @@ def _run_steps(config: Config, batches_per_epoch: int) -> int:
         raise invalid("train.accumulate_steps", config.train.accumulate_steps, f"<= {batches}",
                       "the run has no more batches than that")
     return batches // config.train.accumulate_steps
-
-
-def _groups(options: OptimizerConfig, network: nn.Cell) -> list:
-    """Trainable parameters in their order, those that do not decay in a group of their own."""
-    parameters = network.trainable_params()
-    wanted = decays(options)
-    exempt = [parameter for parameter in parameters if not wanted(parameter)]
-    if options.weight_decay == 0 or not exempt:
-        return parameters
-    return [{"params": [parameter for parameter in parameters if wanted(parameter)]},
-            {"params": exempt, "weight_decay": 0.0},
-            {"order_params": parameters}]

@@ -31,7 +31,7 @@ def _clip(update):
 
 
 @_moved.register("Function", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
-def _move(apply_momentum, learning_rate, momentum, weight, moment, update):
+def _move(apply_momentum, momentum, learning_rate, weight, moment, update):
     """``v = mu v + u; w -= lr v``.
 
     The updated weight is not returned: it would leave a branch of the graph that chooses between two steps, which
@@ -41,7 +41,7 @@ def _move(apply_momentum, learning_rate, momentum, weight, moment, update):
 
 
 @_moved_nesterov.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
-def _move_nesterov(learning_rate, momentum, weight, moment, update):
+def _move_nesterov(momentum, learning_rate, weight, moment, update):
     """``v = mu v + u; w -= lr (u + mu v)``, spelled out because MindSpore's CPU kernel ignores its flag."""
     velocity = momentum * moment + update
     step = ops.depend(learning_rate * (update + momentum * velocity), ops.assign(moment, velocity))
@@ -55,28 +55,43 @@ class MomentumUpdate(nn.Cell):
         weights: what is updated.
         decays: for each weight whether it decays.
         clip: clip every tensor of the update to L2 norm 1.
+
+    Inputs:
+        updates: of ``weights``, in order.
+        learning_rate, weight_decay: a scalar for all weights, or a tuple with one for each.
     """
 
-    def __init__(self, weights: ParameterTuple, momentum: float, weight_decay: float, decays: tuple[bool, ...],
-                 clip: bool, nesterov: bool):
+    def __init__(self, weights: ParameterTuple, momentum: float, decays: tuple[bool, ...], clip: bool, nesterov: bool):
         super().__init__(auto_prefix=False)
         self.weights = weights
         self.moments = weights.clone(prefix="moments", init="zeros")
         self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
-        self.weight_decay = Tensor(weight_decay, ms.float32)
         self.decays = decays
-        self.decaying = weight_decay > 0 and any(decays)
+        self.decaying = any(decays)
         self.clip, self.nesterov = clip, nesterov
         self.apply_momentum = ops.ApplyMomentum()
         self.map = ops.HyperMap()
 
-    def construct(self, updates, learning_rate):
+    def construct(self, updates, learning_rate, weight_decay):
         if self.decaying:
-            updates = self.map(ops.partial(_decayed, self.weight_decay), self.decays, self.weights, updates)
+            if isinstance(weight_decay, tuple):
+                updates = self.map(_decayed, weight_decay, self.decays, self.weights, updates)
+            else:
+                updates = self.map(ops.partial(_decayed, weight_decay), self.decays, self.weights, updates)
         if self.clip:
             updates = self.map(_clipped, updates)
+        if isinstance(learning_rate, tuple):
+            return self.move_each(updates, learning_rate)
         if self.nesterov:
-            moved = ops.partial(_moved_nesterov, learning_rate, self.momentum)
+            moved = ops.partial(_moved_nesterov, self.momentum, learning_rate)
         else:
-            moved = ops.partial(_moved, self.apply_momentum, learning_rate, self.momentum)
+            moved = ops.partial(_moved, self.apply_momentum, self.momentum, learning_rate)
         return self.map(moved, self.weights, self.moments, updates)
+
+    def move_each(self, updates, learning_rates):
+        """The last part with a learning rate for each weight."""
+        if self.nesterov:
+            moved = ops.partial(_moved_nesterov, self.momentum)
+        else:
+            moved = ops.partial(_moved, self.apply_momentum, self.momentum)
+        return self.map(moved, learning_rates, self.weights, self.moments, updates)

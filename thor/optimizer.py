@@ -16,15 +16,17 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from thor.checks import IN_RANGE, checked, flag, function, integer, number, whole_number
 from thor.curvature.policies import UpdatePolicy, check_policy
-from thor.curvature.record import LayerReport
 from thor.curvature.refresh import Curvature
 from thor.distribution import check_split_indices, world
+from thor.grouped import GroupedOptimizer
+from thor.groups import groups_within
 from thor.layers.batch import BatchFacts
 from thor.maps import cut, flatten, pick
 from thor.momentum import MomentumUpdate
 from thor.options import USE_A_BOOL, curvature_options, with_options
 from thor.registration import Registration, tap_network
-from thor.schedules import by_step, learning_rate_by_step
+from thor.reporting import Readings
+from thor.schedules import by_step, learning_rate_by_step, weight_decay_by_step
 
 logger = logging.getLogger("thor")
 
@@ -40,7 +42,7 @@ def _precondition_layer(damping, preconditioner, gradients):
     return preconditioner(gradients, damping)
 
 
-class THOR(nn.Optimizer):
+class THOR(Readings, GroupedOptimizer):
     r"""Second-order optimizer with block-diagonal Kronecker factors that are refreshed every ``frequency`` steps.
 
     Per layer with input factor A and output-gradient factor G, damping lam and HW output positions
@@ -60,7 +62,7 @@ class THOR(nn.Optimizer):
             value holds after its end; or a MindSpore ``LearningRateSchedule``.
         damping: lam, given like ``learning_rate``, positive.
         momentum: mu, >= 0.
-        weight_decay: wd, >= 0. Default: 0.
+        weight_decay: wd, given like ``learning_rate``, or as a Cell of the global step, >= 0. Default: 0.
         loss_scale: what the loss was multiplied with, > 0. Default: 1.
         batch_size: samples a device sees in one step, over which the loss is a mean. Curvature is measured with the
             samples seen, with one warning where they are others (:class:`thor.layers.batch.BatchFacts`). Default: 32.
@@ -72,6 +74,9 @@ class THOR(nn.Optimizer):
         frequency: steps from one refresh of curvature to the next, >= 1. Default: 100.
         update: when curvature is refreshed, and of which layers, instead of all every ``frequency`` steps; a
             :class:`thor.curvature.UpdatePolicy` such as ``TracePolicy(frequency, w1=0.01)``. Default: None.
+        groups: dictionaries of parameters, their names or cells, with a rate, a decay or both of their own, such as
+            ``[{"params": [net.fc], "lr": 0.01, "weight_decay": 0.0}]``, see :mod:`thor.groups`; ``learning_rate`` and
+            ``weight_decay`` are those of all others. Default: None.
         options: those of :class:`thor.options.CurvatureOptions`, such as ``split_dim=128``.
 
     Inputs:
@@ -89,7 +94,7 @@ class THOR(nn.Optimizer):
 
     def __init__(self, net, learning_rate, damping, momentum, weight_decay=0.0, loss_scale=1.0, batch_size=32,
                  use_nesterov=False, decay_filter=lambda parameter: True, split_indices=None,
-                 enable_clip_grad=False, frequency=100, *, update=None, **options):
+                 enable_clip_grad=False, frequency=100, *, update=None, groups=None, **options):
         options = curvature_options(options)
         frequency = checked("frequency", frequency, integer(1), EVERY_STEP)
         policy = check_policy(UpdatePolicy(frequency) if update is None else update)
@@ -97,11 +102,12 @@ class THOR(nn.Optimizer):
                              "give the number of samples each device sees in one step")
         learning_rate, damping = learning_rate_by_step(learning_rate), by_step("damping", damping, positive=True)
         momentum = checked("momentum", momentum, number(minimum=0), IN_RANGE)
-        weight_decay = checked("weight_decay", weight_decay, number(minimum=0), IN_RANGE)
+        weight_decay = weight_decay_by_step("weight_decay", weight_decay)
         loss_scale = checked("loss_scale", loss_scale, number(above=0), IN_RANGE)
         checked("use_nesterov", use_nesterov, flag(), USE_A_BOOL)
         checked("decay_filter", decay_filter, function(), "return True for parameters that decay")
         checked("enable_clip_grad", enable_clip_grad, flag(), USE_A_BOOL)
+        groups = groups_within(groups, net.trainable_params() if isinstance(net, nn.Cell) else ())
         world()  # refuses a parallel mode in which a rank does not see whole layers
         registration = tap_network(net, options, policy=policy)
         weights = registration.parameters()
@@ -113,7 +119,7 @@ class THOR(nn.Optimizer):
         facts = BatchFacts(batch_size, loss_scale, options.loss_reduction == "sum")
         curvature = Curvature(registration, layers, policy, facts) if layers else None
         factor_parameters = [*curvature.factor_parameters, facts.loss_scale_statistics] if curvature else []
-        super().__init__(learning_rate, weights + factor_parameters, weight_decay, loss_scale)
+        super().__init__(learning_rate, weights, weight_decay, loss_scale, groups, factor_parameters)
         self.policy, self.damping, self.batch_facts = policy, damping, facts
         self.backend, self.split_indices = registration.backend, split_indices
         self.n_weights, self.has_factors = len(weights), curvature is not None
@@ -122,9 +128,8 @@ class THOR(nn.Optimizer):
         object.__setattr__(self, "registration", registration)
         self._create_preconditioners(registration)
         self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
-        decays = tuple(bool(decay_filter(parameter)) for parameter in self.weights)
-        self.momentum_update = MomentumUpdate(self.weights, momentum, weight_decay, decays, enable_clip_grad,
-                                              use_nesterov)
+        decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
+        self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)
         self.graph, self.measuring = SCHEDULED, True
         self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
         logger.info("THOR updates:\n%s", registration.table())
@@ -181,9 +186,13 @@ class THOR(nn.Optimizer):
         gradients = self.scale_grad(gradients)
         damping = self.damping(self.global_step).reshape(())
         updates = self.precondition(gradients, damping) + gradients[self.n_preconditioned:]
-        learning_rate = self.get_lr()
+        learning_rate, weight_decay = self.get_lr(), self.get_weight_decay()
+        if self.is_group_lr:
+            learning_rate = pick(learning_rate, self.weight_indices)
+        if self.is_group:
+            weight_decay = pick(weight_decay, self.weight_indices)
         self.assignadd(self.global_step, self.global_step_increase_tensor)
-        return self.momentum_update(updates, learning_rate)
+        return self.momentum_update(updates, learning_rate, weight_decay)
 
     def precondition(self, gradients, damping):
         """Preconditioned gradients of the layers' parameters, a tuple in the order of ``weights``."""
@@ -200,45 +209,6 @@ class THOR(nn.Optimizer):
     def refresh_due_at(self, step: int) -> bool:
         """Whether ``step`` refreshes curvature, on the host."""
         return self.policy.due_at(step)
-
-    @property
-    def last_refresh(self) -> int:
-        """Step of the last refresh of curvature, counted from 0; -1 before the first."""
-        return int(self.refreshed_at.asnumpy()[0])
-
-    @property
-    def frequency(self) -> int:
-        """Steps from one refresh of curvature to the next, at the start of training."""
-        return self.policy.segments[0][1]
-
-    @property
-    def batch_size(self) -> int:
-        """Samples a device was said to see in one step."""
-        return self.batch_facts.batch_size
-
-    @property
-    def params(self) -> ParameterTuple:
-        """The weights, as MindSpore's THOR names them; ``moments`` are in their order."""
-        return self.weights
-
-    @property
-    def moments(self) -> ParameterTuple:
-        """The running sums of momentum."""
-        return self.momentum_update.moments
-
-    @property
-    def momentum(self) -> Parameter:
-        """mu, a scalar."""
-        return self.momentum_update.momentum
-
-    @property
-    def use_nesterov(self) -> bool:
-        """Whether momentum is Nesterov's."""
-        return self.momentum_update.nesterov
-
-    def get_frequency(self) -> int:
-        """Steps from one refresh of curvature to the next, at the start of training."""
-        return self.frequency
 
     def set_frequency(self, frequency: int) -> None:
         """Refresh every ``frequency`` steps; before the first step, because compiled graphs hold it as a constant."""
@@ -279,28 +249,6 @@ class THOR(nn.Optimizer):
         for layer in self.registration.layers:
             for tap in layer.taps:
                 tap.recording = self.measuring
-
-    def registration_table(self) -> str:
-        """One row for each trainable parameter: its shape and how it is updated."""
-        return self.registration.table()
-
-    @property
-    def rejected_blocks(self) -> int:
-        """Blocks that were not finite or not positive definite so far; each kept its last good inverse."""
-        return self.curvature.record.rejected_blocks() if self.has_factors else 0
-
-    @property
-    def unmeasured_layers(self) -> list[str]:
-        """Layers that did not run through their taps in the last refresh; they keep the inverse they had."""
-        return self.curvature.record.unmeasured_layers() if self.has_factors else []
-
-    def inverses(self) -> dict[str, dict]:
-        """The damped inverses by layer name and role, see :meth:`thor.curvature.refresh.Curvature.inverses_by_role`."""
-        return self.curvature.inverses_by_role() if self.has_factors else {}
-
-    def curvature_report(self) -> list[LayerReport]:
-        """What the last refresh saw and did, layer by layer; traces and conditions where they are measured."""
-        return self.curvature.record.reports() if self.has_factors else []
 
 
 THOR.__signature__ = with_options(THOR.__init__)

@@ -22,7 +22,7 @@ import math
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 from mindspore.nn.learning_rate_schedule import LearningRateSchedule
 
 from thor.checks import ArgumentError
@@ -174,12 +174,22 @@ def by_step(name: str, value, positive: bool) -> LearningRateSchedule:
     return HeldSchedule(values)
 
 
-def learning_rate_by_step(value):
-    """A schedule, or a float for a constant, which MindSpore's optimizers keep in a Parameter callbacks can change."""
-    schedule = by_step("learning_rate", value, positive=False)
+def number_or_schedule(name: str, value):
+    """A number as a float, everything else as a schedule by global step, see :func:`by_step`; not negative."""
+    schedule = by_step(name, value, positive=False)
     if isinstance(schedule, HeldSchedule) and schedule.last == 0 and np.ndim(value) == 0:
         return float(value.asnumpy()) if isinstance(value, Tensor) else float(value)
     return schedule
+
+
+def learning_rate_by_step(value):
+    """A schedule, or a float for a constant, which MindSpore's optimizers keep in a Parameter callbacks can change."""
+    return number_or_schedule("learning_rate", value)
+
+
+def weight_decay_by_step(name: str, value):
+    """The same for a weight decay, whose schedule may be any Cell of the global step, as in MindSpore."""
+    return value if isinstance(value, nn.Cell) else number_or_schedule(name, value)
 
 
 def _epochs(total_steps: int, steps_per_epoch: float) -> np.ndarray:

@@ -15,6 +15,8 @@ from models.config.companions import (
     base_of,
     optimizer_name,
 )
+from models.config.errors import invalid
+from models.config.groups import parameter_groups
 from models.config.section import Section, subsection
 from thor.checks import ascending, choice, flag, integer, number, optional, setting
 from thor.options import FactorOptions
@@ -79,6 +81,9 @@ class UpdateRuleConfig(Section):
         momentum: thor, momentum, sgd, lars, heun, dcasgd: factor of the running sum of updates.
         weight_decay: added to the gradient as weight_decay * weight (adamw, lamb: decoupled).
         decay_filter: which parameters decay: all, or no_bias_norm (no biases, no normalisation layers).
+        groups: all but lars, lamb: a list of {match, lr_factor, weight_decay}: parameters in whose name the regular
+            expression ``match`` is found, and in that of no group before, have the learning rate times lr_factor and
+            that weight_decay, where they are given.
         nesterov: thor, momentum, sgd, adam: Nesterov's momentum.
         beta1, beta2: adam, adamw, lamb, radam: decay of the two moments.
         epsilon: adam, adamw, lamb, lars, radam: added to the divisor; null for MindSpore's default.
@@ -96,6 +101,7 @@ class UpdateRuleConfig(Section):
     momentum: float = setting(0.9, number(minimum=0, below=1))
     weight_decay: float = setting(0.0, number(minimum=0))
     decay_filter: str = setting("all", choice("all", "no_bias_norm"))
+    groups: tuple = setting((), parameter_groups(), "write [{match: bias, weight_decay: 0}]")
     nesterov: bool = setting(False, flag())
     beta1: float = setting(0.9, number(above=0, below=1))
     beta2: float = setting(0.999, number(above=0, below=1))
@@ -121,6 +127,10 @@ class OptimizerConfig(FactorOptions, UpdateRuleConfig):
     lookahead: LookaheadConfig = subsection(LookaheadConfig)
     compensation: CompensationConfig = subsection(CompensationConfig)
     delay: DelayConfig = subsection(DelayConfig)
+
+    def check_together(self) -> None:
+        if self.groups and self.base in ("lars", "lamb"):
+            raise invalid("groups", list(self.groups), f"left out with {self.base}", "choose another optimizer")
 
     @property
     def base(self) -> str:

@@ -147,6 +147,7 @@ def test_every_option_reaches_thor(monkeypatch):
     np.testing.assert_array_equal(given[2], damping_array(config, 4))
     assert all(decay_filter(parameter) for parameter in network.trainable_params())
     assert seen.pop("update").segments == ((0, 7),)
+    assert seen.pop("groups") is None
     assert seen == {"batch_size": 16, "use_nesterov": True, "split_indices": (0,), "enable_clip_grad": True,
                     "record_curvature": True, "subsample": 3, "share_inverses": False, "split_dim": 32,
                     "running_average": 0.5, "pi_correction": True,

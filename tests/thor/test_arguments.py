@@ -37,8 +37,8 @@ WRONG = [
     ("momentum", True, TypeError, "momentum=True; must be a number >= 0"),
     ("momentum", -0.1, ValueError, "momentum=-0.1; must be a number >= 0; give a Python float in that range"),
     ("momentum", float("nan"), ValueError, "momentum=nan; must be a number >= 0"),
-    ("weight_decay", None, TypeError, "weight_decay=None; must be a number >= 0"),
-    ("weight_decay", -1e-4, ValueError, "weight_decay=-0.0001; must be a number >= 0"),
+    ("weight_decay", None, TypeError, "weight_decay=None; must be a finite non-negative float or a 1-D"),
+    ("weight_decay", -1e-4, ValueError, "weight_decay=-0.0001; must be .* non-negative .*; check the schedule"),
     ("loss_scale", "128", TypeError, "loss_scale='128'; must be a number > 0"),
     ("loss_scale", 0.0, ValueError, "loss_scale=0.0; must be a number > 0"),
     ("loss_scale", float("inf"), ValueError, "loss_scale=inf; must be a number > 0"),
@@ -87,6 +87,7 @@ def test_a_refused_argument_leaves_the_network_as_it_was():
 
 @pytest.mark.parametrize("arguments", [
     {"momentum": 0}, {"momentum": np.float32(0.9)}, {"loss_scale": 128}, {"weight_decay": 0},
+    {"weight_decay": [0.1, 0.0]}, {"groups": None},
     {"frequency": 1}, {"frequency": np.int64(7)}, {"split_indices": [0, 1]}, {"split_indices": (1,)},
     {"split_indices": []}, {"batch_size": 32.0}, {"split_dim": None},
     {"learning_rate": 0}, {"damping": Tensor(np.float64([0.1, 0.2]))}, {"running_average": 0},

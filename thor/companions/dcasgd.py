@@ -8,7 +8,8 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from thor.checks import IN_RANGE, checked, flag, number
-from thor.companions.groups import Rate, refuse_own_rates
+from thor.grouped import GroupedOptimizer
+from thor.groups import Decay, Rate, parameters_and_groups
 from thor.inputs import in_order
 from thor.scaling import GradientAccumulator, LossScaling
 from thor.train import TrainStep
@@ -34,14 +35,14 @@ def _compensate_adaptively(strength, decay, epsilon, now, then, mean_square, gra
 
 
 @_descended.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
-def _descend(rate, momentum, now, weight, moment, update):
+def _descend(momentum, rate, now, weight, moment, update):
     """``v = mu v + u; w_now -= lr v``; the network gets the new weight."""
     velocity = momentum * moment + update
     moved = now - rate * velocity
     return ops.depend(True, (ops.assign(moment, velocity), ops.assign(now, moved), ops.assign(weight, moved)))
 
 
-class DCASGD(nn.Optimizer):
+class DCASGD(GroupedOptimizer):
     r"""Delay-compensated asynchronous SGD (Zheng et al. 2017, https://arxiv.org/abs/1609.08326), simulated.
 
     .. math::
@@ -55,7 +56,7 @@ class DCASGD(nn.Optimizer):
     between steps the network has the newest ones. In a loop of your own, without that step, the delay is 0.
 
     Args:
-        params: parameters or groups of them, as for ``nn.Optimizer``.
+        params: parameters or groups of them, see :mod:`thor.groups`.
         learning_rate: float, list by step, Tensor or schedule.
         compensation: lambda (adaptive: lambda_0), >= 0. Default: 0.04; published: 0.04, adaptive 2.
         adaptive: divide lambda by the root of the running mean of squares. Default: False.
@@ -63,16 +64,16 @@ class DCASGD(nn.Optimizer):
         delays: d of each step, an int or a sequence by step that is repeated after its end, >= 0; see
             :func:`thor.companions.draw_delays`. Default: 0.
         momentum: mu, >= 0. Default: 0.
-        weight_decay: wd, >= 0. Default: 0.
+        weight_decay: wd, given like ``learning_rate``, >= 0. Default: 0.
         loss_scale: what gradients are divided by, > 0. Default: 1.
         epsilon: > 0. Default: 1e-7.
     """
 
     def __init__(self, params: Sequence, learning_rate: Rate, compensation: float = 0.04, adaptive: bool = False,
                  decay: float = 0.95, delays: int | Sequence[int] = 0, momentum: float = 0.0,
-                 weight_decay: float = 0.0, loss_scale: float = 1.0, epsilon: float = 1e-7):
-        super().__init__(learning_rate, list(params), weight_decay, loss_scale)
-        refuse_own_rates(self)
+                 weight_decay: Decay = 0.0, loss_scale: float = 1.0, epsilon: float = 1e-7):
+        parameters, groups = parameters_and_groups(params)
+        super().__init__(learning_rate, parameters, weight_decay, loss_scale, groups)
         self.strength = Tensor(checked("compensation", compensation, number(minimum=0), IN_RANGE), ms.float32)
         self.compensates = compensation > 0
         self.adaptive = checked("adaptive", adaptive, flag(), "use True or False")
@@ -89,11 +90,14 @@ class DCASGD(nn.Optimizer):
         self.history = History(self.parameters, self.newest, _check_delays(delays))
 
     def construct(self, gradients):
-        gradients = self.scale_grad(self.decay_weight(gradients))
+        gradients = self.decay_weight(self.scale_grad(gradients))
         updates = self.compensate(gradients) if self.compensates else gradients
         rate = self.get_lr()
         self.assignadd(self.global_step, self.global_step_increase_tensor)
-        return self.hyper_map(ops.partial(_descended, rate, self.momentum), self.newest, self.parameters, self.moments,
+        if self.is_group_lr:
+            return self.hyper_map(ops.partial(_descended, self.momentum), rate, self.newest, self.parameters,
+                                  self.moments, updates)
+        return self.hyper_map(ops.partial(_descended, self.momentum, rate), self.newest, self.parameters, self.moments,
                               updates)
 
     def compensate(self, gradients):

@@ -8,7 +8,8 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.amp import all_finite
 
 from thor.checks import IN_RANGE, checked, integer, number
-from thor.companions.groups import Rate, refuse_own_rates
+from thor.grouped import GroupedOptimizer
+from thor.groups import Decay, Rate, parameters_and_groups
 from thor.scaling import LossScaling
 from thor.train import TrainStep
 
@@ -17,7 +18,7 @@ _corrected = ops.MultitypeFuncGraph("corrected")
 
 
 @_predicted.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
-def _predict(rate, momentum, weight, start, first, moment, gradient):
+def _predict(momentum, rate, weight, start, first, moment, gradient):
     """Remember the weight and its gradient; take the whole step with that alone."""
     remembered = ops.assign(start, weight), ops.assign(first, gradient)
     moved = ops.depend(weight - rate * (momentum * moment + gradient), remembered)
@@ -25,13 +26,13 @@ def _predict(rate, momentum, weight, start, first, moment, gradient):
 
 
 @_corrected.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
-def _correct(rate, momentum, weight, start, first, moment, gradient):
+def _correct(momentum, rate, weight, start, first, moment, gradient):
     """Take the step from where it began with the mean of both gradients."""
     velocity = momentum * moment + 0.5 * (first + gradient)
     return ops.depend(True, (ops.assign(weight, start - rate * velocity), ops.assign(moment, velocity)))
 
 
-class Heun(nn.Optimizer):
+class Heun(GroupedOptimizer):
     r"""Heun's method for the gradient flow w' = -g(w) (Heun 1900, Zeitschrift fuer Mathematik und Physik 45).
 
     .. math::
@@ -43,17 +44,17 @@ class Heun(nn.Optimizer):
     it then left; :func:`thor.train.make_train_step` does both in one graph.
 
     Args:
-        params: parameters or groups of them, as for ``nn.Optimizer``.
+        params: parameters or groups of them, see :mod:`thor.groups`.
         learning_rate: float, list by step, Tensor or schedule.
         momentum: mu, >= 0. Default: 0.
-        weight_decay: wd, >= 0. Default: 0.
+        weight_decay: wd, given like ``learning_rate``, >= 0. Default: 0.
         loss_scale: what gradients are divided by, > 0. Default: 1.
     """
 
-    def __init__(self, params: Sequence, learning_rate: Rate, momentum: float = 0.0, weight_decay: float = 0.0,
+    def __init__(self, params: Sequence, learning_rate: Rate, momentum: float = 0.0, weight_decay: Decay = 0.0,
                  loss_scale: float = 1.0):
-        super().__init__(learning_rate, list(params), weight_decay, loss_scale)
-        refuse_own_rates(self)
+        parameters, groups = parameters_and_groups(params)
+        super().__init__(learning_rate, parameters, weight_decay, loss_scale, groups)
         momentum = checked("momentum", momentum, number(minimum=0), IN_RANGE)
         self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
         self.moments = self.parameters.clone(prefix="moments", init="zeros")
@@ -86,9 +87,12 @@ class Heun(nn.Optimizer):
 
     def move(self, rule, gradients):
         """Apply one of the two rules to all parameters."""
-        gradients = self.scale_grad(self.decay_weight(gradients))
-        return self.hyper_map(ops.partial(rule, self.get_lr(), self.momentum), self.parameters, self.starts,
-                              self.firsts, self.moments, gradients)
+        gradients, rate = self.decay_weight(self.scale_grad(gradients)), self.get_lr()
+        if self.is_group_lr:
+            return self.hyper_map(ops.partial(rule, self.momentum), rate, self.parameters, self.starts, self.firsts,
+                                  self.moments, gradients)
+        return self.hyper_map(ops.partial(rule, self.momentum, rate), self.parameters, self.starts, self.firsts,
+                              self.moments, gradients)
 
     def make_train_step(self, network: nn.Cell, loss_scale_manager=None, accumulate_steps: int = 1) -> nn.Cell:
         """The step with both evaluations; see :func:`thor.train.make_train_step`.

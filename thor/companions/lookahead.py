@@ -34,7 +34,7 @@ class Lookahead(nn.Optimizer):
     is kept at synchronisation. Build it when the network has the weights it starts with.
 
     Args:
-        base: any optimizer but a Lookahead; learning rate, weight decay and loss scale are its.
+        base: any optimizer but a Lookahead; learning rate, weight decay, groups and loss scale are its.
         k: steps between synchronisations, >= 1. Default: 5.
         alpha: slow step size, (0, 1]; 1 is ``base``. Default: 0.5.
 
@@ -53,6 +53,7 @@ class Lookahead(nn.Optimizer):
         for name in ("global_step", "learning_rate"):  # those of base, not a second set
             delattr(self, name)
             setattr(self, name, getattr(base, name))
+        self.is_group, self.is_group_lr, self.dynamic_lr = base.is_group, base.is_group_lr, base.dynamic_lr
         self.base = base
         self.k, self.alpha = k, alpha
         self.synchronisation = Synchronisation(getattr(base, "weights", base.parameters), alpha)
@@ -68,8 +69,16 @@ class Lookahead(nn.Optimizer):
         return ops.equal(ops.floor_mod(self.global_step[0], self.k), 0)
 
     def get_lr(self):
-        """The learning rate of ``base``."""
+        """The learning rate of ``base``; where its groups have their own, one for each parameter."""
         return self.base.get_lr()
+
+    def get_weight_decay(self):
+        """The weight decay of ``base``."""
+        return self.base.get_weight_decay()
+
+    def get_lr_parameter(self, param):
+        """What holds the learning rate of a parameter in ``base``."""
+        return self.base.get_lr_parameter(param)
 
     def make_train_step(self, network: nn.Cell, loss_scale_manager=None, accumulate_steps: int = 1) -> nn.Cell:
         """The train step of ``base``, followed by synchronisation; see :func:`thor.train.make_train_step`."""

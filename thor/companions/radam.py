@@ -3,15 +3,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindspore import nn, ops
+from mindspore import ops
 from mindspore.experimental import optim
 
 from thor.checks import IN_RANGE, checked, number
-from thor.companions.groups import Rate, refuse_own_rates
 from thor.companions.lookahead import Lookahead
+from thor.grouped import GroupedOptimizer
+from thor.groups import Decay, Rate, parameters_and_groups
+from thor.maps import pick
 
 
-class RAdam(nn.Optimizer):
+class RAdam(GroupedOptimizer):
     r"""Adam whose step is rectified for the variance of its own denominator (Liu et al. 2020,
     https://arxiv.org/abs/1908.03265).
 
@@ -27,32 +29,43 @@ class RAdam(nn.Optimizer):
     authors' code, and weight decay is added to the gradient.
 
     Args:
-        params: parameters or groups of them, as for ``nn.Optimizer``.
+        params: parameters or groups of them, see :mod:`thor.groups`.
         learning_rate: float, list by step, Tensor or schedule.
         beta1: decay of the first moment, [0, 1). Default: 0.9.
         beta2: decay of the second moment, [0, 1). Default: 0.999.
         eps: added to the divisor, > 0. Default: 1e-8.
-        weight_decay: >= 0. Default: 0.
+        weight_decay: given like ``learning_rate``, >= 0. Default: 0.
         loss_scale: what gradients are divided by, > 0. Default: 1.
     """
 
     def __init__(self, params: Sequence, learning_rate: Rate = 1e-3, beta1: float = 0.9, beta2: float = 0.999,
-                 eps: float = 1e-8, weight_decay: float = 0.0, loss_scale: float = 1.0):
-        super().__init__(learning_rate, list(params), weight_decay, loss_scale)
-        refuse_own_rates(self)
-        # one group without decay and with a rate set at every step: both come from nn.Optimizer
+                 eps: float = 1e-8, weight_decay: Decay = 0.0, loss_scale: float = 1.0):
+        parameters, groups = parameters_and_groups(params)
+        super().__init__(learning_rate, parameters, weight_decay, loss_scale, groups)
         eps = checked("eps", eps, number(above=0), IN_RANGE)
-        self.rule = optim.RAdam(list(self.parameters), 1.0, (beta1, beta2), eps)
+        # a group for each learning rate, which is set at every step, and without decay: both are decided above
+        places = self.rates.places if self.is_group_lr else (0,) * len(parameters)
+        self.used = tuple(sorted(set(places)))
+        members = [[i for i, place in enumerate(places) if place == used] for used in self.used]
+        self.order = tuple(i for indices in members for i in indices)
+        self.rule = optim.RAdam([{"params": [parameters[i] for i in indices]} for indices in members], 1.0,
+                                (beta1, beta2), eps)
 
     def construct(self, gradients):
-        gradients = self.scale_grad(self.decay_weight(gradients))
-        ops.assign(self.rule.lrs[0], self.get_lr())
+        gradients = self.decay_weight(self.scale_grad(gradients))
+        if self.is_group_lr:
+            rates = self.distinct_lr()
+            for group in range(len(self.used)):
+                ops.assign(self.rule.lrs[group], rates[self.used[group]])
+            gradients = pick(gradients, self.order)
+        else:
+            ops.assign(self.rule.lrs[0], self.get_lr())
         self.assignadd(self.global_step, self.global_step_increase_tensor)
         return self.rule(gradients)
 
 
 def ranger(params: Sequence, learning_rate: Rate = 1e-3, beta1: float = 0.95, beta2: float = 0.999, eps: float = 1e-5,
-           weight_decay: float = 0.0, loss_scale: float = 1.0, k: int = 6, alpha: float = 0.5) -> Lookahead:
+           weight_decay: Decay = 0.0, loss_scale: float = 1.0, k: int = 6, alpha: float = 0.5) -> Lookahead:
     """RAdam inside Lookahead (Wright 2019, described in https://arxiv.org/abs/2106.13731), with its constants."""
     base = RAdam(params, learning_rate, beta1, beta2, eps, weight_decay, loss_scale)
     return Lookahead(base, k, alpha)

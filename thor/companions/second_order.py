@@ -3,12 +3,12 @@ from __future__ import annotations
 
 from mindspore import nn
 
-from thor.companions.groups import Rate
 from thor.curvature import FrobeniusPolicy
+from thor.groups import Decay, Rate
 from thor.optimizer import THOR
 
 
-def kfac(net: nn.Cell, learning_rate: Rate, damping: Rate, momentum: float = 0.9, weight_decay: float = 0.0,
+def kfac(net: nn.Cell, learning_rate: Rate, damping: Rate, momentum: float = 0.9, weight_decay: Decay = 0.0,
          loss_scale: float = 1.0, batch_size: int = 32, frequency: int = 10, *, running_average: float = 0.95,
          pi_correction: bool = True, split_dim: int | None = None, **options) -> THOR:
     r"""K-FAC (Martens & Grosse 2015, https://arxiv.org/abs/1503.05671; convolutions: Grosse & Martens 2016,
@@ -33,7 +33,7 @@ def kfac(net: nn.Cell, learning_rate: Rate, damping: Rate, momentum: float = 0.9
                 running_average=running_average, pi_correction=pi_correction, split_dim=split_dim, **options)
 
 
-def spngd(net: nn.Cell, learning_rate: Rate, damping: Rate, momentum: float = 0.9, weight_decay: float = 0.0,
+def spngd(net: nn.Cell, learning_rate: Rate, damping: Rate, momentum: float = 0.9, weight_decay: Decay = 0.0,
           loss_scale: float = 1.0, batch_size: int = 32, frequency: int = 1, *, alpha: float = 0.1,
           batchnorm_blocks: bool = True, pi_correction: bool = True, split_dim: int | None = None, **options) -> THOR:
     r"""SP-NGD (Osawa et al. 2020, https://arxiv.org/abs/2002.06015).

@@ -55,8 +55,16 @@ def base():
     (lambda: Lookahead(base(), 5, 0), "alpha=0; must be a number > 0; give a Python float in that range"),
     (lambda: RAdam(parameters(), 0.1, eps=0), "eps=0; must be a number > 0; give a Python float in that range"),
     (lambda: Heun(parameters(), 0.1, -1), "momentum=-1; must be a number >= 0; give a Python float in that range"),
-    (lambda: Heun([{"params": parameters(), "lr": 0.1}], 0.2), "params has groups with learning rates of their own; "
-     "must have one for all; leave lr out of the groups"),
+    (lambda: Heun([{"params": parameters(), "lr": -0.1}], 0.2), "params[0].lr=-0.1; must be a finite non-negative "
+     "float or a 1-D array of them, one a step; check the schedule it comes from"),
+    (lambda: RAdam([{"params": []}], 0.2), "params[0].params=[]; must have a trainable parameter; remove the group or "
+     "fill it"),
+    (lambda: RAdam([{"params": parameters()}, {"order_params": parameters()}], 0.2), "order_params in params has 1 "
+     "parameters; must be the 1 of the groups, each once; use net.trainable_params()"),
+    (lambda: RAdam([{"params": ["w"]}], 0.2), "params[0].params has 'w'; must be parameters; write [{\"params\": "
+     "[net.fc.weight], \"lr\": 0.01}]"),
+    (lambda: DCASGD(parameters(), 0.1, weight_decay=-1), "weight_decay=-1.0; must be a finite non-negative float or a "
+     "1-D array of them, one a step; check the schedule it comes from"),
     (lambda: DCASGD(parameters(), 0.1, -0.1), "compensation=-0.1; must be a number >= 0; give a Python float in that "
      "range"),
     (lambda: DCASGD(parameters(), 0.1, decay=1), "decay=1; must be below 1; use 0.95 as published"),

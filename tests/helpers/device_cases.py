@@ -68,14 +68,16 @@ def cases(target: str) -> list[Case]:
 
 
 def policies(target: str) -> list[Case]:
-    """Every kind of layer and policy, loss scales, accumulation, and levels of mixed precision.
+    """Every kind of layer and policy, groups, loss scales, accumulation, and levels of mixed precision.
 
     The sink graph holds the other two; what they need by themselves, one case of one target shows.
     """
     blocks = {"batchnorm_blocks": True, "fold_bias": True, "pi_correction": True, "running_average": 0.5}
     return [
-        custom(target, "images, growing policy, O0", Images, images_batch, update=UpdatePolicy(((0, 2), (4, 3))),
-               graphs=("sink",), **blocks),
+        custom(target, "images, growing policy, groups, O0", Images, images_batch, graphs=("sink",),
+               update=UpdatePolicy(((0, 2), (4, 3))), groups=[
+                   {"params": ["norm.gamma", "norm.beta"], "lr": [0.1, 0.2], "weight_decay": 0.0},
+                   {"params": ["last.weight"], "lr": 0.3, "weight_decay": [0.1, 0.2]}], **blocks),
         custom(target, "words, trace policy, O2, dynamic scale", Words, words_batch, "O2",
                DynamicLossScaleManager(2.0 ** 10), graphs=("sink",), update=TracePolicy(2)),
         custom(target, "rows, frobenius policy, O3, fixed scale, accumulated", Rows, rows_batch, "O3",
@@ -106,21 +108,23 @@ def custom(target: str, name: str, network: type, batch: Callable[[], tuple], le
 def optimizers(target: str) -> list[Case]:
     """Every first-order optimizer of the zoo and lookahead(thor); kfac and spngd are settings of THOR, see policies."""
     firsts = [name for name in OPTIMIZERS if name not in SECOND_ORDER]
-    return [optimizer_case(target, name) for name in [*firsts, "lookahead(thor)"]]
+    groups = ("--optimizer.groups", "[{match: bias, lr_factor: 2, weight_decay: 0}, {match: gamma, lr_factor: 3}]")
+    return [*(optimizer_case(target, name) for name in [*firsts, "lookahead(thor)"]),
+            *(optimizer_case(target, name, *groups) for name in ("radam", "heun", "dcasgd"))]
 
 
-def optimizer_case(target: str, name: str) -> Case:
+def optimizer_case(target: str, name: str, *overrides: str) -> Case:
     """The sink graph of an optimizer of models.optimizers on a Dense layer and a BatchNorm."""
     def compile_graph(graph: str) -> int:
         use(target)
         net = Rows()
         config = load_config(None, ["--optimizer.name", name, "--data.batch_size", str(BATCH),
-                                    "--optimizer.weight_decay", "1e-4"])
+                                    "--optimizer.weight_decay", "1e-4", *overrides])
         optimizer = create_optimizer(config, net, 10)
         step = make_train_step(nn.WithLossCell(net, loss_fn()), optimizer, create_loss_scale_manager(config))
         graphs_of(step)[graph](rows_batch())
         return ms.get_context("device_id")
-    return Case(f"optimizer {name}", compile_graph, ("sink",))
+    return Case(f"optimizer {name}{' with groups' * bool(overrides)}", compile_graph, ("sink",))
 
 
 def shipped(target: str) -> list[Case]:

@@ -176,6 +176,21 @@ def test_rates_and_decays_are_read_through_lookahead(pynative):
     assert float(optimizer.learning_rate.asnumpy()) == 0.5 and optimizer.is_group_lr
 
 
+@operator_by_operator(["momentum"], graph=["momentum"])
+def test_lookahead_keeps_constant_rates_of_mindspores_groups(mode, name):
+    ms.set_context(mode=mode)
+
+    def expected():
+        weights = start()
+        for batch in arrays():
+            weights = each(lambda name, w, g: w - (0.2 if name == "fc.bias" else 0.1) * g, weights,
+                           gradient(weights, batch))
+            yield weights
+
+    cases.assert_follows(lambda p: Lookahead(nn.Momentum([{"params": p[1:], "lr": 0.2}, {"params": p[:1]}], 0.1, 0.0),
+                                             100), expected())
+
+
 def test_saved_and_loaded_radam_goes_on_bit_for_bit(pynative, tmp_path):
     build, _ = CASES["ranger"]
     batches = arrays(8)

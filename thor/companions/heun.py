@@ -8,6 +8,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.amp import all_finite
 
 from thor.checks import IN_RANGE, checked, integer, number
+from thor.clipping import gradient_clip
 from thor.companions.groups import Rate, refuse_own_rates
 from thor.scaling import LossScaling
 from thor.train import TrainStep
@@ -48,14 +49,17 @@ class Heun(nn.Optimizer):
         momentum: mu, >= 0. Default: 0.
         weight_decay: wd, >= 0. Default: 0.
         loss_scale: what gradients are divided by, > 0. Default: 1.
+        clip_norm: scale each of the two gradients g down to this L2 norm over all parameters, > 0. Default: None, no
+            limit.
     """
 
     def __init__(self, params: Sequence, learning_rate: Rate, momentum: float = 0.0, weight_decay: float = 0.0,
-                 loss_scale: float = 1.0):
+                 loss_scale: float = 1.0, clip_norm: float | None = None):
         super().__init__(learning_rate, list(params), weight_decay, loss_scale)
         refuse_own_rates(self)
         momentum = checked("momentum", momentum, number(minimum=0), IN_RANGE)
         self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
+        self.clip = gradient_clip(clip_norm, loss_scale)
         self.moments = self.parameters.clone(prefix="moments", init="zeros")
         self.starts = self.parameters.clone(prefix="start", init="zeros")
         self.firsts = self.parameters.clone(prefix="first_gradient", init="zeros")
@@ -86,7 +90,7 @@ class Heun(nn.Optimizer):
 
     def move(self, rule, gradients):
         """Apply one of the two rules to all parameters."""
-        gradients = self.scale_grad(self.decay_weight(gradients))
+        gradients = self.scale_grad(self.decay_weight(self.clip(gradients, gradients)))
         return self.hyper_map(ops.partial(rule, self.get_lr(), self.momentum), self.parameters, self.starts,
                               self.firsts, self.moments, gradients)
 

@@ -1,29 +1,35 @@
-"""Limiting the length of the gradient."""
+"""A limit on the length of the gradient for optimizers that have none of their own."""
 from __future__ import annotations
 
-from mindspore import nn, ops
+from mindspore import nn
+
+from thor.clipping import GlobalNormClip
 
 
-class GlobalNormClip(nn.Cell):
-    """An optimizer whose gradients are scaled down to an L2 norm over all of them (Pascanu et al. 2013).
+class ClippedOptimizer(nn.Optimizer):
+    """An optimizer whose gradients are scaled down to an L2 norm over all of them, see thor.clipping.
 
-    It stands for the optimizer: ``parameters``, ``global_step`` and ``loss_scale`` are the optimizer's own.
+    It stands for the optimizer: parameters, step, learning rate and loss scale are the optimizer's own.
 
     Args:
-        optimizer: any ``nn.Optimizer``.
+        base: an optimizer that is called with all its gradients.
         norm: the largest L2 norm of all gradients together, > 0.
 
     Inputs:
         gradients: gradients of ``parameters``, in order, not scaled.
     """
 
-    def __init__(self, optimizer: nn.Optimizer, norm: float) -> None:
-        super().__init__(auto_prefix=False)
-        self.optimizer = optimizer
-        self.parameters = optimizer.parameters
-        self.global_step = optimizer.global_step
-        self.loss_scale = optimizer.loss_scale
-        self.norm = float(norm)
+    def __init__(self, base: nn.Optimizer, norm: float) -> None:
+        super().__init__(0.0, list(base.parameters), loss_scale=base.loss_scale)
+        for name in ("global_step", "learning_rate"):  # those of base, not a second set
+            delattr(self, name)
+            setattr(self, name, getattr(base, name))
+        self.base = base
+        self.clip = GlobalNormClip(norm)
 
     def construct(self, gradients):
-        return self.optimizer(ops.clip_by_global_norm(gradients, self.norm))
+        return self.base(self.clip(gradients, gradients))
+
+    def get_lr(self):
+        """The learning rate of ``base``."""
+        return self.base.get_lr()

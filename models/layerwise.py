@@ -65,7 +65,8 @@ class Lars(nn.Optimizer):
 
     .. math::
         u = \eta \frac{\|w\|}{\|g\| + wd \|w\| + \epsilon} (g + wd \cdot w), \quad
-        v = \mu v + u, \quad w \leftarrow w - lr \cdot v
+        v \leftarrow \mu v + u, \quad w \leftarrow w - lr \cdot v, \quad
+        \text{Nesterov: } w \leftarrow w - lr (u + \mu v)
 
     Parameters of rank 1 (biases, normalisation) take u = g. The trust ratio is 1 where a norm is 0.
 
@@ -87,7 +88,7 @@ class Lars(nn.Optimizer):
         self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
         self.decay, self.coefficient, self.epsilon = weight_decay, coefficient, epsilon
         self.moments = self.weights.clone(prefix="moments", init="zeros")
-        self.apply_momentum = ops.ApplyMomentum(use_nesterov=use_nesterov)
+        self.use_nesterov = use_nesterov
 
     def construct(self, gradients):
         rate = self.get_lr()
@@ -97,8 +98,10 @@ class Lars(nn.Optimizer):
             update = gradients[i]
             if len(self.weights[i].shape) > 1:
                 update = self.trust(self.weights[i], update) * (update + self.decay * self.weights[i])
-            success = ops.depend(success, self.apply_momentum(self.weights[i], self.moments[i], rate, update,
-                                                              self.momentum))
+            velocity = self.momentum * self.moments[i] + update
+            step = update + self.momentum * velocity if self.use_nesterov else velocity
+            new = self.weights[i] - rate * step
+            success = ops.depend(success, (ops.assign(self.moments[i], velocity), ops.assign(self.weights[i], new)))
         return success
 
     def trust(self, weight, gradient):

@@ -1,6 +1,7 @@
 """Optimizers by configuration: THOR and its companions from this project, all others MindSpore's own.
 
 MindSpore's LAMB has no kernels on CPU, its LARS none on CPU and GPU; there the same formulas run from models.layerwise.
+Which settings each optimizer reads is told in models.config.readers.
 """
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from mindspore import get_context, nn
 from mindspore.amp import DynamicLossScaleManager, FixedLossScaleManager, LossScaleManager
 
 from models import layerwise
-from models.clipping import GlobalNormClip
+from models.clipping import ClippedOptimizer
 from models.config import Config, OptimizerConfig
 from models.config.errors import invalid
 from models.parameter_groups import chosen_groups, decays, grouped
@@ -78,12 +79,15 @@ def create_optimizer(config: Config, network: nn.Cell, batches_per_epoch: int) -
                      update_policy(config, batches_per_epoch))
     elif options.base == "dcasgd":
         base = _dcasgd(options, network, [float(value) for value in rate], config.seed)
+    elif options.base == "heun":
+        base = _heun(options, network, [float(value) for value in rate])
     else:
         base = _BUILDERS[options.base](options, network, [float(value) for value in rate])
+        if options.clip_norm is not None:
+            base = ClippedOptimizer(base, options.clip_norm)
     if options.base != options.name:
         return Lookahead(base, options.lookahead.steps, options.lookahead.alpha)
-    clips = options.clip_norm is not None and not options.second_order and not hasattr(base, "make_train_step")
-    return GlobalNormClip(base, options.clip_norm) if clips else base
+    return base
 
 
 def thor_within(optimizer: nn.Optimizer) -> THOR | None:
@@ -104,7 +108,7 @@ def update_policy(config: Config, batches_per_epoch: int) -> UpdatePolicy:
     """When curvature is refreshed, and of which layers; arguments as for ``learning_rate_array``."""
     update = config.curvature.update
     interval = config.optimizer.frequency
-    if update.intervals is not None and update.policy != "fixed":
+    if update.intervals is not None:
         unit = batches_per_epoch / config.train.accumulate_steps if update.unit == "epoch" else 1
         interval = tuple((round(start * unit), steps) for start, steps in update.intervals)
     if update.policy == "trace":
@@ -120,18 +124,19 @@ def _thor(config: Config, network: nn.Cell, rate: np.ndarray, damping: np.ndarra
     return THOR(network, rate, damping, options.momentum, options.weight_decay,
                 batch_size=config.data.batch_size, use_nesterov=options.nesterov,
                 decay_filter=decays(options), split_indices=options.split_indices, enable_clip_grad=options.clip,
-                update=update, groups=chosen_groups(options, network, rate) or None,
+                update=update, clip_norm=options.clip_norm, groups=chosen_groups(options, network, rate) or None,
                 **vars(config.curvature_options))
 
 
 def _momentum(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
-    return nn.Momentum(grouped(options, network, rate), rate, options.momentum, options.weight_decay,
-                       use_nesterov=options.nesterov)
+    if options.nesterov:
+        return _sgd(options, network, rate)  # the same equations; MindSpore's CPU kernel of Momentum ignores its flag
+    return nn.Momentum(grouped(options, network, rate), rate, options.momentum, options.weight_decay)
 
 
 def _sgd(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
     return nn.SGD(grouped(options, network, rate), rate, options.momentum, weight_decay=options.weight_decay,
-                  nesterov=options.nesterov)
+                  nesterov=options.nesterov and options.momentum > 0)
 
 
 def _adam(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
@@ -168,18 +173,19 @@ def _radam(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.
 
 
 def _heun(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
-    return Heun(grouped(options, network, rate), rate, options.momentum, options.weight_decay)
+    return Heun(grouped(options, network, rate), rate, options.momentum, options.weight_decay,
+                clip_norm=options.clip_norm)
 
 
 def _dcasgd(options: OptimizerConfig, network: nn.Cell, rate: list[float], seed: int) -> nn.Optimizer:
     delay, compensation = options.delay, options.compensation
     delays = draw_delays(delay.distribution, len(rate), delay.mean, delay.longest, seed)
     return DCASGD(grouped(options, network, rate), rate, compensation.strength, compensation.adaptive,
-                  compensation.decay, delays, options.momentum, options.weight_decay)
+                  compensation.decay, delays, options.momentum, options.weight_decay, clip_norm=options.clip_norm)
 
 
 _BUILDERS = {"momentum": _momentum, "sgd": _sgd, "adam": _adam, "adamw": _adamw, "lamb": _lamb, "lars": _lars,
-             "radam": _radam, "heun": _heun}
+             "radam": _radam}
 
 
 def _epsilon(options: OptimizerConfig, name: str) -> dict[str, float]:

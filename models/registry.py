@@ -23,11 +23,14 @@ class Network:
         build: ``build(model_config, data_config) -> nn.Cell``, see ``create_network``.
         reads_text: trained on masked sentence pairs, not on images.
         image_sizes: heights and widths it takes, in pixels; () for any.
+        settings: what it reads of the section model beside num_classes and in_channels, or beside bert: of stem,
+            base_width and zero_gamma. The others are refused where they are set.
     """
 
     build: Callable[[Any, Any], Any]
     reads_text: bool = False
     image_sizes: tuple[int, ...] = ()
+    settings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,7 @@ class ImageDataset:
         flips: a mirrored object is still the same object: augmentation flips images.
         encoded: column image holds files, such as JPEG; they are decoded and cut out as usual for ImageNet.
         training_images: how many there are, None where it is not known; models.planner takes it for an epoch.
+        has_files: it is read from data.path, which is refused otherwise.
     """
 
     num_classes: int
@@ -55,13 +59,15 @@ class ImageDataset:
     flips: bool = False
     encoded: bool = False
     training_images: int | None = None
+    has_files: bool = True
 
 
 _NETWORKS: dict[str, Network] = {}
 _DATASETS: dict[str, ImageDataset] = {}
 
 
-def register_network(*names: str, reads_text: bool = False, image_sizes: tuple[int, ...] = ()) -> Callable:
+def register_network(*names: str, reads_text: bool = False, image_sizes: tuple[int, ...] = (),
+                     settings: tuple[str, ...] = ()) -> Callable:
     """Decorator: register ``build(model_config, data_config) -> nn.Cell`` under ``names``; see Network.
 
     Raises:
@@ -69,7 +75,7 @@ def register_network(*names: str, reads_text: bool = False, image_sizes: tuple[i
     """
     def add(build: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         for name in names:
-            _add(_NETWORKS, "model.name", name, Network(build, reads_text, image_sizes))
+            _add(_NETWORKS, "model.name", name, Network(build, reads_text, image_sizes, settings))
         return build
     return add
 
@@ -154,7 +160,8 @@ def create_network(model_config: Any, data_config: Any) -> Any:
     return network(model_config.name).build(model_config, data_config)
 
 
-@register_network("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+@register_network("resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
+                  settings=("stem", "base_width", "zero_gamma"))
 def _resnet(model_config: Any, data_config: Any) -> Any:
     from models.resnet import resnet
 
@@ -185,7 +192,7 @@ def _bert(model_config: Any, data_config: Any) -> Any:
 
 
 @register_dataset("digits", num_classes=10, channels=1, image_size=8, mean=(0.3053,), std=(0.3760,),
-                  training_images=1437)
+                  training_images=1437, has_files=False)
 def _digits(data_config: Any, train: bool, **options: Any) -> Any:
     from models.data.digits import digits_source
 

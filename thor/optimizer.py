@@ -1,10 +1,9 @@
 """THOR: trace-based, hardware-driven layer-oriented natural gradient descent (Chen et al., AAAI 2021).
 
-The key idea of this implementation: *curvature arrives as gradients*. Where a layer keeps its linear operator stands a
-tap (:mod:`thor.layers.tap`) whose backward pass returns the measured Kronecker factors as the gradients of factor
-parameters. The optimizer's ``parameters`` are the network's weights followed by these, so one differentiation gives it
-both. In a refresh step it turns the second part into damped inverses (:mod:`thor.curvature.refresh`); in every step it
-multiplies the first part with them and moves the weights (:mod:`thor.momentum`).
+The key idea: *curvature arrives as gradients*. Where a layer keeps its linear operator stands a tap, whose backward
+pass returns the measured Kronecker factors as the gradients of factor parameters (:mod:`thor.layers.tap`). The
+optimizer's ``parameters`` are the weights followed by these, so one differentiation gives both. A refresh turns the
+second part into damped inverses (:mod:`thor.curvature.refresh`); every step multiplies the first with them.
 """
 from __future__ import annotations
 
@@ -15,6 +14,7 @@ import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from thor.checks import IN_RANGE, checked, flag, function, integer, number, whole_number
+from thor.clipping import gradient_clip
 from thor.curvature.policies import UpdatePolicy, check_policy
 from thor.curvature.refresh import Curvature
 from thor.distribution import check_split_indices, world
@@ -68,8 +68,7 @@ class THOR(Readings, GroupedOptimizer):
             samples seen, with one warning where they are others (:class:`thor.layers.batch.BatchFacts`). Default: 32.
         use_nesterov: Nesterov momentum. Default: False.
         decay_filter: function of a Parameter; True where it decays. Default: every parameter decays.
-        split_indices: layer indices at which fused reductions of factors are cut (several devices). Default: None,
-            groups of at most 32 MiB.
+        split_indices: layer indices after which fused reductions of factors are cut. Default: None, 32 MiB each.
         enable_clip_grad: clip every tensor's update to L2 norm 1 before momentum. Default: False.
         frequency: steps from one refresh of curvature to the next, >= 1. Default: 100.
         update: when curvature is refreshed, and of which layers, instead of all every ``frequency`` steps; a
@@ -77,14 +76,14 @@ class THOR(Readings, GroupedOptimizer):
         groups: dictionaries of parameters, their names or cells, with a rate, a decay or both of their own, such as
             ``[{"params": [net.fc], "lr": 0.01, "weight_decay": 0.0}]``, see :mod:`thor.groups`; ``learning_rate`` and
             ``weight_decay`` are those of all others. Default: None.
+        clip_norm: L2 norm to which the gradients of all weights together are scaled down, > 0. Default: None, none.
         options: those of :class:`thor.options.CurvatureOptions`, such as ``split_dim=128``.
 
     Inputs:
         gradients: gradients of ``parameters``, in order.
 
     Raises:
-        ArgumentError: an argument is wrong, a TypeError and a ValueError in one; the message names it, its value and
-            the remedy.
+        ArgumentError: an argument is wrong, a TypeError and a ValueError; names it, its value and the remedy.
 
     Examples:
         >>> opt = THOR(net, 0.05, damping=0.03, momentum=0.9, batch_size=32, frequency=100)
@@ -94,7 +93,7 @@ class THOR(Readings, GroupedOptimizer):
 
     def __init__(self, net, learning_rate, damping, momentum, weight_decay=0.0, loss_scale=1.0, batch_size=32,
                  use_nesterov=False, decay_filter=lambda parameter: True, split_indices=None,
-                 enable_clip_grad=False, frequency=100, *, update=None, groups=None, **options):
+                 enable_clip_grad=False, frequency=100, *, update=None, groups=None, clip_norm=None, **options):
         options = curvature_options(options)
         frequency = checked("frequency", frequency, integer(1), EVERY_STEP)
         policy = check_policy(UpdatePolicy(frequency) if update is None else update)
@@ -130,6 +129,7 @@ class THOR(Readings, GroupedOptimizer):
         self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
         decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
         self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)
+        self.clip_to_norm = gradient_clip(clip_norm)
         self.graph, self.measuring = SCHEDULED, True
         self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
         logger.info("THOR updates:\n%s", registration.table())
@@ -186,6 +186,7 @@ class THOR(Readings, GroupedOptimizer):
         gradients = self.scale_grad(gradients)
         damping = self.damping(self.global_step).reshape(())
         updates = self.precondition(gradients, damping) + gradients[self.n_preconditioned:]
+        updates = self.clip_to_norm(gradients, updates)
         learning_rate, weight_decay = self.get_lr(), self.get_weight_decay()
         if self.is_group_lr:
             learning_rate = pick(learning_rate, self.weight_indices)

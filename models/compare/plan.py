@@ -87,10 +87,10 @@ class Comparison:
         Raises:
             ConfigError: the settings cannot be used; the message names the optimizer.
         """
-        layers = ({"optimizer.name": entry.label}, self.settings, entry.settings, setting)
-        words = [f"--{key}={json.dumps(value)}" for layer in layers for key, value in layer.items()]
+        shared, own = ([f"--{key}={json.dumps(value)}" for layer in layers for key, value in layer.items()]
+                       for layers in ([self.settings], [{"optimizer.name": entry.label}, entry.settings, setting]))
         try:
-            return load_config(self.config, [*words, *overrides, f"--seed={seed}", "--train.checkpoint_keep=1"])
+            return load_config(self.config, [*own, *overrides, f"--seed={seed}", "--train.checkpoint_keep=1"], shared)
         except ConfigError as error:
             raise ConfigError(f"{entry.label}: {error}", error.key, str(self.path)) from None
 

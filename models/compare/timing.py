@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _steps_of_a_turn(config: Config) -> int:
     """A whole interval between two refreshes of curvature, or a few steps where there are none."""
-    return config.optimizer.frequency if config.optimizer.second_order else STEPS
+    return config.refresh_interval if config.optimizer.second_order else STEPS
 
 
 def steps_of_the_run(session: Any) -> int:

@@ -7,12 +7,12 @@ Files are YAML, may extend one another, and hold the sections of Config; every s
 from models.config.bert import BertConfig
 from models.config.curvature import CurvatureConfig, UpdateConfig
 from models.config.errors import ConfigError, UsageError
-from models.config.load import config_tree, dump_config, load_config
+from models.config.load import changed, config_tree, dump_config, load_config
 from models.config.optimization import DampingConfig, LearningRateConfig, LossScaleConfig, OptimizerConfig
 from models.config.run import TEXT, DataConfig, DeviceConfig, LossConfig, ModelConfig, ParallelConfig, TrainConfig
 from models.config.schema import Config
 
 __all__ = ["BertConfig", "Config", "ConfigError", "CurvatureConfig", "DampingConfig", "DataConfig",
            "DeviceConfig", "LearningRateConfig", "LossConfig", "LossScaleConfig", "ModelConfig",
-           "OptimizerConfig", "ParallelConfig", "TEXT", "TrainConfig", "UpdateConfig", "UsageError", "config_tree",
-           "dump_config", "load_config"]
+           "OptimizerConfig", "ParallelConfig", "TEXT", "TrainConfig", "UpdateConfig", "UsageError", "changed",
+           "config_tree", "dump_config", "load_config"]

@@ -11,6 +11,7 @@ from thor.checks import Check, choice, flag, integer, number, setting
 OPTIMIZERS = ("thor", "kfac", "spngd", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "heun", "dcasgd",
               "ranger")
 SECOND_ORDER = ("thor", "kfac", "spngd")
+DELAYED = ("dcasgd",)
 DELAYS = ("constant", "uniform", "poisson", "workers")
 
 # What a name sets, by section, where file and command line say nothing; all else is the sections' own.
@@ -39,6 +40,11 @@ def base_of(name: str) -> str:
     """The optimizer whose steps are taken: what lookahead(...) and ranger wrap, else the name itself."""
     found = _LOOKAHEAD.match(name)
     return "radam" if name == "ranger" else found[1].lower() if found else name
+
+
+def slow_weights(name: str) -> bool:
+    """Whether slow weights follow those of ``base_of(name)``."""
+    return name == "ranger" or _LOOKAHEAD.match(name) is not None
 
 
 def preset(name: Any) -> dict[str, Any]:

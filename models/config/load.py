@@ -4,11 +4,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from models.config.errors import ConfigError, UsageError
+from models.config.readers import put_aside
 from models.config.schema import Config
 from models.config.section import Section
 from models.config.yaml_nodes import Node, node_of, parse_text, read_file, to_text
@@ -17,7 +18,7 @@ from thor.checks import Check
 _NO_CHECK = Check("", lambda value: value)
 
 
-def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), beneath: Sequence[str] = ()) -> Config:
     """Read a YAML file, what it extends, and the command line.
 
     Args:
@@ -25,18 +26,33 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
             settings hold where it says nothing. Its key ``imports`` names modules, which are imported first.
         overrides: command line words, ``--section.key value`` or ``--section.key=value``; the value is YAML.
             They win over the files; the last of two equal ones wins.
+        beneath: such words that hold over the file and beneath ``overrides``.
+
+    A setting that nothing reads is refused. Where a file or the words choose anew what decides that, such as the
+    optimizer, settings given beneath them for the earlier choice are put aside; see models.config.readers.
 
     Raises:
         ConfigError: one line, with file and line, or the flag, of what is wrong. UsageError for a
             command line that is not of this form.
     """
-    tree = read_tree(Path(path)) if path is not None else Node({}, "defaults")
-    for flag, name, value in _flags(overrides):
-        node = Node(value, flag) if _is_verbatim(name) else parse_text(value, flag, with_lines=False)
-        tree = _merge(tree, _nested(name, node, flag))
+    layers = _layers(Path(path)) if path is not None else [Node({}, "defaults")]
+    layers += [_given(words) for words in (beneath, overrides) if words]
+    tree = _over(layers)
     if "imports" in tree.value and not tree.value["imports"].is_mapping:
         _import_modules(tree.value["imports"])
-    return _build(Config, tree, "")
+    return _resolved(layers)
+
+
+def changed(config: Config, settings: dict[str, Any]) -> Config:
+    """``config`` with other values of settings, by dotted name, as if the command line gave them.
+
+    Raises:
+        ConfigError: as ``load_config``.
+    """
+    tree = Node({}, "changed")
+    for name, value in settings.items():
+        tree = _merge(tree, _nested(name, node_of(value, "changed"), "changed"))
+    return _resolved([node_of(config_tree(config), "config"), tree])
 
 
 def dump_config(config: Config) -> str:
@@ -59,16 +75,59 @@ def _merge(base: Node, top: Node) -> Node:
     return Node(merged, top.where)
 
 
-def read_tree(path: Path, below: tuple[Path, ...] = ()) -> Node:
-    """The mapping in a YAML file over those of the files it extends; ``below`` are the files that extend it.
+def read_tree(path: Path) -> Node:
+    """The mapping in a YAML file over those of the files it extends.
 
     Raises:
         ConfigError: a file cannot be read or leads back to itself.
     """
+    return _over(_layers(path))
+
+
+def _over(layers: Sequence[Node]) -> Node:
+    """Every layer over those before it."""
+    tree = layers[0]
+    for layer in layers[1:]:
+        tree = _merge(tree, layer)
+    return tree
+
+
+def _given(words: Sequence[str]) -> Node:
+    """What command line words say."""
+    tree = Node({}, "command line")
+    for flag, name, value in _flags(words):
+        node = Node(value, flag) if _is_verbatim(name) else parse_text(value, flag, with_lines=False)
+        tree = _merge(tree, _nested(name, node, flag))
+    return tree
+
+
+def _resolved(layers: Sequence[Node]) -> Config:
+    """The configuration of all layers, without what they put aside."""
+    aside = put_aside(Config, [dict(_flat(layer)) for layer in layers])
+    return _build(Config, _without(_over(layers), aside), "")
+
+
+def _flat(node: Node, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by dotted name."""
+    for key, child in node.value.items():
+        if child.is_mapping:
+            yield from _flat(child, f"{prefix}{key}.")
+        else:
+            yield prefix + key, child.value
+
+
+def _without(node: Node, names: set[str], prefix: str = "") -> Node:
+    """``node`` less the values with these dotted names."""
+    return Node({key: _without(child, names, f"{prefix}{key}.") if child.is_mapping else child
+                 for key, child in node.value.items() if prefix + key not in names}, node.where)
+
+
+def _layers(path: Path, below: tuple[Path, ...] = ()) -> list[Node]:
+    """The mapping in a YAML file behind those of the files it extends; ``below`` are the files that extend it."""
     node = read_file(path)
     parent = node.value.get("extends")
     if parent is None:
-        return node
+        return [node]
     if not isinstance(parent.value, str):
         raise ConfigError(f"extends={parent.value!r}; must be the path of one YAML file",
                           "extends", parent.where)
@@ -81,7 +140,7 @@ def read_tree(path: Path, below: tuple[Path, ...] = ()) -> Node:
         raise ConfigError(f"extends={parent.value!r}; must be a file relative to {path.parent}",
                           "extends", parent.where)
     own = {key: child for key, child in node.value.items() if key != "extends"}
-    return _merge(read_tree(base_path, chain), Node(own, node.where))
+    return [*_layers(base_path, chain), Node(own, node.where)]
 
 
 def _import_modules(node: Node) -> None:

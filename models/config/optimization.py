@@ -1,7 +1,7 @@
 """How weights are updated: optimizer, learning rate, damping and loss scale sections.
 
 Epochs in schedules are counted from the start of training and may be fractions. Settings that the chosen
-schedule or optimizer does not use are kept and ignored, so that switching by one key is enough.
+schedule or optimizer does not read are refused where they are set, see models.config.readers.
 """
 from __future__ import annotations
 
@@ -80,18 +80,20 @@ class UpdateRuleConfig(Section):
             lookahead(one of the others).
         momentum: thor, momentum, sgd, lars, heun, dcasgd: factor of the running sum of updates.
         weight_decay: added to the gradient as weight_decay * weight (adamw, lamb: decoupled).
-        decay_filter: which parameters decay: all, or no_bias_norm (no biases, no normalisation layers).
+        decay_filter: all but lars, which decays matrices only: which parameters decay: all, or no_bias_norm (no biases,
+            no normalisation layers).
         groups: all but lars, lamb: a list of {match, lr_factor, weight_decay}: parameters in whose name the regular
             expression ``match`` is found, and in that of no group before, have the learning rate times lr_factor and
             that weight_decay, where they are given.
-        nesterov: thor, momentum, sgd, adam: Nesterov's momentum.
+        nesterov: thor, momentum, sgd, adam, lars: Nesterov's momentum.
         beta1, beta2: adam, adamw, lamb, radam: decay of the two moments.
         epsilon: adam, adamw, lamb, lars, radam: added to the divisor; null for MindSpore's default.
         lars_coefficient: lars: trust coefficient.
         clip: thor: clip each parameter's update to L2 norm 1.
-        clip_norm: all but thor, heun, dcasgd and lookahead(...): scale gradients down to this L2 norm over all
-            parameters; null for no limit.
-        frequency: thor: steps from one refresh of the curvature to the next; 1 refreshes every step.
+        clip_norm: scale gradients, before weight decay, down to this L2 norm over all parameters; of thor their
+            preconditioned form by as much, of heun each of the two; null for no limit.
+        frequency: thor, without curvature.update.intervals: steps from one refresh of the curvature to the next; 1
+            refreshes every step.
         split_indices: thor: indices of the layers after which fused factor reductions are cut; null for groups of
             at most 32 MiB.
     """

@@ -20,9 +20,9 @@ class DeviceConfig(Section):
 
     Attributes:
         target: CPU, GPU or Ascend.
-        device_id: index of the device among those of its kind.
+        device_id: GPU, Ascend: index of the device among those of its kind.
         mode: graph (compiled, fast) or pynative (step by step, for debugging).
-        convolution_isa: instruction set oneDNN may use on CPU. auto chooses by what the network does, off
+        convolution_isa: CPU: instruction set oneDNN may use. auto chooses by what the network does, off
             leaves the environment as it is, a oneDNN name (AVX2, AVX512_CORE, ...) is taken as it is.
     """
 
@@ -34,7 +34,7 @@ class DeviceConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Section):
-    """The network. stem, base_width and zero_gamma matter to ResNets only; num_classes and in_channels to images.
+    """The network. stem, base_width and zero_gamma are of ResNets; num_classes and in_channels of images; bert of bert.
 
     Attributes:
         name: resnet18, resnet34, resnet50, resnet101, resnet152, lenet5, convnet3, bert, or another of models.registry.
@@ -63,7 +63,7 @@ class ModelConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Section):
-    """Images and labels, or masked sentence pairs. image_size and augment matter to images only.
+    """Images and labels, or masked sentence pairs. image_size and augment are of images.
 
     Attributes:
         name: digits (ships with scikit-learn), mnist, fashion_mnist, cifar10, imagenet, or another of models.registry;
@@ -112,11 +112,11 @@ class TrainConfig(Section):
     Attributes:
         epochs: passes over the training images.
         amp_level: O0 (float32), O1, O2, O3 or auto, as in mindspore.amp.
-        keep_batchnorm_fp32: BatchNorm in float32 whatever the level; null for the level's own choice.
+        keep_batchnorm_fp32: O2, O3: BatchNorm in float32 or not; null for the level's own choice, yes in O2, no in O3.
         accumulate_steps: micro-batches averaged into one optimizer step.
         sink: feed the device through MindSpore's data sink; on CPU, which has none, steps run one by one. Progress,
             metrics.csv and curvature.csv then hold what the last step of each sink shows.
-        sink_size: steps that count as an epoch under a sink, -1 for a pass over the data. The device takes them in
+        sink_size: sink: steps that count as an epoch, -1 for a pass over the data. The device takes them in
             about 50 sinks, one of which ends wherever an epoch ends or a checkpoint is due (models.sinks).
         eval_every_epochs: epochs between evaluations, 0 for one at the end.
         checkpoint_every_epochs: epochs between checkpoints, 0 for none by epoch.
@@ -147,7 +147,7 @@ class TrainConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig(Section):
-    """Several devices.
+    """Several devices; with one, only device_num is read.
 
     Attributes:
         device_num: devices the configuration is meant for, one process each.

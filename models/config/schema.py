@@ -8,6 +8,7 @@ from models.config.companions import preset
 from models.config.curvature import CurvatureConfig
 from models.config.errors import invalid
 from models.config.optimization import LossScaleConfig, OptimizerConfig
+from models.config.readers import refuse_unread
 from models.config.run import TEXT, DataConfig, DeviceConfig, LossConfig, ModelConfig, ParallelConfig, TrainConfig
 from models.config.section import Section, subsection
 from models.registry import dataset_names, network
@@ -29,7 +30,8 @@ def _module_names() -> Check:
 
 @dataclasses.dataclass(frozen=True)
 class Config(Section):
-    """One training or evaluation run. Values left to an image dataset are filled in: no null in ``model``.
+    """One training or evaluation run. Values left to an image dataset are filled in: of what the network reads, nothing
+    in ``model`` is null. What is set and read by nothing is refused, see models.config.readers.
 
     Attributes:
         seed: of weights, data order and augmentation; int from 0 to 2**32 - 1.
@@ -57,6 +59,12 @@ class Config(Section):
                                 share_inverses=self.parallel.curvature == "hybrid",
                                 record_curvature=self.curvature.record)
 
+    @property
+    def refresh_interval(self) -> int:
+        """Steps from one refresh of curvature to the next; where they grow, at the end of training."""
+        intervals = self.curvature.update.intervals
+        return self.optimizer.frequency if intervals is None else intervals[-1][1]
+
     @classmethod
     def presets(cls, values: dict[str, Any]) -> dict[str, Any]:
         """What the optimizer's name sets where nothing else does."""
@@ -67,6 +75,7 @@ class Config(Section):
         if self.model.reads_text != (self.data.name == TEXT):
             wanted = TEXT if self.model.reads_text else "one of " + ", ".join(dataset_names())
             raise invalid("data.name", self.data.name, f"{wanted} for {self.model.name}")
+        refuse_unread(self)
         if not self.model.reads_text:
             self._check_images()
         warmup = self.optimizer.learning_rate.warmup_epochs
@@ -90,9 +99,10 @@ class Config(Section):
 
     def _fill_in_model(self) -> None:
         facts, model = self.data.facts, self.model
+        reads_stem = "stem" in network(model.name).settings
         filled = dataclasses.replace(
             model,
             num_classes=facts.num_classes if model.num_classes is None else model.num_classes,
             in_channels=facts.channels if model.in_channels is None else model.in_channels,
-            stem=model.stem or ("imagenet" if self.data.image_size >= 64 else "small"))
+            stem=model.stem or ("imagenet" if self.data.image_size >= 64 else "small") if reads_stem else None)
         object.__setattr__(self, "model", filled)

@@ -17,7 +17,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from models.config import Config, LossScaleConfig
+from models.config import Config, LossScaleConfig, changed
 from models.planner.job import Job
 from models.planner.network import Link
 from models.planner.predict import precondition_flop
@@ -45,9 +45,8 @@ def measured_profile(config: Config, base: DeviceProfile | None = None,
     Args:
         base: what cannot be measured is taken from it: links where one process runs, memory, overlap.
     """
-    parallel = dataclasses.replace(config.parallel, device_num=started(), all_reduce_fusion_config=None)
-    ranks = start(dataclasses.replace(config, parallel=parallel))
-    config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, curvature="data"))
+    ranks = start(changed(config, {"parallel.device_num": started(), "parallel.all_reduce_fusion_config": None}))
+    config = changed(config, {"parallel.curvature": "data"})
     job = job_of(config, sequence_length=sequence_length)
     seconds = _median_seconds(step_calls(config, sequence_length))
     base = base or assumed(ms.get_context("device_target"))
@@ -116,8 +115,9 @@ def _first_order_step(config: Config) -> Callable:
 def _thor_step(config: Config) -> Any:
     """The configuration's own second-order step, refreshing all layers at fixed intervals."""
     network, options = build_network(config), config.optimizer
-    optimizer = THOR(network, 1e-3, 0.1, 0.9, batch_size=config.data.batch_size, frequency=max(options.frequency, 2),
-                     split_indices=options.split_indices, **vars(unrecorded(config)))
+    optimizer = THOR(network, 1e-3, 0.1, 0.9, batch_size=config.data.batch_size,
+                     frequency=max(config.refresh_interval, 2), split_indices=options.split_indices,
+                     **vars(unrecorded(config)))
     return create_step(_micro_batch(config), network, optimizer)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
-from models.config import Config
+from models.config import Config, changed
 from models.planner.job import Job, JobLayer
 from models.planner.trace import Trace, trace
 from models.planner.work import work_of
@@ -71,7 +71,7 @@ def build_network(config: Config) -> Any:
 
 def on_cpu(config: Config) -> Config:
     """The same run on the CPU, where any can be planned."""
-    return dataclasses.replace(config, device=dataclasses.replace(config.device, target="CPU"))
+    return changed(config, {"device.target": "CPU"})
 
 
 def unrecorded(config: Config) -> CurvatureOptions:
@@ -83,8 +83,9 @@ def settings(config: Config) -> dict[str, Any]:
     """The fields of a job that are settings of the configuration."""
     options, parallel = config.optimizer, config.parallel
     return {"batch_size": config.data.batch_size, "micro_batches": config.train.accumulate_steps,
-            "split_dim": options.split_dim, "frequency": options.frequency, "split_indices": options.split_indices,
-            "gradient_cuts": parallel.all_reduce_fusion_config, "epochs": config.train.epochs}
+            "split_dim": options.split_dim, "frequency": config.refresh_interval,
+            "split_indices": options.split_indices, "gradient_cuts": parallel.all_reduce_fusion_config,
+            "epochs": config.train.epochs}
 
 
 def _job_layer(layer: Any, found: Trace, config: Config) -> JobLayer:
@@ -140,4 +141,4 @@ def describe(config: Config, batch: tuple) -> str:
     unit = "tokens" if config.model.reads_text else "images"
     micro = f" in {config.train.accumulate_steps} micro-batches each" if config.train.accumulate_steps > 1 else ""
     return (f"{config.model.name}, {shape} {unit}, batch {config.data.batch_size} a device{micro}, split_dim "
-            f"{config.optimizer.split_dim}, frequency {config.optimizer.frequency}")
+            f"{config.optimizer.split_dim}, frequency {config.refresh_interval}")

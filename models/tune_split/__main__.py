@@ -6,13 +6,12 @@ value to put in the configuration.
 """
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from models.command_line import loading, parse, parser, quiet_mindspore, run
-from models.config import Config
+from models.config import Config, changed
 from models.tune_split.choice import SplitChoice, choose_split
 
 
@@ -40,8 +39,8 @@ def _tune_config(config: Config, batches: int) -> SplitChoice:
         from models.session import create_session
         from models.tune_split.measure import measure_factors, seconds_of_inverse
 
-        whole = dataclasses.replace(config.optimizer, name="thor", split_dim=None, split_indices=None)
-        session = create_session(dataclasses.replace(config, optimizer=whole))
+        session = create_session(changed(config, {"optimizer.name": "thor", "optimizer.split_dim": None,
+                                                  "optimizer.split_indices": None}))
     data = session.train_set.create_tuple_iterator(num_epochs=1)
     factors = measure_factors(session.step, (batch for batch, _ in zip(data, range(batches))))
     return choose_split(factors, lambda size: seconds_of_inverse(session.optimizer.backend, size))

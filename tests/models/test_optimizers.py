@@ -97,8 +97,8 @@ class Net(nn.Cell):
 def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
     ms.set_seed(1)
     initial = 1.0 if name == "lars" else 0.02
-    config = configure(optimizer__name=name, optimizer__weight_decay="5e-4", optimizer__frequency=2,
-                       optimizer__decay_filter="no_bias_norm", optimizer__damping__initial=0.1,
+    of_thor = {"optimizer__frequency": 2, "optimizer__damping__initial": 0.1} if kind is THOR else {}
+    config = configure(optimizer__name=name, optimizer__weight_decay="5e-4", **of_thor,
                        optimizer__learning_rate=f"{{schedule: constant, initial: {initial}}}",
                        data__batch_size=8, train__epochs=2, loss_scale__value=16)
     net = Net()
@@ -118,8 +118,8 @@ def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
 @pytest.mark.parametrize("name", ["thor", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "heun",
                                   "dcasgd", "ranger", "lookahead(adam)"])
 def test_biases_and_normalisation_do_not_decay_under_no_bias_norm(pynative, name):
-    config = configure(optimizer__name=name, optimizer__weight_decay=0.5,
-                       optimizer__decay_filter="no_bias_norm",
+    chosen = {} if name == "lars" else {"optimizer__decay_filter": "no_bias_norm"}  # which never decays them
+    config = configure(optimizer__name=name, optimizer__weight_decay=0.5, **chosen,
                        optimizer__learning_rate="{schedule: constant, initial: 0.1}")
     net = Net()
     net.norm.gamma.set_data(ms.Tensor(np.full(4, 2.0), ms.float32))
@@ -135,10 +135,12 @@ def test_biases_and_normalisation_do_not_decay_under_no_bias_norm(pynative, name
 def test_every_option_reaches_thor(monkeypatch):
     seen = {}
     monkeypatch.setattr("models.optimizers.THOR", lambda *given, **named: seen.update(named, given=given))
-    config = configure(optimizer__split_indices="[0]", optimizer__split_dim=32, optimizer__frequency=7,
-                       optimizer__clip="true", optimizer__nesterov="true", optimizer__running_average=0.5,
-                       optimizer__pi_correction="true", optimizer__fold_bias="true", data__batch_size=16,
-                       optimizer__batchnorm_blocks="true", optimizer__weight_decay=0.01, curvature__subsample=3)
+    config = configure(optimizer__split_indices="[0]", parallel__device_num=2, optimizer__split_dim=32,
+                       optimizer__frequency=7, optimizer__clip="true", optimizer__nesterov="true",
+                       optimizer__running_average=0.5, optimizer__pi_correction="true", optimizer__fold_bias="true",
+                       data__batch_size=16,
+                       optimizer__batchnorm_blocks="true", optimizer__weight_decay=0.01, curvature__subsample=3,
+                       optimizer__clip_norm=0.5)
     network = Net()
     create_optimizer(config, network, 4)
     given, decay_filter = seen.pop("given"), seen.pop("decay_filter")
@@ -151,7 +153,7 @@ def test_every_option_reaches_thor(monkeypatch):
     assert seen == {"batch_size": 16, "use_nesterov": True, "split_indices": (0,), "enable_clip_grad": True,
                     "record_curvature": True, "subsample": 3, "share_inverses": False, "split_dim": 32,
                     "running_average": 0.5, "pi_correction": True,
-                    "fold_bias": True, "batchnorm_blocks": True}
+                    "fold_bias": True, "batchnorm_blocks": True, "clip_norm": 0.5}
 
 
 def test_loss_scale_managers():
@@ -214,7 +216,8 @@ def test_lamb_follows_its_paper():
     assert_follows(optimizer, gradients, parameters, weights)
 
 
-def test_lars_follows_its_paper():
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_lars_follows_its_paper(nesterov):
     weights, gradients, parameters = two_gradients()
     speed = dict.fromkeys(weights, 0.0)
     for t, gradient in enumerate(gradients):
@@ -224,6 +227,31 @@ def test_lars_follows_its_paper():
                 size = np.linalg.norm(weights[name])
                 u = 0.01 * size / (np.linalg.norm(u) + 0.1 * size + 1e-5) * (u + 0.1 * weights[name])
             speed[name] = 0.9 * speed[name] + u
-            weights[name] = weights[name] - (0.2, 0.1)[t] * speed[name]
-    optimizer = layerwise.Lars(parameters, [0.2, 0.1], 0.9, weight_decay=0.1, coefficient=0.01)
+            weights[name] = weights[name] - (0.2, 0.1)[t] * (u + 0.9 * speed[name] if nesterov else speed[name])
+    optimizer = layerwise.Lars(parameters, [0.2, 0.1], 0.9, weight_decay=0.1, coefficient=0.01, use_nesterov=nesterov)
+    assert_follows(optimizer, gradients, parameters, weights)
+
+
+class Weights(nn.Cell):
+    """A matrix and a bias to update."""
+
+    def __init__(self, parameters):
+        super().__init__()
+        self.w, self.b = parameters
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", ["momentum", "sgd"])
+def test_nesterov_follows_its_equations(pynative, name, momentum):
+    weights, gradients, parameters = two_gradients()
+    speed = dict.fromkeys(weights, 0.0)
+    for gradient in gradients:
+        for key, g in gradient.items():
+            u = g + 0.1 * weights[key]
+            speed[key] = momentum * speed[key] + u
+            weights[key] = weights[key] - 0.2 * (u + momentum * speed[key])
+    config = configure(optimizer__name=name, optimizer__nesterov="true", optimizer__momentum=momentum,
+                       optimizer__weight_decay=0.1, train__epochs=1,
+                       optimizer__learning_rate="{schedule: constant, initial: 0.2}")
+    optimizer = create_optimizer(config, Weights(parameters), 2)
     assert_follows(optimizer, gradients, parameters, weights)

@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from thor.checks import IN_RANGE, checked, flag, number
+from thor.clipping import gradient_clip
 from thor.grouped import GroupedOptimizer
 from thor.groups import Decay, Rate, parameters_and_groups
 from thor.inputs import in_order
@@ -67,11 +68,13 @@ class DCASGD(GroupedOptimizer):
         weight_decay: wd, given like ``learning_rate``, >= 0. Default: 0.
         loss_scale: what gradients are divided by, > 0. Default: 1.
         epsilon: > 0. Default: 1e-7.
+        clip_norm: scale the gradients g(w) down to this L2 norm over all parameters, > 0. Default: None, no limit.
     """
 
     def __init__(self, params: Sequence, learning_rate: Rate, compensation: float = 0.04, adaptive: bool = False,
                  decay: float = 0.95, delays: int | Sequence[int] = 0, momentum: float = 0.0,
-                 weight_decay: Decay = 0.0, loss_scale: float = 1.0, epsilon: float = 1e-7):
+                 weight_decay: Decay = 0.0, loss_scale: float = 1.0, epsilon: float = 1e-7,
+                 clip_norm: float | None = None):
         parameters, groups = parameters_and_groups(params)
         super().__init__(learning_rate, parameters, weight_decay, loss_scale, groups)
         self.strength = Tensor(checked("compensation", compensation, number(minimum=0), IN_RANGE), ms.float32)
@@ -81,6 +84,7 @@ class DCASGD(GroupedOptimizer):
             raise ValueError(f"decay={decay!r}; must be below 1; use 0.95 as published")
         epsilon = checked("epsilon", epsilon, number(above=0), IN_RANGE)
         self.decay, self.epsilon = Tensor(decay, ms.float32), Tensor(epsilon)
+        self.clip = gradient_clip(clip_norm, loss_scale)
         momentum = checked("momentum", momentum, number(minimum=0), IN_RANGE)
         self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
         self.moments = self.parameters.clone(prefix="moments", init="zeros")
@@ -90,7 +94,7 @@ class DCASGD(GroupedOptimizer):
         self.history = History(self.parameters, self.newest, _check_delays(delays))
 
     def construct(self, gradients):
-        gradients = self.decay_weight(self.scale_grad(gradients))
+        gradients = self.decay_weight(self.scale_grad(self.clip(gradients, gradients)))
         updates = self.compensate(gradients) if self.compensates else gradients
         rate = self.get_lr()
         self.assignadd(self.global_step, self.global_step_increase_tensor)

@@ -8,6 +8,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.amp import all_finite
 
 from thor.checks import IN_RANGE, checked, integer, number
+from thor.clipping import gradient_clip
 from thor.grouped import GroupedOptimizer
 from thor.groups import Decay, Rate, parameters_and_groups
 from thor.scaling import LossScaling
@@ -49,14 +50,17 @@ class Heun(GroupedOptimizer):
         momentum: mu, >= 0. Default: 0.
         weight_decay: wd, given like ``learning_rate``, >= 0. Default: 0.
         loss_scale: what gradients are divided by, > 0. Default: 1.
+        clip_norm: scale each of the two gradients g down to this L2 norm over all parameters, > 0. Default: None, no
+            limit.
     """
 
     def __init__(self, params: Sequence, learning_rate: Rate, momentum: float = 0.0, weight_decay: Decay = 0.0,
-                 loss_scale: float = 1.0):
+                 loss_scale: float = 1.0, clip_norm: float | None = None):
         parameters, groups = parameters_and_groups(params)
         super().__init__(learning_rate, parameters, weight_decay, loss_scale, groups)
         momentum = checked("momentum", momentum, number(minimum=0), IN_RANGE)
         self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
+        self.clip = gradient_clip(clip_norm, loss_scale)
         self.moments = self.parameters.clone(prefix="moments", init="zeros")
         self.starts = self.parameters.clone(prefix="start", init="zeros")
         self.firsts = self.parameters.clone(prefix="first_gradient", init="zeros")
@@ -87,7 +91,8 @@ class Heun(GroupedOptimizer):
 
     def move(self, rule, gradients):
         """Apply one of the two rules to all parameters."""
-        gradients, rate = self.decay_weight(self.scale_grad(gradients)), self.get_lr()
+        gradients = self.decay_weight(self.scale_grad(self.clip(gradients, gradients)))
+        rate = self.get_lr()
         if self.is_group_lr:
             return self.hyper_map(ops.partial(rule, self.momentum), rate, self.parameters, self.starts, self.firsts,
                                   self.moments, gradients)

@@ -9,7 +9,8 @@ from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
 
 
 def policy(accumulate_steps=1, **update):
-    config = Config(optimizer=OptimizerConfig(frequency=7), curvature=CurvatureConfig(update=UpdateConfig(**update)),
+    optimizer = OptimizerConfig() if "intervals" in update else OptimizerConfig(frequency=7)
+    config = Config(optimizer=optimizer, curvature=CurvatureConfig(update=UpdateConfig(**update)),
                     train=TrainConfig(accumulate_steps=accumulate_steps, epochs=9))
     return update_policy(config, batches_per_epoch=30)
 
@@ -17,7 +18,10 @@ def policy(accumulate_steps=1, **update):
 def test_fixed_is_the_frequency_of_the_optimizer():
     made = policy()
     assert type(made) is UpdatePolicy and made.segments == ((0, 7),)
-    assert policy(intervals=[[0, 5]]).segments == ((0, 7),)
+    with pytest.raises(ConfigError) as raised:
+        policy(intervals=[[0, 5]])
+    assert str(raised.value) == ("curvature.update.intervals=((0, 5),); must be left out with curvature.update.policy="
+                                 "fixed; only growing, trace and frobenius read it")
 
 
 def test_growing_counts_epochs_or_steps():

@@ -29,7 +29,8 @@ def test_no_file_gives_the_defaults():
 
 
 def test_extends_merges_section_by_section(tmp_path):
-    write(tmp_path, "base/base.yaml", "seed: 3\noptimizer: {frequency: 7, damping: {decay: 3, initial: 1}}\n")
+    write(tmp_path, "base/base.yaml", "seed: 3\n"
+          "optimizer: {frequency: 7, damping: {schedule: thor, decay: 3, initial: 1}}\n")
     write(tmp_path, "base/middle.yaml", "extends: base.yaml\noptimizer:\n  damping: {initial: 0.1}\n")
     config = load_config(write(tmp_path, "top/top.yaml", "extends: ../base/middle.yaml\nseed: 5\n"))
     assert (config.seed, config.optimizer.frequency) == (5, 7)
@@ -37,7 +38,7 @@ def test_extends_merges_section_by_section(tmp_path):
 
 
 def test_lists_are_replaced_not_merged(tmp_path):
-    write(tmp_path, "base.yaml", "optimizer: {split_indices: [26, 53]}\n")
+    write(tmp_path, "base.yaml", "optimizer: {split_indices: [26, 53]}\nparallel: {device_num: 2}\n")
     path = write(tmp_path, "top.yaml", "extends: base.yaml\noptimizer: {split_indices: [9]}\n")
     assert load_config(path).optimizer.split_indices == (9,)
 
@@ -104,14 +105,14 @@ def test_unreadable_files_are_refused(tmp_path):
 
 def test_scalars_are_those_of_yaml_1_2(tmp_path):
     config = load_config(write(tmp_path, "a.yaml", "optimizer: {weight_decay: 5e-4}\n"
-                                                   "device: {convolution_isa: off}\ndata: {path: 'no'}\n"))
+                                                   "device: {convolution_isa: off}\ndata: {name: mnist, path: 'no'}\n"))
     assert config.optimizer.weight_decay == 5e-4
     assert config.device.convolution_isa == "off"
     assert config.data.path == "no"
 
 
 def test_overrides_win_over_files_and_later_ones_over_earlier_ones(tmp_path):
-    path = write(tmp_path, "a.yaml", "optimizer: {frequency: 7, name: adam}\n")
+    path = write(tmp_path, "a.yaml", "optimizer: {frequency: 7, name: kfac}\nparallel: {device_num: 8}\n")
     config = load_config(path, ["--optimizer.frequency", "50", "--optimizer.split_indices=[26, 53]",
                                 "--train.sink_size", "-1", "--optimizer.frequency=60", "--train.sink", "true",
                                 "--optimizer.split_dim", "null", "--optimizer.damping", "{initial: 5e-4}"])
@@ -119,12 +120,12 @@ def test_overrides_win_over_files_and_later_ones_over_earlier_ones(tmp_path):
     assert config.optimizer.split_indices == (26, 53)
     assert config.optimizer.split_dim is None
     assert config.optimizer.damping.initial == 5e-4
-    assert config.optimizer.name == "adam"
+    assert config.optimizer.name == "kfac"
     assert (config.train.sink, config.train.sink_size) == (True, -1)
 
 
 def test_text_settings_take_the_word_of_the_command_line_as_it_stands():
-    config = load_config(None, ["--data.path", "/data/a: b #c", "--train.run_dir=2024"])
+    config = load_config(None, ["--data.name=mnist", "--data.path", "/data/a: b #c", "--train.run_dir=2024"])
     assert (config.data.path, config.train.run_dir) == ("/data/a: b #c", "2024")
 
 
@@ -149,7 +150,7 @@ def test_wrong_overrides_name_the_flag(words, kind, expected):
 def test_dump_reloads_to_an_equal_config(tmp_path):
     config = load_config(None, ["--data.name", "imagenet", "--data.path", "1e5", "--train.run_dir", "no: #x",
                                 "--optimizer.split_indices", "[26, 53]", "--seed", "4294967295",
-                                "--optimizer.damping.initial", "1e-12",
+                                "--optimizer.damping.initial", "1e-12", "--parallel.device_num", "4",
                                 "--optimizer.split_dim", "null", "--device.convolution_isa", "avx2",
                                 "--train.resume", "null"])
     assert config.model.num_classes == 1000 and config.model.stem == "imagenet"

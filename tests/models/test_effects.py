@@ -1,0 +1,101 @@
+"""What a configuration accepts has its effect: another value of a setting an optimizer reads trains other weights."""
+from __future__ import annotations
+
+import functools
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+from models.config import load_config
+from models.config.companions import OPTIMIZERS
+from models.config.readers import OPTIMIZER_READERS
+from models.optimizers import create_optimizer
+from thor.train import make_train_step
+
+# Another value of each setting, and what is set in both runs so that it matters there.
+DELAY, LATE = ("delay={distribution: uniform, mean: 1.5, longest: 3}",), ("delay={mean: 1.5, longest: 3}",)
+OTHER = {
+    "momentum=0.5": (), "nesterov=true": ("momentum=0.9",), "decay_filter=no_bias_norm": ("weight_decay=0.5",),
+    "beta1=0.5": (), "beta2=0.5": (), "epsilon=0.1": (), "lars_coefficient=0.5": (), "damping.initial=0.5": (),
+    "damping={schedule: thor, decay: 1.0e-9}": (), "clip=true": (), "frequency=2": ("frequency=1",), "split_dim=3": (),
+    "running_average=0.7": ("running_average=0.2", "frequency=1"),
+    "pi_correction=true": ("pi_correction=false",), "fold_bias=true": (),
+    "batchnorm_blocks=true": ("batchnorm_blocks=false",), "compensation.strength=3": LATE,
+    "compensation.adaptive=true": LATE,
+    "compensation={adaptive: true, decay: 0.1}": (*LATE, "compensation.adaptive=true"),
+    "delay.distribution=poisson": DELAY, "delay.mean=3": DELAY, "delay.longest=1": DELAY}
+OF_ALL = {"weight_decay=0.5": (), "clip_norm=0.05": (), "learning_rate.initial=0.03": ()}
+OF_SLOW = {"lookahead.steps=3": ("lookahead.steps=2",), "lookahead.alpha=0.9": ("lookahead.steps=2",)}
+OF_CURVATURE = {"curvature.update={policy: growing, intervals: [[0, 2]], unit: step}": ("optimizer.frequency=1",),
+                "curvature.subsample=2": ()}
+STEPS = 4
+QUICK = ("momentum", "sgd", "adam", "lars")
+
+
+def pairs():
+    for name in OPTIMIZERS:
+        for word in OTHER:
+            if name in OPTIMIZER_READERS[word.partition("=")[0].partition(".")[0]]:
+                yield name, word, OTHER[word]
+        for word, both in OF_ALL.items():
+            yield name, word, both
+    for name in ("ranger", "lookahead(momentum)"):
+        for word, both in OF_SLOW.items():
+            yield name, word, both
+
+
+def case(name, word, both):
+    marks = [] if name in QUICK else [pytest.mark.slow]
+    return pytest.param(name, word, both, marks=marks, id=f"{name}-{word.partition(':')[0]}")
+
+
+class Net(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        random = np.random.default_rng(8)
+        self.first, self.norm, self.fc = nn.Dense(5, 4, activation="tanh"), nn.BatchNorm1d(4), nn.Dense(4, 3)
+        for parameter in self.trainable_params():
+            parameter.set_data(Tensor(random.normal(0.3, 0.5, parameter.shape).astype(np.float32)))
+
+    def construct(self, x):
+        return self.fc(self.norm(self.first(x)))
+
+
+@functools.cache
+def trained(*words):
+    """All weights after a few steps, ``(n,)``."""
+    ms.set_seed(3)
+    base = ["--optimizer.learning_rate={schedule: constant, initial: 0.05}", "--data.batch_size=8", "--train.epochs=1"]
+    config = load_config(None, [*base, *(f"--{word}" for word in words)])
+    network, random = Net(), np.random.default_rng(1)
+    optimizer = create_optimizer(config, network, STEPS)
+    step = make_train_step(nn.WithLossCell(network, nn.CrossEntropyLoss()), optimizer)
+    for _ in range(STEPS):
+        step(Tensor(random.standard_normal((8, 5)), ms.float32), Tensor(random.integers(0, 3, 8), ms.int32))
+    return np.concatenate([p.asnumpy().ravel() for p in network.trainable_params()])
+
+
+def assert_differ(first, second):
+    assert np.isfinite(first).all() and np.isfinite(second).all()
+    assert np.abs(first - second).max() > 1e-6
+
+
+def test_there_is_a_case_for_every_setting_of_the_table_that_changes_weights():
+    named = {word.partition("=")[0].partition(".")[0] for word in OTHER}
+    assert set(OPTIMIZER_READERS) - named == {"split_indices"}  # cuts of reductions: time, not values
+
+
+@pytest.mark.usefixtures("pynative")
+@pytest.mark.parametrize("name, word, both", [case(*pair) for pair in pairs()])
+def test_another_value_trains_other_weights(name, word, both):
+    words = (f"optimizer.name={name}", *(f"optimizer.{other}" for other in both))
+    assert_differ(trained(*words), trained(*words, f"optimizer.{word}"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("pynative")
+@pytest.mark.parametrize("word, both", OF_CURVATURE.items())
+def test_another_curvature_trains_other_weights(word, both):
+    assert_differ(trained(*both), trained(word))

@@ -121,7 +121,7 @@ class THOR(nn.Optimizer):
         decays = tuple(bool(decay_filter(parameter)) for parameter in self.weights)
         self.momentum_update = MomentumUpdate(self.weights, momentum, weight_decay, decays, enable_clip_grad,
                                               use_nesterov)
-        self.clip_to_norm = gradient_clip(clip_norm)
+        self.clip = gradient_clip(clip_norm)
         self.graph, self.measuring = SCHEDULED, True
         self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
         self.measured_scale = Tensor(loss_scale, ms.float32)
@@ -177,7 +177,7 @@ class THOR(nn.Optimizer):
         """Update ``weights`` with the inverses that are there; ``gradients`` are those of ``weights``, in order."""
         gradients = self.scale_grad(gradients)
         damping = self.damping(self.global_step).reshape(())
-        updates = self.clip_to_norm(gradients, self.precondition(gradients, damping) + gradients[self.n_preconditioned:])
+        updates = self.clip(gradients, self.precondition(gradients, damping) + gradients[self.n_preconditioned:])
         learning_rate = self.get_lr()
         self.assignadd(self.global_step, self.global_step_increase_tensor)
         return self.momentum_update(updates, learning_rate)

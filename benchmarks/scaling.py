@@ -122,14 +122,13 @@ def _run_rank(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     """What each process does: pin itself, time its steps, write them to ``options.as_rank``."""
     cores = [int(core) for core in os.environ["SCALING_CORES"].split(",")]
     os.sched_setaffinity(0, {cores[int(os.environ.get("RANK_ID", "0"))]})  # before MindSpore counts the cores
-    from models.config import changed
     from models.planner import measure as planner
     from models.ranks import started
     from models.session import start
 
     config = zoo_runs.load(options.config, overrides)
-    config = changed(config, {"parallel.device_num": started(), "parallel.all_reduce_fusion_config": None})
-    ranks = start(config)
+    parallel = dataclasses.replace(config.parallel, device_num=started(), all_reduce_fusion_config=None)
+    ranks = start(dataclasses.replace(config, parallel=parallel))
     numbers: dict[str, Any] = {}
     if ranks.count == 1:
         whole, half = (at_batch(config, options.batch_size // parts) for parts in (1, RANKS))

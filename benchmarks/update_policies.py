@@ -50,7 +50,8 @@ def overrides(options: Any, name: str) -> list[str]:
     policy, w1, w2 = POLICIES[name]
     return [f"--train.epochs={options.epochs}", f"--optimizer.frequency={options.frequency}",
             f"--seed={options.seed}", f"--train.run_dir={Path(options.runs) / name}",
-            f"--curvature.update.policy={policy}", f"--curvature.update.w1={w1}", f"--curvature.update.w2={w2}"]
+            f"--curvature.update.policy={policy}",
+            *([f"--curvature.update.w1={w1}", f"--curvature.update.w2={w2}"] if policy == "trace" else [])]
 
 
 def read_run(folder: Path) -> dict[str, Any]:

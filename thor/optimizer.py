@@ -129,7 +129,7 @@ class THOR(Readings, GroupedOptimizer):
         self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
         decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
         self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)
-        self.clip_to_norm = gradient_clip(clip_norm)
+        self.clip = gradient_clip(clip_norm)
         self.graph, self.measuring = SCHEDULED, True
         self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
         logger.info("THOR updates:\n%s", registration.table())
@@ -186,7 +186,7 @@ class THOR(Readings, GroupedOptimizer):
         gradients = self.scale_grad(gradients)
         damping = self.damping(self.global_step).reshape(())
         updates = self.precondition(gradients, damping) + gradients[self.n_preconditioned:]
-        updates = self.clip_to_norm(gradients, updates)
+        updates = self.clip(gradients, updates)
         learning_rate, weight_decay = self.get_lr(), self.get_weight_decay()
         if self.is_group_lr:
             learning_rate = pick(learning_rate, self.weight_indices)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import TruncatedNormal, initializer
 
 from models.bert.layers import dense, dropout, on_cpu
 from models.config import BertConfig
@@ -26,12 +27,12 @@ class SelfAttention(nn.Cell):
         hidden = config.hidden_size
         self.heads, self.head_size, self.hidden_size = config.heads, config.head_size, hidden
         self.query, self.key, self.value = (dense(config, hidden, hidden) for _ in range(3))
+        self.relative = RelativePositions(config) if config.relative_positions else None
         self.output = dense(config, hidden, hidden)
         self.dropout = dropout(config.attention_dropout, seeds)
         self.product, self.product_nt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
         self.softmax = ops.Softmax(-1)
         self.scale = config.head_size ** -0.5
-        self.relative = RelativePositions(config) if config.relative_positions else None
         self.by_parts = on_cpu()  # where splitting and stacking takes a quarter of a transpose's time
 
     def construct(self, rows, mask):
@@ -65,13 +66,20 @@ class SelfAttention(nn.Cell):
 class RelativePositions(nn.Cell):
     """What the distance ``j - i`` adds to scores and values (Wei et al. 2019, NEZHA, equations 4 to 6).
 
+    Its vector is a row of ``table`` ``(2 max_distance + 1, head_size)``: of sinusoids as in the article, or of a
+    parameter that starts as truncated normal, as in MindSpore's BERT program.
+
     Args:
-        config: ``max_distance``, ``max_positions`` and ``head_size`` are read.
+        config: ``relative_table``, ``max_distance``, ``head_size`` and ``initializer_range`` are read.
     """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.table = Tensor(sinusoids(2 * config.max_distance + 1, config.head_size), ms.float32)
+        shape = 2 * config.max_distance + 1, config.head_size
+        if config.relative_table == "learned":
+            self.table = Parameter(initializer(TruncatedNormal(config.initializer_range), shape, ms.float32))
+        else:
+            self.table = Tensor(sinusoids(*shape), ms.float32)
         self.max_distance = config.max_distance
         self.product, self.product_nt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
 
@@ -79,7 +87,7 @@ class RelativePositions(nn.Cell):
         """Vector of each pair of positions ``(sequence, sequence, head_size)``."""
         position = ops.arange(sequence)
         distance = position.reshape(1, -1) - position.reshape(-1, 1)
-        return self.table[distance.clamp(-self.max_distance, self.max_distance) + self.max_distance]
+        return ops.gather(self.table, distance.clamp(-self.max_distance, self.max_distance) + self.max_distance, 0)
 
     def scores(self, query):
         """``query . relation``: ``(heads, batch, sequence, head_size)`` to ``(heads, batch, sequence, sequence)``."""
@@ -93,7 +101,7 @@ class RelativePositions(nn.Cell):
         """One product for each query position: ``(heads, batch, sequence, n)`` with ``relations``."""
         heads, batch, sequence, width = x.shape
         rows = x.transpose(2, 0, 1, 3).reshape(sequence, heads * batch, width)
-        result = product(rows, self.relations(sequence))
+        result = product(rows, self.relations(sequence).astype(x.dtype))
         return result.reshape(sequence, heads, batch, -1).transpose(1, 2, 0, 3)
 
 

@@ -20,15 +20,18 @@ class BertConfig(Section):
         intermediate_size: width inside the feed-forward part.
         max_positions: rows of the position embedding: the longest sequence.
         token_types: rows of the token-type embedding.
-        activation: gelu (with the error function) or fast_gelu (its tanh approximation).
+        activation: gelu (with the error function), gelu_tanh (its tanh approximation, within 5e-4 of it) or fast_gelu
+            (x sigmoid(1.702 x) as MindSpore's FastGelu, within 0.021 of it).
         dropout: probability after embeddings and sublayers.
         attention_dropout: probability on attention weights.
         dropout_seed: first of the seeds of the dropout cells.
         initializer_range: standard deviation of the truncated normal that weights start with.
         layer_norm_epsilon: added to the variance.
-        relative_positions: NEZHA (Wei et al. 2019): sinusoids of the distance in every attention, and no position
+        relative_positions: NEZHA (Wei et al. 2019): a vector of the distance in every attention, and no position
             embedding.
-        max_distance: distance from which relative positions are the same; read with ``relative_positions``.
+        relative_table: with ``relative_positions``: these vectors are sinusoids, as in the article, or learned, a
+            table for each attention, as in MindSpore's BERT program.
+        max_distance: with ``relative_positions``: distance from which vectors are the same; 16 in that program.
     """
 
     vocab_size: int = setting(30522, integer(1))
@@ -38,21 +41,22 @@ class BertConfig(Section):
     intermediate_size: int = setting(3072, integer(1))
     max_positions: int = setting(512, integer(1))
     token_types: int = setting(2, integer(1))
-    activation: str = setting("gelu", choice("gelu", "fast_gelu"))
+    activation: str = setting("gelu", choice("gelu", "gelu_tanh", "fast_gelu"))
     dropout: float = setting(0.1, number(minimum=0, below=1), "use 0 for no dropout")
     attention_dropout: float = setting(0.1, number(minimum=0, below=1), "use 0 for no dropout")
     dropout_seed: int = setting(1, integer(0))
     initializer_range: float = setting(0.02, number(above=0))
     layer_norm_epsilon: float = setting(1e-12, number(above=0))
     relative_positions: bool = setting(False, flag())
+    relative_table: str = setting("sinusoids", choice("sinusoids", "learned"))
     max_distance: int = setting(64, integer(1))
 
     def check_together(self) -> None:
         if self.hidden_size % self.heads:
             raise invalid("hidden_size", self.hidden_size, f"a multiple of heads={self.heads}",
                           "heads of width 64 are usual")
-        if self.relative_positions and self.head_size % 2:
-            raise invalid("hidden_size", self.hidden_size, "an even multiple of heads with relative_positions",
+        if self.relative_positions and self.relative_table == "sinusoids" and self.head_size % 2:
+            raise invalid("hidden_size", self.hidden_size, "an even multiple of heads with sinusoids",
                           "heads of width 64 are usual")
 
     @property

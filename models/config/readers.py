@@ -3,7 +3,8 @@
 The one table of it. A setting that nothing reads in a configuration is refused unless it is at its default
 (:func:`refuse_unread`). Where a file that extends another, or the command line, chooses anew (another optimizer,
 another policy), what was given beneath it for the earlier choice is put aside (:func:`put_aside`). A number that
-switches something off, such as no decay, no momentum or no dropout, leaves the settings of that thing read.
+switches something off, such as no decay, no momentum, no dropout or one device, leaves the settings of that thing read:
+a run goes on with another number of devices.
 """
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ OPTIMIZER_READERS: dict[str, tuple[str, ...]] = {
     "momentum": (*SECOND_ORDER, "momentum", "sgd", "lars", "heun", "dcasgd"),
     "nesterov": (*SECOND_ORDER, "momentum", "sgd", "adam", "lars"),
     "decay_filter": tuple(name for name in OPTIMIZERS if name != "lars"),
+    "groups": tuple(name for name in OPTIMIZERS if name not in ("lars", "lamb")),
     "beta1": ("adam", "adamw", "lamb", "radam", "ranger"),
     "beta2": ("adam", "adamw", "lamb", "radam", "ranger"),
     "epsilon": ("adam", "adamw", "lamb", "lars", "radam", "ranger"),
@@ -117,9 +119,6 @@ def _of_devices() -> Iterator[Rule]:
     yield _one_of("device.target", ("CPU",), "device.convolution_isa")
     yield _one_of("device.target", ("GPU", "Ascend"), "device.device_id")
     yield _one_of("train.amp_level", ("O2", "O3"), "train.keep_batchnorm_fp32")
-    yield Rule(("optimizer.split_indices", "parallel.curvature", "parallel.gradients_mean", "parallel.check_every",
-                "parallel.all_reduce_fusion_config"), ("parallel.device_num",), lambda devices: devices > 1,
-               "runs on several devices")
 
 
 def refuse_unread(config: Section) -> None:

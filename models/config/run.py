@@ -147,7 +147,7 @@ class TrainConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig(Section):
-    """Several devices; with one, only device_num is read.
+    """Several devices.
 
     Attributes:
         device_num: devices the configuration is meant for, one process each.

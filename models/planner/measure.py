@@ -17,7 +17,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from models.config import Config, LossScaleConfig, changed
+from models.config import Config, LossScaleConfig
 from models.planner.job import Job
 from models.planner.network import Link
 from models.planner.predict import precondition_flop
@@ -45,8 +45,9 @@ def measured_profile(config: Config, base: DeviceProfile | None = None,
     Args:
         base: what cannot be measured is taken from it: links where one process runs, memory, overlap.
     """
-    ranks = start(changed(config, {"parallel.device_num": started(), "parallel.all_reduce_fusion_config": None}))
-    config = changed(config, {"parallel.curvature": "data"})
+    parallel = dataclasses.replace(config.parallel, device_num=started(), all_reduce_fusion_config=None)
+    ranks = start(dataclasses.replace(config, parallel=parallel))
+    config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, curvature="data"))
     job = job_of(config, sequence_length=sequence_length)
     seconds = _median_seconds(step_calls(config, sequence_length))
     base = base or assumed(ms.get_context("device_target"))

@@ -54,20 +54,24 @@ class Reference:
     def activate(self, x):
         if self.config.activation == "gelu":
             return x * 0.5 * (1 + erf(x / math.sqrt(2)))
+        if self.config.activation == "fast_gelu":
+            return x / (1 + np.exp(-1.702 * np.abs(x))) * np.exp(0.851 * (x - np.abs(x)))
         return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3)))
 
-    def relation(self, distance):
+    def relation(self, name, distance):
         size, limit = self.config.head_size, self.config.max_distance
         index = max(-limit, min(limit, distance)) + limit
+        if self.config.relative_table == "learned":
+            return self.weights[f"{name}.relative.table"][index]
         angles = [index / 10000 ** (2 * (i // 2) / size) for i in range(size)]
         return np.array([math.cos(a) if i % 2 else math.sin(a) for i, a in enumerate(angles)])
 
-    def head(self, query, key, value, mask):
-        """One head of one sample, ``(sequence, head_size)``; mask ``(sequence,)``."""
+    def head(self, name, query, key, value, mask):
+        """One head of one sample, ``(sequence, head_size)``; mask ``(sequence,)``; name of the attention."""
         size, n = self.config.head_size, len(query)
         relations = np.zeros((n, n, size))
         if self.config.relative_positions:
-            relations = np.array([[self.relation(j - i) for j in range(n)] for i in range(n)])
+            relations = np.array([[self.relation(name, j - i) for j in range(n)] for i in range(n)])
         output = np.zeros((n, size))
         for i in range(n):
             scores = np.array([query[i] @ (key[j] + relations[i, j]) for j in range(n)]) / math.sqrt(size)
@@ -81,7 +85,7 @@ class Reference:
         for sample in range(len(x)):
             for h in range(self.config.heads):
                 at = (sample, slice(None), slice(h * size, (h + 1) * size))
-                context[at] = self.head(query[at], key[at], value[at], mask[sample])
+                context[at] = self.head(f"{name}.attention", query[at], key[at], value[at], mask[sample])
         x = self.norm(f"{name}.attention_norm", x + self.dense(f"{name}.attention.output", context))
         inner = self.activate(self.dense(f"{name}.intermediate", x))
         return self.norm(f"{name}.output_norm", x + self.dense(f"{name}.output", inner))

@@ -21,11 +21,12 @@ from tests.helpers import DIGITS
 from tests.helpers.interrupted import kill_after
 
 SETTINGS = ["--data.batch_size", "128", "--data.eval_batch_size", "360", "--train.epochs", "3",
-            "--train.checkpoint_every_steps", "4", "--optimizer.frequency", "5",
+            "--train.checkpoint_every_steps", "4",
             "--optimizer.learning_rate.initial", "0.02"]
 # With SHARPNESS a loss scale that overflows now and then: those steps are skipped, so updates lag behind.
 MOMENTUM = ["--model.name", "tiny_sharp", "--loss_scale.policy", "dynamic", "--loss_scale.init", "3.0e+38",
             "--loss_scale.window", "3", "--loss_scale.factor", "8", "--optimizer.learning_rate.initial", "1.0e-4"]
+THOR = ["--model.name", "tiny", "--optimizer.frequency", "5"]
 SHARPNESS = 32
 
 
@@ -51,7 +52,7 @@ NETWORKS = {"tiny": lambda model, data: TinyNet(1), "tiny_sharp": lambda model, 
 
 
 def main(folder: Path, optimizer: str) -> None:
-    settings = MOMENTUM if optimizer == "momentum" else ["--model.name", "tiny"]
+    settings = MOMENTUM if optimizer == "momentum" else THOR
     session = create_session(load_config(DIGITS, [*SETTINGS, *settings, "--optimizer.name", optimizer]))
     run = SimpleNamespace(path=folder, checkpoints=folder / "checkpoints")
     done = checkpoint.restore_newest(session, run.checkpoints)

@@ -25,7 +25,9 @@ def test_thor_is_as_published(name, device):
     bert, options = config.model.bert, config.optimizer
     assert (bert.vocab_size, bert.hidden_size, bert.layers, bert.heads, bert.intermediate_size) == sizes
     assert (bert.dropout, bert.attention_dropout, bert.max_positions, bert.initializer_range) == (0.1, 0.1, 512, 0.02)
-    assert bert.relative_positions == (name == "nezha")
+    relative = (True, "learned", 16) if name == "nezha" else (False, "sinusoids", 64)
+    assert (bert.relative_positions, bert.relative_table, bert.max_distance) == relative
+    assert bert.activation == ("fast_gelu" if name == "large" else "gelu")
     assert (config.data.batch_size, config.loss_scale.value) == (batch, 1024)
     assert (options.momentum, options.frequency, options.clip, options.decay_filter) == (0.9, 100, True, "no_bias_norm")
     rate, damping = options.learning_rate, options.damping
@@ -40,7 +42,7 @@ def test_thor_is_as_published(name, device):
 
 @pytest.mark.parametrize("device", ["ascend", "gpu"])
 @pytest.mark.parametrize("name", SIZES)
-def test_lamb_is_as_published(name, device):
+def test_lamb_is_as_mindspores_bert_program_sets_it(name, device):
     config = load_config(BERT / f"bert_{name}_lamb_{device}_8p.yaml")
     options, rate = config.optimizer, config.optimizer.learning_rate
     assert (options.name, options.beta1, options.beta2, options.epsilon) == ("lamb", 0.99, 0.999, 1e-8)
@@ -59,7 +61,8 @@ def test_the_cuts_fit_the_network(name):
     narrow = dataclasses.replace(config.model.bert, vocab_size=20, hidden_size=16, heads=4, intermediate_size=8,
                                  max_positions=4)
     network = BertForPretraining(narrow)
-    assert config.parallel.all_reduce_fusion_config[-1] < len(network.trainable_params())
+    assert config.parallel.all_reduce_fusion_config[-1] == {"base": 205, "nezha": 420, "large": 397}[name]
+    assert config.parallel.all_reduce_fusion_config[-1] == len(network.trainable_params()) - 1
     cuts = config.optimizer.split_indices
     THOR(network, 0.1, 0.1, 0.9, split_indices=cuts)  # refuses cuts beyond its layers
     assert cuts == {"base": (28, 55, 77), "nezha": None, "large": (38, 93, 149)}[name]

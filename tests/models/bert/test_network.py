@@ -8,8 +8,11 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor
+from scipy.special import erf
 
 from models.bert import BertConfig
+from models.bert.attention import RelativePositions
+from models.bert.layers import activation
 from models.bert.loss import BertPretrainingLoss
 from models.bert.network import BertForPretraining
 from tests.helpers.bert_reference import BATCH, SMALL, Reference, batch, create, cross_entropy, tensors
@@ -22,8 +25,10 @@ def test_logits_and_loss_against_float64_in_a_graph():
 
 
 @pytest.mark.usefixtures("pynative")
-@pytest.mark.parametrize("changes", [{}, {"activation": "fast_gelu"}, {"relative_positions": True, "max_distance": 3}],
-                         ids=lambda changes: "-".join(map(str, changes)) or "base")
+@pytest.mark.parametrize("changes", [
+    {}, {"activation": "fast_gelu"}, {"activation": "gelu_tanh"}, {"relative_positions": True, "max_distance": 3},
+    {"relative_positions": True, "max_distance": 3, "relative_table": "learned"}],
+    ids=lambda changes: "-".join(map(str, changes.values())) or "base")
 def test_logits_and_loss_against_float64(changes):
     check_against_float64(dataclasses.replace(SMALL, **changes))
 
@@ -118,10 +123,11 @@ def test_every_layer_is_registered_with_thor():
 
 @pytest.mark.parametrize("changes, message", [
     ({"hidden_size": 15}, "hidden_size=15; must be a multiple of heads=4"),
-    ({"hidden_size": 12, "relative_positions": True}, "hidden_size=12; must be an even multiple"),
+    ({"hidden_size": 12, "relative_positions": True}, "hidden_size=12; must be an even multiple of heads with sin"),
+    ({"relative_table": "fixed"}, "relative_table='fixed'; must be one of sinusoids, learned"),
     ({"layers": 0}, "layers=0; must be an int >= 1"),
     ({"vocab_size": 50.0}, "vocab_size=50.0; must be an int >= 1"),
-    ({"activation": "relu"}, "activation='relu'; must be one of gelu, fast_gelu"),
+    ({"activation": "relu"}, "activation='relu'; must be one of gelu, gelu_tanh, fast_gelu"),
     ({"dropout": 1.0}, "dropout=1.0; must be a number >= 0 and < 1; use 0 for no dropout"),
     ({"attention_dropout": "none"}, "attention_dropout='none'; must be a number >= 0 and < 1"),
     ({"layer_norm_epsilon": 0}, "layer_norm_epsilon=0; must be a number > 0"),
@@ -130,6 +136,73 @@ def test_every_layer_is_registered_with_thor():
 def test_wrong_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SMALL, **changes)
+
+
+@pytest.mark.usefixtures("pynative")
+@pytest.mark.parametrize("kind", [ms.float32, ms.float16])
+def test_fast_gelu_is_that_of_mindspore(kind):
+    """In value and gradient against float64, and within rounding of ``ops.FastGeLU``."""
+    x = np.concatenate([np.linspace(-12, 12, 4801), [-60, 0, 60]]).astype(ms.dtype_to_nptype(kind))
+    cell, operator = activation(dataclasses.replace(SMALL, activation="fast_gelu")), ms.ops.FastGeLU()
+    exact, precise = x.astype(np.float64), kind == ms.float32
+    sigmoid = 1 / (1 + np.exp(-1.702 * exact))
+    value, slope = cell(Tensor(x)), ms.grad(cell)(Tensor(x))
+    assert value.dtype == slope.dtype == kind
+    np.testing.assert_allclose(value.asnumpy(), exact * sigmoid, rtol=0, atol=1e-6 if precise else 2e-2)
+    np.testing.assert_allclose(slope.asnumpy(), sigmoid * (1 + 1.702 * exact * (1 - sigmoid)), rtol=0,
+                               atol=2e-6 if precise else 4e-3)
+    if precise:
+        np.testing.assert_allclose(value.asnumpy(), operator(Tensor(x)).asnumpy(), rtol=0, atol=2e-6)
+
+
+def test_the_activations_differ_by_what_is_said_of_them():
+    x = np.linspace(-8, 8, 160001)
+    exact = x * 0.5 * (1 + erf(x / math.sqrt(2)))
+    far = {}
+    for name in ("gelu_tanh", "fast_gelu"):
+        network = Reference(BertForPretraining(SMALL), dataclasses.replace(SMALL, activation=name))
+        far[name] = np.abs(network.activate(x) - exact).max()
+    assert 4e-4 < far["gelu_tanh"] < 5e-4 and 0.02 < far["fast_gelu"] < 0.021
+
+
+@pytest.mark.usefixtures("pynative")
+def test_learned_relative_positions_learn_and_are_first_order():
+    config = dataclasses.replace(SMALL, relative_positions=True, relative_table="learned", max_distance=2)
+    network, b = create(config), batch()
+    tables = [p for p in network.trainable_params() if p.name.endswith("attention.relative.table")]
+    assert [p.shape for p in tables] == [(5, 4)] * SMALL.layers
+    loss, expected = BertPretrainingLoss(network), Reference(network, config)
+    gradients = ms.grad(loss, grad_position=None, weights=ms.ParameterTuple(tables))(*tensors(b))
+    for table, gradient in zip(tables, gradients):
+        exact = expected.weights[table.name]
+        for entry in ((0, 1), (2, 0), (4, 3)):
+            start, step = exact[entry], 1e-5
+            exact[entry] = start + step
+            above = expected.loss(b)
+            exact[entry] = start - step
+            below = expected.loss(b)
+            exact[entry] = start
+            assert gradient.asnumpy()[entry] == pytest.approx((above - below) / (2 * step), rel=1e-3, abs=3e-6)
+    rows = THOR(network, 0.01, 0.03, 0.9, batch_size=BATCH).registration_table().splitlines()
+    assert sum("relative.table" in row and "first order" in row for row in rows) == SMALL.layers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["sinusoids", "learned"])
+def test_relative_positions_take_float16(table):
+    """As O2 gives them: rows in float16 beside a table in float32, in a graph."""
+    config = dataclasses.replace(SMALL, relative_positions=True, relative_table=table, max_distance=3)
+    cell, random = RelativePositions(config), np.random.default_rng(2)
+    reference = Reference(create(config), config)
+    if table == "learned":
+        rows = reference.weights["bert.encoder.0.attention.relative.table"]
+        cell.table.set_data(Tensor(rows, ms.float32))
+    query = random.standard_normal((2, 3, 5, config.head_size)).astype(np.float16)
+    vectors = np.array([[reference.relation("bert.encoder.0.attention", j - i) for j in range(5)] for i in range(5)])
+    actual = ms.jit(cell.scores)(Tensor(query))
+    assert actual.dtype == ms.float16
+    np.testing.assert_allclose(actual.asnumpy(), np.einsum("hbid,ijd->hbij", query.astype(np.float64), vectors), rtol=0,
+                               atol=2e-2)
 
 
 @pytest.mark.usefixtures("pynative")

@@ -8,7 +8,7 @@ from mindspore import nn, ops
 
 from thor.layers.base import Factor, Inverse, Layer, LayerContext, NotTapped, register_layer, require_operator
 from thor.layers.batch import BatchFacts
-from thor.layers.tap import MEASUREMENT_SCALE, Gate, Tap
+from thor.layers.tap import MEASUREMENT_SCALE, Gate, Tap, deferred
 
 
 class BatchNormMeasure(nn.Cell):
@@ -21,11 +21,17 @@ class BatchNormMeasure(nn.Cell):
         super().__init__(auto_prefix=False)
         self.epsilon, self.traced, self.subsample = epsilon, context.traced, context.options.subsample
         self.gate = Gate(context.gated, context.traced)
+        self.deferred, self.zeros_like = deferred(self), ops.ZerosLike()
 
     def construct(self, x, y, factor_unit, statistics, gates):
         return y
 
     def bprop(self, x, y, factor_unit, statistics, gates, out, dout):
+        blocks, row = self.deferred(x, y, ops.stop_gradient(dout), factor_unit, statistics, gates)
+        return self.zeros_like(x), dout, blocks, row, self.zeros_like(gates)
+
+    def measured(self, x, y, dout, factor_unit, statistics, gates):
+        """The gradients of ``factor_unit`` and of the statistics."""
         images, d = maps(x.astype(ms.float32)), maps(dout.astype(ms.float32))  # (n, channels, positions)
         centred = images - images.mean(axis=(0, 2), keep_dims=True)
         normalised = centred / ops.sqrt((centred * centred).mean(axis=(0, 2), keep_dims=True) + self.epsilon)
@@ -37,7 +43,7 @@ class BatchNormMeasure(nn.Cell):
         blocks = ops.stack((variances[0], cross, cross, variances[1]), 1).reshape(-1, 2, 2)
         trace = (variances[0] + variances[1]).sum().reshape(1) if self.traced else None
         row = self.gate(gates, 1.0, float(x.shape[0]), ops.ones((1,), ms.float32), trace)
-        return ops.zeros_like(x), dout, blocks * MEASUREMENT_SCALE, row * MEASUREMENT_SCALE, ops.zeros_like(gates)
+        return blocks * MEASUREMENT_SCALE, row * MEASUREMENT_SCALE
 
 
 class BatchNormTap(Tap):

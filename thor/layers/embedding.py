@@ -74,8 +74,8 @@ class DecoderMeasure(Measure):
                                                               context.measured_columns[1])
         self.squares = context.backend.squares_operator()
 
-    def bprop(self, x, y, factor_a, factor_g, statistics, gates, out, dout):
-        rows, d = (x, dout) if self.subsample == 1 else (x[::self.subsample], dout[::self.subsample])
+    def measured(self, x, y, d, factor_a, factor_g, gates):
+        rows, d = (x, d) if self.subsample == 1 else (x[::self.subsample], d[::self.subsample])
         rows, d = self.cast(rows, ms.float32), self.cast(d, ms.float32)
         n = d.shape[0]  # (n, width), (n, vocab_size)
         squares = (d * d).sum(axis=0) / n  # (vocab_size,)
@@ -84,8 +84,7 @@ class DecoderMeasure(Measure):
         trace_g = total * self.squares(rows) / n if self.traced else None
         decoded = n * self.subsample
         row = self.gate(gates, 1.0, float(x.shape[0]), Tensor([float(decoded)], ms.float32), trace_g)
-        return (self.zeros_like(x), dout, share * (decoded * MEASUREMENT_SCALE), self.covariance(rows, row) * total,
-                row * MEASUREMENT_SCALE, self.zeros_like(gates))
+        return (share * (decoded * MEASUREMENT_SCALE), self.covariance(rows, row) * total, row * MEASUREMENT_SCALE)
 
 
 class GatherTap(Tap):

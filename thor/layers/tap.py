@@ -75,6 +75,22 @@ class Gate(nn.Cell):
         return self.concat((calls, kept_open, trace_a, trace_g))
 
 
+def deferred(cell: nn.Cell):
+    """``cell.measured``, of six tensors, for a bprop to call, so that the bprop can be differentiated in turn.
+
+    A loss with a gradient in it (penalties, differential equations) differentiates the backward pass. MindSpore parses
+    what a bprop calls ahead, and then finds its branches gone ("The func graph is empty"); a function chosen by the
+    types of its inputs it parses when it gets there. It unpacks none: their number is fixed.
+    """
+    measured = ops.MultitypeFuncGraph("measured")
+
+    @measured.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
+    def measure(x, y, d, first, second, gates):
+        return cell.measured(x, y, d, first, second, gates)
+
+    return measured
+
+
 class Measure(nn.Cell):
     """Identity on the operator's output whose backward pass measures factors.
 
@@ -94,18 +110,24 @@ class Measure(nn.Cell):
         self.cast, self.reshape, self.zeros_like = ops.Cast(), ops.Reshape(), ops.ZerosLike()
         self.traced, self.subsample = context.traced, context.options.subsample
         self.gate = Gate(context.gated, context.traced)
+        self.deferred = deferred(self)
 
     def construct(self, x, y, factor_a, factor_g, statistics, gates):
         return y
 
     def bprop(self, x, y, factor_a, factor_g, statistics, gates, out, dout):
+        a, g, row = self.deferred(x, y, ops.stop_gradient(dout), factor_a, factor_g, gates)
+        return self.zeros_like(x), dout, a, g, row, self.zeros_like(gates)
+
+    def measured(self, x, y, d, factor_a, factor_g, gates):
+        """The gradients of ``factor_a``, ``factor_g`` and of the statistics."""
         if self.gate.is_open(gates):
-            rows, d = (x, dout) if self.subsample == 1 else (x[::self.subsample], dout[::self.subsample])
-            a, g, row = self.factors(rows, y, self.cast(d, ms.float32), gates, float(x.shape[0]))
+            rows, of_rows = (x, d) if self.subsample == 1 else (x[::self.subsample], d[::self.subsample])
+            a, g, row = self.factors(rows, y, self.cast(of_rows, ms.float32), gates, float(x.shape[0]))
         else:
             a, g = self.zeros_like(factor_a), self.zeros_like(factor_g)
             row = self.gate.passed_by(self.positions(y), float(x.shape[0]))
-        return self.zeros_like(x), dout, a, g, row * MEASUREMENT_SCALE, self.zeros_like(gates)
+        return a, g, row * MEASUREMENT_SCALE
 
     def factors(self, x, y, d, gates, rows):
         """A and G of one call, and its statistics ``(7,)``; ``rows`` of data it had before a subsample was taken."""

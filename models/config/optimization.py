@@ -15,7 +15,6 @@ from models.config.companions import (
     base_of,
     optimizer_name,
 )
-from models.config.errors import invalid
 from models.config.groups import parameter_groups
 from models.config.section import Section, subsection
 from thor.checks import ascending, choice, flag, integer, number, optional, setting
@@ -129,10 +128,6 @@ class OptimizerConfig(FactorOptions, UpdateRuleConfig):
     lookahead: LookaheadConfig = subsection(LookaheadConfig)
     compensation: CompensationConfig = subsection(CompensationConfig)
     delay: DelayConfig = subsection(DelayConfig)
-
-    def check_together(self) -> None:
-        if self.groups and self.base in ("lars", "lamb"):
-            raise invalid("groups", list(self.groups), f"left out with {self.base}", "choose another optimizer")
 
     @property
     def base(self) -> str:

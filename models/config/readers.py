@@ -24,6 +24,7 @@ OPTIMIZER_READERS: dict[str, tuple[str, ...]] = {
     "momentum": (*SECOND_ORDER, "momentum", "sgd", "lars", "heun", "dcasgd"),
     "nesterov": (*SECOND_ORDER, "momentum", "sgd", "adam", "lars"),
     "decay_filter": tuple(name for name in OPTIMIZERS if name != "lars"),
+    "groups": tuple(name for name in OPTIMIZERS if name not in ("lars", "lamb")),
     "beta1": ("adam", "adamw", "lamb", "radam", "ranger"),
     "beta2": ("adam", "adamw", "lamb", "radam", "ranger"),
     "epsilon": ("adam", "adamw", "lamb", "lars", "radam", "ranger"),

@@ -24,6 +24,7 @@ class ClippedOptimizer(nn.Optimizer):
         for name in ("global_step", "learning_rate"):  # those of base, not a second set
             delattr(self, name)
             setattr(self, name, getattr(base, name))
+        self.is_group, self.is_group_lr, self.dynamic_lr = base.is_group, base.is_group_lr, base.dynamic_lr
         self.base = base
         self.clip = GlobalNormClip(norm)
 
@@ -31,5 +32,13 @@ class ClippedOptimizer(nn.Optimizer):
         return self.base(self.clip(gradients, gradients))
 
     def get_lr(self):
-        """The learning rate of ``base``."""
+        """The learning rate of ``base``; where its groups have their own, one for each parameter."""
         return self.base.get_lr()
+
+    def get_weight_decay(self):
+        """The weight decay of ``base``."""
+        return self.base.get_weight_decay()
+
+    def get_lr_parameter(self, param):
+        """What holds the learning rate of a parameter in ``base``."""
+        return self.base.get_lr_parameter(param)

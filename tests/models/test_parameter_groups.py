@@ -78,6 +78,17 @@ def test_the_factor_is_that_of_every_step(pynative):
     assert 0 < own < 0.2
 
 
+def test_rates_and_decays_are_read_through_a_clipped_optimizer(pynative):
+    net = Net()
+    optimizer = create_optimizer(configure(name="momentum", groups=GROUPS, weight_decay=DECAY, clip_norm=2,
+                                           learning_rate=f"{{schedule: constant, initial: {RATE}}}"), net, 4)
+    rates = {p.name: float(value.asnumpy()) for p, value in zip(optimizer.parameters, optimizer.get_lr())}
+    read = {p.name: float(value.asnumpy()) for p, value in zip(optimizer.parameters, optimizer.get_weight_decay())}
+    assert rates == pytest.approx({name: rate for name, (rate, _) in EXPECTED.items()})
+    assert read == pytest.approx({name: decay for name, (_, decay) in EXPECTED.items()})
+    assert optimizer.is_group_lr and not isinstance(optimizer.get_lr_parameter(net.fc.bias), list)
+
+
 def test_a_filter_that_leaves_nothing_to_decay(pynative):
     net = nn.LayerNorm((3,))
     config = configure(name="momentum", weight_decay=DECAY, decay_filter="no_bias_norm")
@@ -123,8 +134,10 @@ def test_what_is_refused(groups, message):
 
 @pytest.mark.parametrize("name", ["lars", "lamb", "lookahead(lamb)"])
 def test_layerwise_optimizers_refuse_groups(name):
-    with pytest.raises(ConfigError, match=r"^groups=\[\{'match': 'fc', 'lr_factor': 2.0\}\]; must be left out with l"):
-        OptimizerConfig(name=name, groups=[{"match": "fc", "lr_factor": 2}])
+    with pytest.raises(ConfigError) as raised:
+        configure(name=name, groups="[{match: fc, lr_factor: 2}]")
+    assert f"must be left out with optimizer.name={name}; only thor, kfac, spngd, momentum, sgd, adam, adamw, radam, " \
+        "heun, dcasgd and ranger read it" in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["thor", "momentum"])

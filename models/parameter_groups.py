@@ -53,7 +53,10 @@ def grouped(options: OptimizerConfig, network: nn.Cell, rate: Sequence[float]) -
     seen = {id(parameter) for group in groups for parameter in group["params"]}
     groups += [{"params": [parameter for parameter in parameters if id(parameter) not in seen]}]
     split = [part for group in groups for part in _split(options, group)]
-    return parameters if [set(part) for part in split] == [{"params"}] else [*split, {"order_params": parameters}]
+    if [set(part) for part in split] != [{"params"}]:
+        return [*split, {"order_params": parameters}]
+    # without groups MindSpore's optimizers leave gamma and beta alone, whatever the decay
+    return [{"params": parameters, "weight_decay": options.weight_decay}] if options.weight_decay > 0 else parameters
 
 
 def _split(options: OptimizerConfig, group: dict[str, Any]) -> list[dict[str, Any]]:

@@ -25,12 +25,13 @@ class BertConfig(Section):
         dropout: probability after embeddings and sublayers.
         attention_dropout: probability on attention weights.
         dropout_seed: first of the seeds of the dropout cells.
-        initializer_range: standard deviation of the truncated normal that weights start with.
-        layer_norm_epsilon: added to the variance.
+        initializer_range: standard deviation of the truncated normal that weights and tables start with (tables of
+            positions and token types start as normal of 0.01 in MindSpore's BERT program).
+        layer_norm_epsilon: added to the variance; 1e-7 in that program.
         relative_positions: NEZHA (Wei et al. 2019): a vector of the distance in every attention, and no position
             embedding.
         relative_table: with ``relative_positions``: these vectors are sinusoids, as in the article, or learned, a
-            table for each attention, as in MindSpore's BERT program.
+            table for each attention, as in that program.
         max_distance: with ``relative_positions``: distance from which vectors are the same; 16 in that program.
     """
 

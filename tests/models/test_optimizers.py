@@ -153,7 +153,7 @@ def test_every_option_reaches_thor(monkeypatch):
     assert seen == {"batch_size": 16, "use_nesterov": True, "split_indices": (0,), "enable_clip_grad": True,
                     "record_curvature": True, "subsample": 3, "share_inverses": False, "split_dim": 32,
                     "running_average": 0.5, "pi_correction": True,
-                    "fold_bias": True, "batchnorm_blocks": True, "clip_norm": 0.5}
+                    "fold_bias": True, "batchnorm_blocks": True, "clip_norm": 0.5, "loss_reduction": "mean"}
 
 
 def test_loss_scale_managers():

@@ -56,7 +56,7 @@ def test_a_sink_ends_with_every_epoch_checkpoint_and_resumed_batch(per_epoch, ev
 
 
 @pytest.mark.parametrize("options, done, expected", [
-    (dict(sink=False), 15, Sinks(3, -1, 1)), (dict(sink=False, sink_size=4), 15, Sinks(3, 4, 1)),
+    (dict(sink=False), 15, Sinks(3, -1, 1)),
     (dict(), 15, Sinks(3, -1, 1)), (dict(sink_size=10), 0, Sinks(3, 10, 0)), (dict(sink_size=10), 15, Sinks(6, 5, 3)),
     (dict(sink_size=10, checkpoint_every_steps=3), 10, Sinks(3, 10, 1))])
 def test_without_a_device_there_are_epochs_that_end_where_they_should(options, done, expected):

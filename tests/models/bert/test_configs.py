@@ -27,6 +27,7 @@ def test_thor_is_as_published(name, device):
     assert (bert.dropout, bert.attention_dropout, bert.max_positions, bert.initializer_range) == (0.1, 0.1, 512, 0.02)
     relative = (True, "learned", 16) if name == "nezha" else (False, "sinusoids", 64)
     assert (bert.relative_positions, bert.relative_table, bert.max_distance) == relative
+    assert bert.layer_norm_epsilon == 1e-7
     assert bert.activation == ("fast_gelu" if name == "large" else "gelu")
     assert (config.data.batch_size, config.loss_scale.value) == (batch, 1024)
     assert (options.momentum, options.frequency, options.clip, options.decay_filter) == (0.9, 100, True, "no_bias_norm")

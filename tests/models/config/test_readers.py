@@ -43,6 +43,7 @@ CASES = {
     "optimizer.learning_rate.power": (2, POWER, []),
     "optimizer.momentum": (0.5, MOMENTUM, ADAM), "optimizer.nesterov": ("true", ADAM, ["--optimizer.name=adamw"]),
     "optimizer.decay_filter": ("no_bias_norm", ADAM, ["--optimizer.name=lars"]),
+    "optimizer.groups": ("[{match: fc, lr_factor: 2}]", ["--optimizer.name=ranger"], ["--optimizer.name=lamb"]),
     "optimizer.beta1": (0.5, ["--optimizer.name=ranger"], []), "optimizer.beta2": (0.5, ADAM, MOMENTUM),
     "optimizer.epsilon": (0.5, ["--optimizer.name=lars"], MOMENTUM),
     "optimizer.lars_coefficient": (0.5, ["--optimizer.name=lars"], []),

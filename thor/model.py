@@ -4,6 +4,7 @@ from __future__ import annotations
 from mindspore import Model
 from mindspore.train import Callback
 
+from thor.divergence import DivergenceWatch
 from thor.sink import cut_on_host, sink_epochs
 
 
@@ -30,6 +31,10 @@ class StepModel(Model):
         """Steps from refresh to refresh, where programs written for MindSpore's THOR look for them."""
         return self.train_network.optimizer.frequency
 
+    def _watching(self) -> list[Callback]:
+        watch = getattr(self.train_network, "watch", None)
+        return [] if watch is None else [WatchSinks(watch)]
+
     def predict(self, *predict_data, **options):
         """As ``mindspore.Model.predict``."""
         if self.predictor is None:
@@ -40,7 +45,7 @@ class StepModel(Model):
         """As ``mindspore.Model.train``."""
         if cut_on_host(dataset_sink_mode, sink_size):
             train_dataset, dataset_sink_mode, sink_size = sink_epochs(train_dataset, sink_size), False, -1
-        callbacks = [ShowOptimizer(self.train_network.optimizer), *as_list(callbacks)]
+        callbacks = [ShowOptimizer(self.train_network.optimizer), *self._watching(), *as_list(callbacks)]
         return super().train(epoch, train_dataset, callbacks, dataset_sink_mode, sink_size, initial_epoch)
 
     def fit(self, epoch, train_dataset, valid_dataset=None, valid_frequency=1, callbacks=None,
@@ -48,7 +53,7 @@ class StepModel(Model):
         """As ``mindspore.Model.fit``."""
         if cut_on_host(dataset_sink_mode, sink_size):
             train_dataset, dataset_sink_mode, sink_size = sink_epochs(train_dataset, sink_size), False, -1
-        callbacks = [ShowOptimizer(self.train_network.optimizer), *as_list(callbacks)]
+        callbacks = [ShowOptimizer(self.train_network.optimizer), *self._watching(), *as_list(callbacks)]
         return super().fit(epoch, train_dataset, valid_dataset, valid_frequency, callbacks, dataset_sink_mode,
                            valid_dataset_sink_mode, sink_size, initial_epoch)
 
@@ -62,6 +67,25 @@ class ShowOptimizer(Callback):
 
     def on_train_begin(self, run_context):
         run_context.original_args().optimizer = self.optimizer
+
+
+class WatchSinks(Callback):
+    """Tells the loss at the end of each sink, whose steps nothing in Python sees, to a watch for divergence."""
+
+    def __init__(self, watch: DivergenceWatch):
+        super().__init__()
+        self.watch = watch
+
+    def on_train_begin(self, run_context):
+        self.watch.start(self._steps_done())
+
+    def on_train_step_end(self, run_context):
+        if self.watch.pending is None:  # otherwise the step was called from Python
+            self.watch.remember(self._steps_done() - 1, run_context.original_args().net_outputs)
+            self.watch.look()
+
+    def _steps_done(self) -> int:
+        return int(self.watch.optimizer.global_step.asnumpy()[0])
 
 
 def as_list(callbacks) -> list:

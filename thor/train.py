@@ -5,6 +5,7 @@ from mindspore import ParameterTuple, nn, ops
 from mindspore.amp import all_finite
 
 from thor.checks import checked, integer
+from thor.divergence import DivergenceWatch
 from thor.inputs import in_order
 from thor.optimizer import SECOND_ORDER, STALE, THOR
 from thor.reduction import GradientReducer
@@ -112,15 +113,19 @@ class TwoGraphStep(nn.Cell):
         self.stale = stale
         self.optimizer = optimizer
         optimizer.batch_facts.told = True
+        scaling = getattr(second_order, "scaling", None)  # a train cell of the user's may skip what it likes
+        self.watch = DivergenceWatch(optimizer, tolerates=scaling is None or scaling.skips_overflow)
 
     def __call__(self, *inputs, **keywords):
-        if self.optimizer.refresh_due_at(int(self.optimizer.global_step.asnumpy()[0])):
-            with self.optimizer.using_graph(SECOND_ORDER):
-                loss = self.second_order(*inputs, **keywords)
+        step = int(self.optimizer.global_step.asnumpy()[0])
+        self.watch.look()
+        refreshes = self.optimizer.refresh_due_at(step)
+        with self.optimizer.using_graph(SECOND_ORDER if refreshes else STALE):
+            outputs = (self.second_order if refreshes else self.stale)(*inputs, **keywords)
+        if refreshes:
             self.optimizer.warn_once()
-            return loss
-        with self.optimizer.using_graph(STALE):
-            return self.stale(*inputs, **keywords)
+        self.watch.remember(step, outputs)
+        return outputs
 
     def construct(self, *inputs):
         if self.optimizer.refresh_due():

@@ -29,8 +29,9 @@ from tests.helpers.device_networks import (
     rows_batch,
     words_batch,
 )
+from tests.helpers.train_cells import OwnScale
 from thor import THOR
-from thor.convert import mixed_precision_network
+from thor.convert import mixed_precision_network, wrap_train_cell
 from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
 from thor.train import make_train_step
 
@@ -63,7 +64,7 @@ class Case:
 
 def cases(target: str) -> list[Case]:
     """The cases of GPU or Ascend."""
-    made = [*policies(target), *optimizers(target), *shipped(target), missing_kernel(target)]
+    made = [*policies(target), ready_cell(target), *optimizers(target), *shipped(target), missing_kernel(target)]
     return made + ranks() if target == "Ascend" else made
 
 
@@ -103,6 +104,18 @@ def custom(target: str, name: str, network: type, batch: Callable[[], tuple], le
         graphs_of(make_train_step(mixed, optimizer, manager, accumulate_steps))[graph](batch())
         return ms.get_context("device_id")
     return Case(name, compile_graph, graphs)
+
+
+def ready_cell(target: str) -> Case:
+    """A train cell of the user's that changes the scale of its loss."""
+    def compile_graph(graph: str) -> int:
+        use(target)
+        net = Rows()
+        optimizer = THOR(net, 0.02, 0.1, 0.9, batch_size=BATCH, split_dim=WIDTH)
+        cell = OwnScale(nn.WithLossCell(net, loss_fn()), optimizer)
+        graphs_of(wrap_train_cell(cell, optimizer))[graph](rows_batch())
+        return ms.get_context("device_id")
+    return Case("rows, ready train cell", compile_graph, ("second_order",))
 
 
 def optimizers(target: str) -> list[Case]:

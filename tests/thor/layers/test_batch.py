@@ -6,10 +6,11 @@ import logging
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn
 
 from tests.helpers import reference as ref
 from tests.helpers.modes import BOTH_MODES
+from tests.helpers.train_cells import OwnScale
 from thor import THOR, ConvertModelUtils
 from thor.train import make_train_step
 
@@ -133,30 +134,6 @@ def test_a_loss_known_to_reduce_in_another_way_is_refused(loss, said, message):
     with pytest.raises(ValueError) as error:
         make_train_step(nn.WithLossCell(network, loss), optimizer)
     assert str(error.value) == message
-
-
-class OwnScale(nn.TrainOneStepCell):
-    """Multiplies the loss with a scale of its own, which it doubles after every step."""
-
-    def __init__(self, network, optimizer):
-        super().__init__(network, optimizer)
-        self.loss_scale = Parameter(Tensor(64.0, ms.float32), name="own_loss_scale")
-        self.divide = ops.HyperMap()
-
-    def construct(self, *inputs):
-        loss = self.network(*inputs)
-        gradients = self.grad(self.network, self.weights)(*inputs, ops.ones_like(loss) * self.loss_scale)
-        gradients = self.divide(ops.partial(_divided, self.loss_scale), gradients)
-        ops.assign(self.loss_scale, self.loss_scale * 2.0)
-        return ops.depend(loss, self.optimizer(gradients))
-
-
-_divided = ops.MultitypeFuncGraph("divided")
-
-
-@_divided.register("Tensor", "Tensor")
-def _divide(scale, gradient):
-    return gradient / scale
 
 
 @BOTH_MODES

@@ -31,6 +31,7 @@ def test_example_runs(name, printed):
     assert printed in run.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pynative")
 def test_the_own_layer_trains_as_a_dense_layer_does(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))

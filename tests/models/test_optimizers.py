@@ -89,9 +89,9 @@ class Net(nn.Cell):
         return self.fc(self.flatten(self.norm(self.conv(x))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, kind", [
-    pytest.param("thor", THOR, marks=pytest.mark.slow), pytest.param("spngd", THOR, marks=pytest.mark.slow),
-    ("momentum", nn.Momentum), ("sgd", nn.SGD), ("adam", nn.Adam), ("adamw", nn.AdamWeightDecay),
+    ("thor", THOR), ("spngd", THOR), ("momentum", nn.Momentum), ("sgd", nn.SGD), ("adam", nn.Adam), ("adamw", nn.AdamWeightDecay),
     ("lars", layerwise.Lars), ("lamb", layerwise.Lamb), ("radam", RAdam), ("heun", Heun), ("dcasgd", DCASGD),
     ("ranger", Lookahead), ("lookahead(momentum)", Lookahead)])
 def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):

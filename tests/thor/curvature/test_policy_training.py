@@ -179,6 +179,7 @@ def test_early_and_late_choice_agree():
     assert_same_state(early, optimizer, leave_out=("curvature_gates",))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pynative")
 def test_stopped_means_stopped():
     optimizer, history = train(TracePolicy(1, 1e6, 1e6), steps=3)
@@ -189,6 +190,7 @@ def test_stopped_means_stopped():
         np.testing.assert_array_equal(blocks, inverses[place])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pynative")
 def test_traces_are_measured_only_for_a_policy_that_reads_them_and_of_layers_it_looks_at(monkeypatch):
     squares = counting(monkeypatch, "squares", host)
@@ -207,6 +209,7 @@ def test_traces_are_measured_only_for_a_policy_that_reads_them_and_of_layers_it_
     assert {row.status for row in optimizer.curvature_report()} == {"stopped"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pynative")
 def test_thresholds_of_zero_train_as_fixed():
     fixed, _ = train(UpdatePolicy(2), steps=4)

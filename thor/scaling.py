@@ -10,22 +10,22 @@ from thor.optimizer import THOR
 
 # Primitives, not functions of mindspore.ops: of hundreds of parameters each, they compile several times faster.
 _assign, _assign_add, _depend = ops.Assign(), ops.AssignAdd(), ops.Depend()
-_add, _multiply, _zeros_like = ops.Add(), ops.Mul(), ops.ZerosLike()
+_multiply, _zeros_like = ops.Mul(), ops.ZerosLike()
 
 _accumulated = ops.MultitypeFuncGraph("accumulated")
 _emptied = ops.MultitypeFuncGraph("emptied")
 
 
-@_accumulated.register("Tensor", "Tensor", "Tensor")
-def _accumulate(share, total, gradient):
-    """Add a micro-batch's part of the average."""
-    return _depend(True, _assign_add(total, _multiply(gradient, share)))
+@_accumulated.register("Tensor", "Tensor")
+def _accumulate(total, gradient):
+    """Add a micro-batch's gradient."""
+    return _depend(True, _assign_add(total, gradient))
 
 
 @_emptied.register("Tensor", "Tensor")
-def _empty(zero, total):
+def _empty(share, total):
     """The average, leaving zeros."""
-    average = _add(total, zero)
+    average = _multiply(total, share)
     return _depend(average, _assign(total, _depend(_zeros_like(average), average)))
 
 
@@ -98,18 +98,18 @@ class GradientAccumulator(nn.Cell):
     def __init__(self, parameters: ParameterTuple, steps: int):
         super().__init__(auto_prefix=False)
         self.steps = steps
-        self.share, self.zero = Tensor(1.0 / steps, ms.float32), Tensor(0.0, ms.float32)
+        self.share = Tensor(1.0 / steps, ms.float32)
         self.sums = parameters.clone(prefix="accumulated", init="zeros")
         self.map = ops.Map()
         self.seen = Parameter(Tensor(0, ms.int32), name="accumulated_micro_batches", requires_grad=False)
 
     def add(self, gradients, indices):
         """Add the gradients of parameters ``indices``; True, as a Tensor of shape ``()``, when the update is due."""
-        added = self.map(ops.partial(_accumulated, self.share), pick(self.sums, indices), gradients)
+        added = self.map(_accumulated, pick(self.sums, indices), gradients)
         seen = ops.depend(self.seen + 1, added)
         ops.assign(self.seen, ops.floor_mod(seen, self.steps))
         return ops.equal(seen, self.steps)
 
     def take(self, indices):
         """The averages of parameters ``indices``, resetting them."""
-        return self.map(ops.partial(_emptied, self.zero), pick(self.sums, indices))
+        return self.map(ops.partial(_emptied, self.share), pick(self.sums, indices))

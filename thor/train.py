@@ -59,6 +59,7 @@ class TrainStep(nn.TrainOneStepCell):
         self.scaling = scaling
         self.accumulator = accumulator
         self.measures = isinstance(optimizer, THOR)
+        self.n_weights = optimizer.n_weights if self.measures else len(self.indices)
         self.differentiated = LossAlone(network).set_grad()
 
     def __call__(self, *inputs, **keywords):
@@ -82,7 +83,8 @@ class TrainStep(nn.TrainOneStepCell):
         if not self.scaling.skips_overflow:
             return self.apply(gradients)
         finite = all_finite(gradients)
-        gradients = self.scaling.unscale(gradients)
+        # measurements stay: only their ratios to the counts among them are read
+        gradients = self.scaling.unscale(gradients[:self.n_weights]) + gradients[self.n_weights:]
         if finite:
             self.apply(gradients)
         return self.scaling.adjust(finite)

@@ -91,9 +91,9 @@ class Net(nn.Cell):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, kind", [
-    ("thor", THOR), ("spngd", THOR), ("momentum", nn.Momentum), ("sgd", nn.SGD), ("adam", nn.Adam), ("adamw", nn.AdamWeightDecay),
-    ("lars", layerwise.Lars), ("lamb", layerwise.Lamb), ("radam", RAdam), ("heun", Heun), ("dcasgd", DCASGD),
-    ("ranger", Lookahead), ("lookahead(momentum)", Lookahead)])
+    ("thor", THOR), ("spngd", THOR), ("momentum", nn.Momentum), ("sgd", nn.SGD), ("adam", nn.Adam),
+    ("adamw", nn.AdamWeightDecay), ("lars", layerwise.Lars), ("lamb", layerwise.Lamb), ("radam", RAdam),
+    ("heun", Heun), ("dcasgd", DCASGD), ("ranger", Lookahead), ("lookahead(momentum)", Lookahead)])
 def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
     ms.set_seed(1)
     initial = 1.0 if name == "lars" else 0.02

@@ -1,4 +1,4 @@
-"""Which settings are read by whom: by which optimizer, policy, schedule, network, dataset, or number of devices.
+"""Which settings are read by whom: by which optimizer, policy, schedule, network, dataset or kind of device.
 
 The one table of it. A setting that nothing reads in a configuration is refused unless it is at its default
 (:func:`refuse_unread`). Where a file that extends another, or the command line, chooses anew (another optimizer,

@@ -83,7 +83,7 @@ def policies(target: str) -> list[Case]:
                DynamicLossScaleManager(2.0 ** 10), graphs=("sink",), update=TracePolicy(2)),
         custom(target, "rows, frobenius policy, O3, fixed scale, accumulated", Rows, rows_batch, "O3",
                FixedLossScaleManager(128.0, drop_overflow_update=True), 2, ALL if target == "GPU" else ("sink",),
-               update=FrobeniusPolicy(1), enable_clip_grad=True, use_nesterov=True),
+               update=FrobeniusPolicy(1), enable_clip_grad=True, use_nesterov=True, clip_norm=1.0),
     ]
 
 
@@ -132,7 +132,7 @@ def optimizer_case(target: str, name: str, *overrides: str) -> Case:
         use(target)
         net = Rows()
         config = load_config(None, ["--optimizer.name", name, "--data.batch_size", str(BATCH),
-                                    "--optimizer.weight_decay", "1e-4", *overrides])
+                                    "--optimizer.weight_decay", "1e-4", "--optimizer.clip_norm", "1", *overrides])
         optimizer = create_optimizer(config, net, 10)
         step = make_train_step(nn.WithLossCell(net, loss_fn()), optimizer, create_loss_scale_manager(config))
         graphs_of(step)[graph](rows_batch())
@@ -148,6 +148,8 @@ def shipped(target: str) -> list[Case]:
                    "null", *SMALL_RESNET),
         configured("BERT-base", f"bert/bert_base_{device}_8p.yaml", "--optimizer.split_indices", "null",
                    "--parallel.device_num", "1", *SMALL_BERT),
+        configured("NEZHA, fast_gelu", f"bert/bert_nezha_{device}_8p.yaml", "--parallel.device_num", "1",
+                   "--model.bert.activation", "fast_gelu", "--train.amp_level", "O2", *SMALL_BERT),
     ]
 
 

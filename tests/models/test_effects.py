@@ -30,8 +30,8 @@ OF_ALL = {"weight_decay=0.5": (), "clip_norm=0.05": (), "learning_rate.initial=0
 OF_SLOW = {"lookahead.steps=3": ("lookahead.steps=2",), "lookahead.alpha=0.9": ("lookahead.steps=2",)}
 OF_CURVATURE = {"curvature.update={policy: growing, intervals: [[0, 2]], unit: step}": ("optimizer.frequency=1",),
                 "curvature.subsample=2": ()}
-STEPS = 4
-QUICK = ("momentum", "sgd", "adam", "lars")
+STEPS = 7  # RAdam rectifies from the sixth on
+QUICK = ("momentum", "adam")
 
 
 def pairs():

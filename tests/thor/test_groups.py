@@ -250,7 +250,7 @@ KEYS = "params, lr, weight_decay, grad_centralization, order_params"
      "kept; leave order_params out"),
     (lambda net: [{"params": [net.first], "order_params": net.trainable_params()}], "groups[0] has order_params beside "
      "other keys; must be alone; give it a dict of its own"),
-], ids=str)
+], ids=lambda value: value if isinstance(value, str) else "")
 def test_what_cannot_be_meant_is_refused(groups, message):
     assert refused(groups) == message
 

@@ -97,7 +97,7 @@ def samples_of(inputs: tuple, batch_size: int) -> int:
 
 
 class LossScaleTap(nn.Cell):
-    """A loss network whose backward pass tells what its loss was multiplied with.
+    """A loss network whose backward pass tells what its loss was multiplied with; its attributes are the network's.
 
     Args:
         network: returns a loss; where it returns more, nothing is measured.
@@ -108,6 +108,14 @@ class LossScaleTap(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network, self.measure = network, _MeasureLossScale()
         object.__setattr__(self, "statistics", ParameterTuple((facts.loss_scale_statistics,)))
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "network":
+                raise
+            return getattr(self.network, name)
 
     def construct(self, *inputs):
         loss = self.network(*inputs)

@@ -140,8 +140,9 @@ def test_a_loss_known_to_reduce_in_another_way_is_refused(loss, said, message):
 def test_a_train_cell_with_a_scale_of_its_own(mode):
     ms.set_context(mode=mode)
     network, optimizer = create(frequency=2)
-    model = ConvertModelUtils.convert_to_thor_model(
-        ms.Model(network), OwnScale(Loss(network), optimizer), optimizer=optimizer)
+    cell = OwnScale(Loss(network), optimizer)
+    model = ConvertModelUtils.convert_to_thor_model(ms.Model(network), cell, optimizer=optimizer)
+    assert cell.network.mean and [p.name for p in cell.network.trainable_params()] == ["weight"]
     for _ in range(3):  # the third refreshes, at four times the scale of the first
         before = network.weight.asnumpy().copy()
         model.train_network(*tensors(batch(8)))

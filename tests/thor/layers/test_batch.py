@@ -142,7 +142,7 @@ def test_a_train_cell_with_a_scale_of_its_own(mode):
     network, optimizer = create(frequency=2)
     cell = OwnScale(Loss(network), optimizer)
     model = ConvertModelUtils.convert_to_thor_model(ms.Model(network), cell, optimizer=optimizer)
-    assert cell.network.mean and [p.name for p in cell.network.trainable_params()] == ["weight"]
+    assert cell.network.mean and [p.name for p in cell.network.trainable_params()] == ["network.weight"]
     for _ in range(3):  # the third refreshes, at four times the scale of the first
         before = network.weight.asnumpy().copy()
         model.train_network(*tensors(batch(8)))

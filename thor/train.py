@@ -70,13 +70,16 @@ class TrainStep(nn.TrainOneStepCell):
             self.optimizer.batch_facts.tell(inputs)
         outputs = self.differentiated(*inputs)
         sens = self.differentiated.sensitivity(outputs, self.scaling.scale())
-        gradients = self.grad(self.differentiated, self.weights)(*inputs, sens)
-        gradients = self.grad_reducer(gradients)
+        gradients = self.gradients(inputs, sens)
         if self.accumulator is None:
             return ops.depend(outputs, self.update(gradients))
         if self.accumulator.add(gradients, self.indices):
             self.update(self.accumulator.take(self.indices))
         return outputs
+
+    def gradients(self, inputs, sens):
+        """Of the loss of a batch, times ``sens``, averaged over devices."""
+        return self.grad_reducer(self.grad(self.differentiated, self.weights)(*inputs, sens))
 
     def update(self, gradients):
         """Apply the optimizer, or skip it when ``scaling`` checks for overflow and finds one."""

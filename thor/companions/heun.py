@@ -117,15 +117,15 @@ class HeunStep(TrainStep):
     def construct(self, *inputs):
         outputs = self.differentiated(*inputs)
         sens = self.differentiated.sensitivity(outputs, self.scaling.scale())
-        first = self.grad_reducer(self.grad(self.differentiated, self.weights)(*inputs, sens))
+        first = self.gradients(inputs, sens)
         if not self.scaling.skips_overflow:
             self.optimizer.predict(first)
-            self.optimizer.correct(self.grad_reducer(self.grad(self.differentiated, self.weights)(*inputs, sens)))
+            self.optimizer.correct(self.gradients(inputs, sens))
             return outputs
         begun = all_finite(first)
         if begun:
             self.optimizer.predict(self.scaling.unscale(first))
-        second = self.grad_reducer(self.grad(self.differentiated, self.weights)(*inputs, sens))
+        second = self.gradients(inputs, sens)
         finite = ops.logical_and(begun, all_finite(second))
         if finite:
             self.optimizer.correct(self.scaling.unscale(second))

@@ -153,6 +153,7 @@ def wrap_train_cell(step: nn.Cell, optimizer: THOR) -> nn.Cell:
 
 def _measure_in(cell: nn.TrainOneStepCell, optimizer: THOR) -> None:
     """Have the loss scale and the factors of all ranks in what a train cell hands to its optimizer."""
+    optimizer.batch_facts.check_loss(cell.network)
     if isinstance(cell, nn.TrainOneStepWithLossScaleCell):
         optimizer.bind_loss_scale(cell.scale_sense)
     elif any(True for _ in cell.parameters_and_names(expand=False)):

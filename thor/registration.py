@@ -11,8 +11,9 @@ from mindspore import Parameter, Tensor, nn
 from thor.backends import Backend, create_backend
 from thor.curvature.policies import UpdatePolicy
 from thor.layers import Layer, LayerContext, NotTapped, Tap, kind_of
+from thor.layers.base import kept_names
+from thor.layers.outside import OutsideUses
 from thor.layers.tap import GATE_OPEN, untap
-from thor.layers.usage import uses_outside
 from thor.options import CurvatureOptions
 
 
@@ -99,10 +100,12 @@ def tap_network(network: nn.Cell, options: CurvatureOptions | None = None, backe
                            policy.gated)
     layers: list[Layer] = []
     reasons = {id(p): "not part of a layer type in the registry" for p in network.trainable_params()}
-    users = uses_outside(network)
+    outside = OutsideUses(network, *kept_names())
+    taken: dict[int, str] = {}  # the layer of each parameter that is preconditioned
     for weight, cells in _cells_by_weight(network).items():
         try:
-            layers.append(_create_layer(cells, context, users.get(weight, "")))
+            layers.append(_create_layer(cells, context, outside, taken))
+            taken.update({id(p): layers[-1].name for p in layers[-1].parameters})
         except NotTapped as reason:
             reasons[weight] = str(reason)
     _check_dtypes(layers)
@@ -141,14 +144,17 @@ def _cells_by_weight(network: nn.Cell) -> dict[int, list[nn.Cell]]:
     return users
 
 
-def _create_layer(cells: list[nn.Cell], context: LayerContext, unmeasured_user: str) -> Layer:
-    """The layer of all cells that use one weight; and a cell that does not go through them, if there is one."""
+def _create_layer(cells: list[nn.Cell], context: LayerContext, outside: OutsideUses, taken: dict[int, str]) -> Layer:
+    """The layer of all cells that use one weight; ``taken`` has the parameters of other layers."""
     kinds = [kind for kind in map(kind_of, cells) if kind is not None]
     for kind in kinds:
         if all(other is kind or issubclass(other, kind.shares_with) for other in kinds):
             create: Callable[..., Layer] = kind
             layer = create(sorted(cells, key=lambda cell: kind_of(cell) is not kind), context)
-            layer.check_uses(unmeasured_user)
+            for parameter in layer.parameters:
+                if id(parameter) in taken:
+                    raise NotTapped(f"shares {parameter.name} with {taken[id(parameter)]}")
+            layer.check_uses(outside.user(layer.weight, cells), outside.mentioned)
             return layer
     raise NotTapped("tied between " + " and ".join(sorted({type(cell).__name__ for cell in cells})))
 

@@ -56,6 +56,8 @@ class LossScaling(nn.Cell):
                              f"loss scale manager; give the optimizer loss_scale={expected:g}")
         if fixed is not None:
             self.constant = Tensor(fixed, ms.float32)
+            if isinstance(optimizer, THOR):
+                optimizer.bind_loss_scale(fixed)
             return
         self.scaler = _create_scaler(manager)
         self.scale_value = self.scaler.scale_value

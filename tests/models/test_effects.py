@@ -17,7 +17,7 @@ from thor.train import make_train_step
 # Another value of each setting, and what is set in both runs so that it matters there.
 DELAY, LATE = ("delay={distribution: uniform, mean: 1.5, longest: 3}",), ("delay={mean: 1.5, longest: 3}",)
 OTHER = {
-    "momentum=0.5": (), "nesterov=true": ("momentum=0.9",), "decay_filter=no_bias_norm": ("weight_decay=0.5",),
+    "groups=[{match: fc, lr_factor: 3}]": (), "momentum=0.5": (), "nesterov=true": ("momentum=0.9",), "decay_filter=no_bias_norm": ("weight_decay=0.5",),
     "beta1=0.5": (), "beta2=0.5": (), "epsilon=0.1": (), "lars_coefficient=0.5": (), "damping.initial=0.5": (),
     "damping={schedule: thor, decay: 1.0e-9}": (), "clip=true": (), "frequency=2": ("frequency=1",), "split_dim=3": (),
     "running_average=0.7": ("running_average=0.2", "frequency=1"),
@@ -30,13 +30,14 @@ OF_ALL = {"weight_decay=0.5": (), "clip_norm=0.05": (), "learning_rate.initial=0
 OF_SLOW = {"lookahead.steps=3": ("lookahead.steps=2",), "lookahead.alpha=0.9": ("lookahead.steps=2",)}
 OF_CURVATURE = {"curvature.update={policy: growing, intervals: [[0, 2]], unit: step}": ("optimizer.frequency=1",),
                 "curvature.subsample=2": ()}
-STEPS = 7  # RAdam rectifies from the sixth on
+STEPS, LONG = 4, {"radam": 7, "ranger": 7, "dcasgd": 7}  # RAdam rectifies from the sixth on; gradients grow old
 QUICK = ("momentum", "adam")
+SAME = {"kfac": "thor", "spngd": "thor", "ranger": "radam"}  # settings of the other: what they read, it reads
 
 
 def pairs():
     for name in OPTIMIZERS:
-        for word in OTHER:
+        for word in OTHER if name not in SAME else ():
             if name in OPTIMIZER_READERS[word.partition("=")[0].partition(".")[0]]:
                 yield name, word, OTHER[word]
         for word, both in OF_ALL.items():
@@ -70,9 +71,10 @@ def trained(*words):
     base = ["--optimizer.learning_rate={schedule: constant, initial: 0.05}", "--data.batch_size=8", "--train.epochs=1"]
     config = load_config(None, [*base, *(f"--{word}" for word in words)])
     network, random = Net(), np.random.default_rng(1)
-    optimizer = create_optimizer(config, network, STEPS)
+    steps = LONG.get(config.optimizer.name, STEPS)
+    optimizer = create_optimizer(config, network, steps)
     step = make_train_step(nn.WithLossCell(network, nn.CrossEntropyLoss()), optimizer)
-    for _ in range(STEPS):
+    for _ in range(steps):
         step(Tensor(random.standard_normal((8, 5)), ms.float32), Tensor(random.integers(0, 3, 8), ms.int32))
     return np.concatenate([p.asnumpy().ravel() for p in network.trainable_params()])
 

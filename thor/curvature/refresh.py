@@ -22,7 +22,7 @@ from thor.damping import FactorDamping
 from thor.distribution import SharedUpdate, assign_block_owners, world
 from thor.layers.base import Factor, Inverse, Layer, running_average
 from thor.layers.batch import BatchFacts
-from thor.layers.tap import CALLS, POSITIONS, ROWS, STATISTICS
+from thor.layers.tap import CALLS, MEASUREMENT_SCALE, POSITIONS, ROWS, STATISTICS
 from thor.options import CurvatureOptions
 from thor.registration import Registration
 
@@ -124,7 +124,7 @@ class Curvature(nn.Cell):
         measured_calls = self.gather(statistics.reshape(-1), self.measured_column_of_factor, 0)  # calls, (n_factors,)
 
         # Factors: blocks of one size together; the gradient of the mean loss becomes that of a sample.
-        samples = self.batch_facts.see(statistics[:, ROWS] / calls)
+        samples = self.batch_facts.see(statistics[:, ROWS] / MEASUREMENT_SCALE, calls / MEASUREMENT_SCALE)
         gradient_scale = ops.square(self.batch_facts.divisor() / loss_scale)
         factors = tuple([batch.factors(measurements, measured_calls, gradient_scale) for batch in self.batches])
 

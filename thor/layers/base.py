@@ -1,7 +1,7 @@
 """What a layer kind is, and which kind serves which cell type; each kind is one file, users add their own."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,6 +136,7 @@ class Layer:
     weight_name = "weight"
     shares_with: tuple[type[Layer], ...] = ()  # kinds that may use the weight, too
     other_operators: dict[str, int] = {}  # untapped ones a cell may give the weight to instead, as which argument
+    operators: tuple[str, ...] = ()  # attributes of cells that multiply with the weight, by which others might, too
     measures_every_use = True  # or else it is not preconditioned
     counts_samples = False  # its A is a count, to be divided by the samples of a step
 
@@ -180,11 +181,12 @@ class Layer:
         unmeasured = f", that of {self.unmeasured_user} not measured" if self.unmeasured_user else ""
         return f"second order: {', '.join(shapes)}{uses}{unmeasured}"
 
-    def check_uses(self, unmeasured_user: str = "") -> None:
+    def check_uses(self, unmeasured_user: str = "", mentioned: Collection[str] = ()) -> None:
         """Refuse a weight with uses that its taps do not measure.
 
         Args:
             unmeasured_user: type of a cell that uses the weight of another cell, if any.
+            mentioned: names that the network's cells read of others, among them the methods they call.
 
         Raises:
             NotTapped: saying which use that is.
@@ -197,8 +199,10 @@ class Layer:
         for cell in self.cells:
             attribute, tap, _ = self.tapped(cell)
             operators = {**self.other_operators, attribute: tap.weight_argument}
+            entries = [name for name in mentioned
+                       if not hasattr(nn.Cell, name) and callable(getattr(type(cell), name, None))]
             try:
-                mixed = operators_tell_apart(cell, self.weight, operators)
+                mixed = operators_tell_apart(cell, self.weight, operators, entries)
             except UnmeasuredUse as use:
                 raise NotTapped(str(use)) from None
             self.own_shapes[id(cell)] = tuple(self.weight.shape) if mixed else None
@@ -278,3 +282,9 @@ def kind_of(cell: nn.Cell) -> type[Layer] | None:
         if base in _KINDS:
             return _KINDS[base]
     return None
+
+
+def kept_names() -> tuple[set[str], set[str]]:
+    """Attributes under which registered kinds keep weights, and untapped operators that may take them."""
+    kinds = set(_KINDS.values())
+    return ({kind.weight_name for kind in kinds}, {name for kind in kinds for name in kind.operators})

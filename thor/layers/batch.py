@@ -19,8 +19,9 @@ logger = logging.getLogger("thor")
 class BatchFacts(nn.Cell):
     """Samples and loss scale of the latest step.
 
-    A train step of this library tells the samples from the batch it is called with. In a loop of your own the layers
-    show where there were fewer than ``batch_size``; more rows than that may be several a sample. The loss scale is the
+    A train step of this library tells the samples from the batch it is called with; micro-batches of one update are
+    taken to be of one size. In a loop of your own the layers show where there were fewer than ``batch_size``; more rows
+    than that may be several a sample. The loss scale is the
     optimizer's, or measured where a :class:`LossScaleTap` stands: a gradient like the factors.
 
     Args:
@@ -35,7 +36,8 @@ class BatchFacts(nn.Cell):
 
     def __init__(self, batch_size: int, loss_scale: float, sums: bool):
         super().__init__(auto_prefix=False)
-        self.batch_size, self.sums, self.told, self.warned = batch_size, sums, False, False
+        self.batch_size, self.sums, self.told = batch_size, sums, False
+        self.warned = self.warned_of_loss = False
         self.samples = Parameter(Tensor(batch_size, ms.float32), name="samples_of_batch", requires_grad=False)
         self.said_loss_scale = Tensor(loss_scale, ms.float32)
         statistics = Parameter(Tensor([0.0, 0.0], ms.float32), name="factor_loss_scale")
@@ -45,15 +47,18 @@ class BatchFacts(nn.Cell):
         """Take the samples from the inputs of a step: tensors, batch first."""
         return ops.assign(self.samples, Tensor(float(samples_of(inputs, self.batch_size)), ms.float32))
 
-    def see(self, rows):
+    def see(self, rows, calls):
         """The samples, ``()``, where no step tells them as the layers show them.
 
         Args:
-            rows: leading axis of each layer's input, ``(n_layers,)``; not finite where it did not run.
+            rows: leading axes of each layer's inputs, summed over its calls, ``(n_layers,)``.
+            calls: likewise; where they are not whole numbers, gradients were clipped or unscaled and show nothing.
         """
         if self.told:
             return self.samples + 0.0
-        most = ops.select(ops.isfinite(rows), rows, ops.zeros_like(rows)).max()
+        count = calls.max()
+        whole = ops.logical_and(count > 0.5, ops.abs(count - ops.round(count)) < 1e-3)
+        most = ops.select(whole, rows.max(), ops.zeros_like(count))
         said = self.batch_size * ops.ones_like(most)
         samples = ops.select(most > 0, ops.minimum(most, said), said)
         return ops.depend(samples, ops.assign(self.samples, samples))
@@ -68,16 +73,25 @@ class BatchFacts(nn.Cell):
         return ops.select(calls > 0, statistics[1] / calls, self.said_loss_scale.reshape(()) * ops.ones_like(calls))
 
     def check_loss(self, network: nn.Cell) -> None:
-        """ValueError where a loss function of MindSpore's in a loss network reduces in another way than was said."""
+        """ValueError where the loss function of a loss network reduces in another way than was said.
+
+        Known are MindSpore's own: of a ``WithLossCell``, or as an attribute of a cell, of which a warning is enough,
+        for the cell may divide what it gets.
+        """
         said = "sum" if self.sums else "mean"
         for _, cell in network.cells_and_names():
-            loss: Any = getattr(cell, "_loss_fn", None) if isinstance(cell, nn.WithLossCell) else None
-            if not type(loss).__module__.startswith("mindspore.nn.loss") or not loss.reduce:
-                continue
-            reduction = "mean" if loss.average else "sum"
-            if reduction != said:
-                raise ValueError(f"loss_reduction={said!r}; must be {reduction!r}, the reduction of this "
-                                 f"{type(loss).__name__}; give THOR loss_reduction={reduction!r}")
+            certain = isinstance(cell, nn.WithLossCell)
+            for loss in [getattr(cell, "_loss_fn", None)] if certain else cell.cells():
+                reduction = reduction_of(loss)
+                if reduction in (None, said):
+                    continue
+                text = (f"loss_reduction={said!r}; must be {reduction!r}, the reduction of this "
+                        f"{type(loss).__name__}; give THOR loss_reduction={reduction!r}")
+                if certain:
+                    raise ValueError(text)
+                if not self.warned_of_loss:
+                    self.warned_of_loss = True
+                    logger.warning("%s, unless %s divides it", text, type(cell).__name__)
 
     def warn_once(self) -> None:
         """Warn, the first time, of a batch that is not of the size said."""
@@ -88,19 +102,48 @@ class BatchFacts(nn.Cell):
                            "batch_size=%d if that is what a device sees in one step", self.batch_size, samples, samples)
 
 
-def samples_of(inputs: tuple, batch_size: int) -> int:
-    """The leading axis of the tensors in a batch: ``batch_size`` where one of them has it, else that of the first."""
-    axes = [x.shape[0] for x in inputs if isinstance(x, Tensor) and x.ndim > 0]
-    if batch_size in axes or not axes:
-        return batch_size
-    return axes[0]
+def samples_of(inputs, batch_size: int) -> int:
+    """The leading axis most tensors of a batch have, tuples and dicts looked into.
+
+    Of axes equally often ``batch_size``, if it is one of them, else the first.
+    """
+    axes = leading_axes(inputs)
+    best, times = batch_size, 0
+    for axis in axes:
+        count = sum([1 for other in axes if other == axis])
+        if count > times or (count == times and axis == batch_size):
+            best, times = axis, count
+    return best
+
+
+def leading_axes(inputs) -> list[int]:
+    """Of the tensors in a tuple, a list or a dict, one after the other."""
+    axes: list[int] = []
+    for x in inputs.values() if isinstance(inputs, dict) else inputs:
+        if isinstance(x, (tuple, list, dict)):
+            axes = axes + leading_axes(x)
+        elif isinstance(x, Tensor) and x.ndim > 0:
+            axes = axes + [x.shape[0]]
+    return axes
+
+
+def reduction_of(loss: Any) -> str | None:
+    """"mean" or "sum", how a loss function of MindSpore's goes over samples (items left apart are summed when they are
+    differentiated); None of others.
+    """
+    if not type(loss).__module__.startswith("mindspore.nn.loss"):
+        return None
+    reduction = getattr(loss, "reduction", None)
+    if reduction not in ("mean", "sum", "none") and hasattr(loss, "reduce"):
+        reduction = "none" if not loss.reduce else "mean" if loss.average else "sum"
+    return {"mean": "mean", "sum": "sum", "none": "sum"}.get(str(reduction))
 
 
 class LossScaleTap(nn.Cell):
     """A loss network whose backward pass tells what its loss was multiplied with; its attributes are the network's.
 
     Args:
-        network: returns a loss; where it returns more, nothing is measured.
+        network: returns a loss, or a tuple that begins with it.
         facts: of the optimizer.
     """
 
@@ -118,8 +161,10 @@ class LossScaleTap(nn.Cell):
             return getattr(self.network, name)
 
     def construct(self, *inputs):
-        loss = self.network(*inputs)
-        return self.measure(loss, self.statistics[0]) if isinstance(loss, Tensor) else loss
+        outputs = self.network(*inputs)
+        if isinstance(outputs, tuple):
+            return (self.measure(outputs[0], self.statistics[0]),) + outputs[1:]
+        return self.measure(outputs, self.statistics[0])
 
 
 class _MeasureLossScale(nn.Cell):

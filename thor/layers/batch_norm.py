@@ -69,6 +69,8 @@ class BatchNormLayer(Layer):
         if not (cell.gamma.requires_grad and cell.beta.requires_grad):
             raise NotTapped("BatchNorm with gamma or beta frozen")
         for user in cells:
+            if user.beta is not cell.beta:
+                raise NotTapped("BatchNorms of other betas share the gamma")
             if getattr(user, "bn_train", None) is None or user.format != "NCHW":
                 raise NotTapped("BatchNorm without a 'bn_train' operator on NCHW to tap")
         channels = cell.num_features

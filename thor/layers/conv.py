@@ -49,11 +49,18 @@ class ConvMeasure(Measure):
 class ConvLayer(KroneckerLayer):
     """A Conv2d or Conv1d cell; MindSpore's Conv1d is a Conv2d over images of height 1."""
 
+    operators = ("conv2d",)
+
     def __init__(self, cells: Sequence[nn.Cell], context: LayerContext):
         for cell in cells:
             require_operator(cell, "conv2d")
             if getattr(cell, "data_format", "NCHW") != "NCHW":
                 raise NotTapped(f"data_format={cell.data_format}; only NCHW is preconditioned")
+            if _walk_of(cell.conv2d) != _walk_of(cell):
+                raise NotTapped(f"the conv2d of {type(cell).__name__} has another kernel, stride, dilation, group or "
+                                "padding than the cell")
+            if (cell.group, cell.in_channels) != (cells[0].group, cells[0].in_channels):
+                raise NotTapped("convolutions of other groups share the weight")
         cell, kernel = cells[0], pair(cells[0].kernel_size)
         groups = cell.group
         columns = cell.in_channels // groups * kernel[0] * kernel[1]
@@ -68,3 +75,13 @@ class ConvLayer(KroneckerLayer):
 def pair(value) -> tuple:
     """``3`` or ``(3, 3)`` or ``(1, 1, 3, 3)`` to ``(3, 3)``."""
     return (value, value) if isinstance(value, int) else tuple(value[-2:])
+
+
+def _walk_of(convolution) -> list:
+    """How a Conv2d cell or primitive goes over an image, as far as it says so."""
+    values = [getattr(convolution, name, None) for name in ("kernel_size", "stride", "dilation")]
+    mode = getattr(convolution, "pad_mode", None)
+    zeros = getattr(convolution, "pad", getattr(convolution, "padding", 0))
+    zeros = ((zeros,) * 4 if isinstance(zeros, int) else tuple(zeros)) if mode == "pad" else None
+    return [*(value if value is None else pair(value) for value in values), getattr(convolution, "group", None), mode,
+            zeros]

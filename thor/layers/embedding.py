@@ -93,7 +93,8 @@ class GatherTap(Tap):
     weight_argument = 0
 
     def construct(self, table, ids, axis):
-        return self.observe(ids, table, self.operator(table, ids, axis))
+        y = self.operator(table, ids, axis)
+        return self.observe(ids, table, y) if axis == 0 else y
 
 
 @register_layer(nn.Embedding)

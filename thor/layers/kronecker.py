@@ -20,7 +20,9 @@ class KroneckerLayer(Layer):
 
     def __init__(self, cells: Sequence[nn.Cell], context: LayerContext, matrix: tuple[int, int, int]):
         cell = cells[0]
-        folded = context.options.fold_bias and cell.has_bias and cell.bias.requires_grad
+        # a bias of one use among several has another count of calls than the weight
+        alike = all(user.has_bias and user.bias is cell.bias for user in cells)
+        folded = context.options.fold_bias and cell.has_bias and cell.bias.requires_grad and alike
         super().__init__(cells, context, matrix, cell.bias if folded else None)
         groups, rows, columns = matrix
         self.create_factor_parameters(a=context.block_shape(groups, columns + folded),

@@ -7,7 +7,7 @@ from mindspore import nn
 
 from thor.damping import damped_diagonal
 from thor.distribution import world
-from thor.layers.base import Inverse, Layer, LayerContext, register_layer
+from thor.layers.base import Inverse, Layer, LayerContext, NotTapped, register_layer
 from thor.layers.batch import BatchFacts
 
 
@@ -20,6 +20,8 @@ class LayerNormLayer(Layer):
 
     def __init__(self, cells: Sequence[nn.Cell], context: LayerContext):
         cell = cells[0]
+        if any(user.beta is not cell.beta for user in cells):
+            raise NotTapped("LayerNorms of other betas share the gamma")
         super().__init__(cells, context, (1, cell.gamma.size, 1), cell.beta if cell.beta.requires_grad else None)
 
     def create_preconditioner(self, batch: BatchFacts, *inverses: Inverse) -> nn.Cell:

@@ -92,3 +92,7 @@ def test_checkpoints_that_do_not_fit_are_refused(config, capsys, tmp_path):
     assert "; has no conv1.weight; " in refusal(other)
     wide = checkpoint(tmp_path / "wide.ckpt", **{"conv1.weight": np.ones((8, 1, 3, 3), np.float32)})
     assert "; conv1.weight has shape (8, 1, 3, 3), the network (4, 1, 3, 3); " in refusal(wide)
+    diverged = checkpoint(tmp_path / "nan.ckpt", **{"conv1.weight": np.full((4, 1, 3, 3), np.nan, np.float32)})
+    assert refusal(diverged).endswith("; conv1.weight is not finite; it is of a run that diverged, or damaged\n")
+    unsealed = checkpoint(tmp_path / "unsealed.ckpt", **{"run.batches": np.int64([3])})
+    assert refusal(unsealed).endswith("; has lost its checksum, without which damage is not seen; use another one\n")

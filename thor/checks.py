@@ -21,7 +21,7 @@ class ArgumentError(TypeError, ValueError):
 
 IN_RANGE = "give a Python float in that range"
 INT32 = 2 ** 31 - 1  # what MindSpore counts with
-LONGEST = 100  # characters of a value that a message shows
+LONGEST = 200  # characters of a value that a message shows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,10 +13,12 @@ A ``session`` has config, step, train_set, batches_per_epoch and ranks, see mode
 """
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from models.config import Config, config_tree
 
 logger = logging.getLogger("models")
 
-PART = "part.ckpt"
+PART, MINDSPORE_PART = "part.ckpt", "part.tmp"  # what is written first: by this module, by MindSpore beneath it
 
 
 class WriteError(LoadError, OSError):
@@ -71,6 +73,7 @@ def save(session: Any, folder: Path, batches: int) -> Path:
     try:
         _write(session, folder, path, batches)
     except (OSError, RuntimeError, ValueError) as error:
+        _remove(folder / MINDSPORE_PART)
         reason = getattr(error, "strerror", None) or one_line(error)
         raise WriteError(f"checkpoint={path}; cannot be written: {reason}; make room or make its folder writable, the "
                          "same command then goes on with the newest checkpoint") from error
@@ -81,14 +84,33 @@ def _write(session: Any, folder: Path, path: Path, batches: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / PART
     part.unlink(missing_ok=True)
+    part.touch()  # fails where MindSpore would write a line of its own
+    part.unlink()
     facts = {BATCHES: batches, SAMPLES: _samples_a_batch(session), SEED: session.config.seed,
              DIGEST: config_digest(session.config)}
-    ms.save_checkpoint(session.step, str(part), append_dict=facts, crc_check=True)
+    with _silent():
+        ms.save_checkpoint(session.step, str(part), append_dict=facts, crc_check=True)
     _to_disk(part)
     part.replace(path)
     _to_disk(folder)
     for old in checkpoints(folder)[session.config.train.checkpoint_keep:]:
         old.unlink()
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what MindSpore logs off the screen: of a full disk it says more than one line, and then raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _to_disk(path: Path) -> None:

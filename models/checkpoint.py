@@ -13,10 +13,12 @@ A ``session`` has config, step, train_set, batches_per_epoch and ranks, see mode
 """
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,17 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.train import Callback
 
-from models.command_line import DivergedError
+from models.checkpoint_file import BATCHES, DIGEST, SAMPLES, SEED, STEPS, check_value, checkpoints, read
+from models.command_line import DivergedError, LoadError, one_line
 from models.config import Config, config_tree
 
 logger = logging.getLogger("models")
 
-PATTERN = "step-*.ckpt"
-PART = "part.ckpt"
-STEPS = ("global_step", "step_of_last_refresh")  # parameters that count them
-BATCHES, SAMPLES, SEED, DIGEST = "run.batches", "run.samples_a_batch", "run.seed", "run.config"
+PART, MINDSPORE_PART = "part.ckpt", "part.tmp"  # what is written first: by this module, by MindSpore beneath it
+
+
+class WriteError(LoadError, OSError):
+    """A checkpoint that cannot be written; told in one line, exit status 1."""
 
 
 def check_finite(cell: nn.Cell, batches: int) -> None:
@@ -62,20 +66,51 @@ def save(session: Any, folder: Path, batches: int) -> Path:
 
     Raises:
         DivergedError: a parameter is not finite; nothing is written.
+        WriteError: the disk is full, the folder is read-only or the like; older checkpoints stay.
     """
     check_finite(session.step, batches)
+    path = folder / f"step-{batches:06d}.ckpt"
+    try:
+        _write(session, folder, path, batches)
+    except (OSError, RuntimeError, ValueError) as error:
+        _remove(folder / MINDSPORE_PART)
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise WriteError(f"checkpoint={path}; cannot be written: {reason}; make room or make its folder writable, the "
+                         "same command then goes on with the newest checkpoint") from error
+    return path
+
+
+def _write(session: Any, folder: Path, path: Path, batches: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    part, path = folder / PART, folder / f"step-{batches:06d}.ckpt"
+    part = folder / PART
     part.unlink(missing_ok=True)
+    part.touch()  # fails where MindSpore would write a line of its own
+    part.unlink()
     facts = {BATCHES: batches, SAMPLES: _samples_a_batch(session), SEED: session.config.seed,
              DIGEST: config_digest(session.config)}
-    ms.save_checkpoint(session.step, str(part), append_dict=facts, crc_check=True)
+    with _silent():
+        ms.save_checkpoint(session.step, str(part), append_dict=facts, crc_check=True)
     _to_disk(part)
     part.replace(path)
     _to_disk(folder)
     for old in checkpoints(folder)[session.config.train.checkpoint_keep:]:
         old.unlink()
-    return path
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what MindSpore logs off the screen: of a full disk it says more than one line, and then raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _to_disk(path: Path) -> None:
@@ -84,11 +119,6 @@ def _to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in ``folder``, newest first."""
-    return sorted(folder.glob(PATTERN), key=lambda path: int(path.stem.removeprefix("step-")), reverse=True)
 
 
 def restore_newest(session: Any, folder: Path) -> int:
@@ -123,11 +153,15 @@ def restore(session: Any, path: Path) -> int:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a whole checkpoint, or has no or a differently shaped value for a parameter.
+        ValueError: it is not a whole checkpoint, was written with another seed, whose order of data is another, or has
+            no value for a parameter or one that is not finite or of another shape. Nothing is loaded then.
     """
     contents = read(path)
+    if contents[SEED] != session.config.seed:
+        raise ValueError(f"checkpoint={path}; was written with seed={contents[SEED]}, here seed={session.config.seed}; "
+                         f"set seed to {contents[SEED]}")
     _load(session.step, contents, path)
-    batches = rescaled(session, int(contents[BATCHES]), int(contents.get(SAMPLES, _samples_a_batch(session))))
+    batches = rescaled(session, contents[BATCHES], contents.get(SAMPLES, _samples_a_batch(session)))
     if contents[DIGEST] != config_digest(session.config):
         logger.warning("checkpoint=%s; was written with another configuration; its weights, its state and "
                        "its place in the data are used", path)
@@ -150,20 +184,6 @@ def rescaled(session: Any, batches: int, samples: int) -> int:
     return now
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Contents of the checkpoint ``path``; errors as for ``restore``."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"checkpoint={path}; is not a file; give one of a run's checkpoints folder")
-    try:
-        contents = ms.load_checkpoint(str(path), crc_check=True)
-    except (ValueError, TypeError, RuntimeError):
-        raise ValueError(f"checkpoint={path}; is truncated or damaged") from None
-    missing = [key for key in (BATCHES, SEED, DIGEST) if key not in contents]
-    if missing:
-        raise ValueError(f"checkpoint={path}; has no {missing[0]}, so it is not one of a training run")
-    return contents
-
-
 def _load(step: nn.Cell, contents: dict[str, Any], path: Path) -> None:
     parameters = {parameter.name: parameter for _, parameter in step.parameters_and_names()}
     for name, parameter in parameters.items():
@@ -173,6 +193,7 @@ def _load(step: nn.Cell, contents: dict[str, Any], path: Path) -> None:
             raise ValueError(f"checkpoint={path}; {name} is {contents[name].dtype} {contents[name].shape}, "
                              f"here it is {parameter.dtype} {parameter.shape}; it belongs to another "
                              "network or optimizer")
+        check_value(path, name, contents[name])
     left = ms.load_param_into_net(step, {name: contents[name] for name in parameters}, strict_load=True)[0]
     if left:
         raise ValueError(f"checkpoint={path}; {left[0]} could not be loaded")

@@ -73,7 +73,10 @@ def loading() -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except MemoryError as error:
+        raise LoadError(f"not enough memory to set the run up; {one_line(error)}; make the network, the batch or the "
+                        "run smaller") from error
+    except (OSError, ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise LoadError(one_line(error)) from error
 
 

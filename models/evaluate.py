@@ -56,24 +56,28 @@ def _load_weights(network: Any, path: str) -> None:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a whole checkpoint, or one of another network.
+        ValueError: not a whole checkpoint, one of another network, or weights that are not finite.
     """
     import mindspore as ms
 
+    from models.checkpoint_file import check_sealed, check_value
     from thor.companions.lookahead import evaluation_values
 
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint={path}; is not a file; give one of a run's checkpoints folder")
     try:
-        values = evaluation_values(ms.load_checkpoint(path, crc_check=True))
+        contents = ms.load_checkpoint(path, crc_check=True)
     except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"checkpoint={path}; is truncated or no checkpoint; use another one") from error
+    check_sealed(path, contents)
+    values = evaluation_values(contents)
     for parameter in network.get_parameters():
         if parameter.name not in values:
             raise ValueError(f"checkpoint={path}; has no {parameter.name}; give its own config")
         if tuple(values[parameter.name].shape) != tuple(parameter.shape):
             raise ValueError(f"checkpoint={path}; {parameter.name} has shape {values[parameter.name].shape}, "
                              f"the network {parameter.shape}; give its own config")
+        check_value(path, parameter.name, values[parameter.name])
     ms.load_param_into_net(network, values)
 
 

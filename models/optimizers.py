@@ -18,6 +18,8 @@ from thor import THOR, schedules
 from thor.companions import DCASGD, Heun, Lookahead, RAdam, draw_delays
 from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
 
+MOST_STEPS = 2 ** 24  # schedules are arrays with a value a step
+
 
 def learning_rate_array(config: Config, batches_per_epoch: int) -> np.ndarray:
     """Learning rate of every optimizer step of the run.
@@ -197,4 +199,8 @@ def _run_steps(config: Config, batches_per_epoch: int) -> int:
     if batches < config.train.accumulate_steps:
         raise invalid("train.accumulate_steps", config.train.accumulate_steps, f"<= {batches}",
                       "the run has no more batches than that")
-    return batches // config.train.accumulate_steps
+    steps = batches // config.train.accumulate_steps
+    if steps > MOST_STEPS:
+        raise invalid("train.epochs", config.train.epochs, f"so few that the run has at most {MOST_STEPS} steps",
+                      f"it would have {steps}")
+    return steps

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import os
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -98,6 +99,8 @@ def _new(config: Config) -> RunFolder:
             path.mkdir(parents=True)
             break
         except FileExistsError:
+            if not os.path.lexists(path):
+                raise  # a link to nowhere is in the place of a folder above
             count += 1
     lock = _locked(path)
     (path / CHECKPOINTS).mkdir()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import struct
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -19,6 +20,8 @@ class ArgumentError(TypeError, ValueError):
 
 
 IN_RANGE = "give a Python float in that range"
+INT32 = 2 ** 31 - 1  # what MindSpore counts with
+LONGEST = 200  # characters of a value that a message shows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,20 @@ class Check:
         return self.in_yaml or self.wanted
 
 
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """``text`` in one line of at most about ``longest`` characters."""
+    line = text[:longest].replace("\n", " ")
+    return line if len(text) <= longest else f"{line}... ({len(text)} characters)"
+
+
+def shown(value: Any) -> str:
+    """``repr(value)`` as a message has room for it."""
+    try:
+        return shortened(repr(value))
+    except ValueError:  # Python writes no ints of thousands of digits
+        return "an int of too many digits"
+
+
 def checked(name: str, value: Any, check: Check, remedy: str) -> Any:
     """The value of an argument as ``check`` keeps it.
 
@@ -56,7 +73,7 @@ def checked(name: str, value: Any, check: Check, remedy: str) -> Any:
     try:
         return check.parse(value)
     except ValueError as error:
-        raise ArgumentError(f"{name}={value!r}; must be {check.wanted}; {str(error) or remedy}") from None
+        raise ArgumentError(f"{name}={shown(value)}; must be {check.wanted}; {str(error) or remedy}") from None
 
 
 def setting(default: Any, check: Check, remedy: str = "", remedy_in_yaml: str | None = None) -> Any:
@@ -101,21 +118,24 @@ def registered(names: Callable[[], Iterable[str]]) -> Check:
     """As ``choice``, of the names there are when a value is checked."""
     def parse(value: Any) -> str:
         by_lower = {name.lower(): name for name in names()}
-        if str(value).lower() in by_lower:
-            return by_lower[str(value).lower()]
-        near = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
+        key = value.lower() if isinstance(value, str) else shown(value).lower()
+        if key in by_lower:
+            return by_lower[key]
+        near = difflib.get_close_matches(key, by_lower, n=1)
         raise ValueError(f"did you mean {by_lower[near[0]]}?" if near else "")
     return Check(lambda: "one of " + ", ".join(names()), parse)
 
 
-def integer(minimum: int, maximum: int | None = None) -> Check:
-    """An int, NumPy's included, within the bounds."""
+def integer(minimum: int, maximum: int | None = None, limit: int = INT32) -> Check:
+    """An int, NumPy's included, within the bounds; ``limit`` is the largest where ``maximum`` says nothing."""
     def parse(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, Integral):
             raise ValueError
         whole = int(value)
         if whole < minimum or (maximum is not None and whole > maximum):
             raise ValueError
+        if maximum is None and whole > limit:
+            raise ValueError(f"use at most {limit}")
         return whole
     span = f"an int >= {minimum}" if maximum is None else f"an int from {minimum} to {maximum}"
     return Check(span, parse)
@@ -130,18 +150,37 @@ def whole_number(minimum: int) -> Check:
     return dataclasses.replace(check, parse=parse)
 
 
+def in_float32(value: float) -> float:
+    """``value`` rounded to float32, in which MindSpore computes; infinity beyond its range."""
+    try:
+        return struct.unpack("f", struct.pack("f", float(value)))[0]
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _is_finite(value: Any) -> bool:
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    return is_real and -math.inf < value < math.inf  # math.isfinite refuses ints beyond float64
+
+
 def number(above: float | None = None, minimum: float | None = None, below: float | None = None,
-           maximum: float | None = None, requirement: str | None = None) -> Check:
-    """A finite number; ``above`` and ``below`` exclude the border, ``minimum`` and ``maximum`` include it."""
+           maximum: float | None = None, requirement: str | None = None, limit: float = math.inf) -> Check:
+    """A finite number; ``above`` and ``below`` exclude the border, ``minimum`` and ``maximum`` include it.
+
+    One that float32 rounds to infinity, to zero or to an excluded border is refused, and one larger than ``limit``.
+    """
     borders: list[tuple] = [(above, ">", lambda x: x > above), (minimum, ">=", lambda x: x >= minimum),
                             (below, "<", lambda x: x < below), (maximum, "<=", lambda x: x <= maximum)]
     borders = [border for border in borders if border[0] is not None]
 
     def parse(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, Real):
+        if not _is_finite(value) or not all(inside(value) for _, _, inside in borders):
             raise ValueError
-        if not math.isfinite(value) or not all(inside(value) for _, _, inside in borders):
-            raise ValueError
+        if value > limit:
+            raise ValueError(f"use at most {limit:g}")
+        rounded = in_float32(value)
+        if not math.isfinite(rounded) or (rounded == 0) != (value == 0) or rounded in (above, below):
+            raise ValueError(f"float32 rounds it to {rounded:g}, use a number it can hold")
         return float(value)
     limits = f"a number {' and '.join(f'{sign} {border:g}' for border, sign, _ in borders)}".rstrip()
     return Check(requirement or limits, parse)
@@ -161,6 +200,8 @@ def ascending(minimum: int = 0) -> Check:
             raise ValueError
         if any(isinstance(item, bool) or not isinstance(item, Integral) or item < minimum for item in value):
             raise ValueError
+        if value[-1] > INT32:
+            raise ValueError(f"use at most {INT32}")
         if any(first >= second for first, second in zip(value, value[1:])):
             raise ValueError
         return tuple(int(item) for item in value)

@@ -25,7 +25,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.nn.learning_rate_schedule import LearningRateSchedule
 
-from thor.checks import ArgumentError
+from thor.checks import INT32, ArgumentError, shown
 
 logger = logging.getLogger("thor")
 
@@ -148,29 +148,37 @@ def by_step(name: str, value, positive: bool) -> LearningRateSchedule:
     """A float, list, array or Tensor (0-D or 1-D), or a ``LearningRateSchedule``, as a schedule by global step.
 
     Raises:
-        ArgumentError: it is none of these, or holds a value that is not finite or too small.
+        ArgumentError: it is none of these, or holds a value that is not finite or too small, in float32 too.
     """
     if isinstance(value, LearningRateSchedule):
         return value
     remedy = f"must be a finite {'positive' if positive else 'non-negative'} float or a 1-D array of them, one a step"
-    wrong_type = ArgumentError(f"{name}={value!r}; {remedy}; give a number, list, array or Tensor")
+    wrong_type = ArgumentError(f"{name}={shown(value)}; {remedy}; give a number, list, array or Tensor")
     if value is None or isinstance(value, (bool, str)):
         raise wrong_type
     try:
         values = value.asnumpy() if isinstance(value, Tensor) else np.asarray(value)
         values = values.astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise wrong_type from None
     if values.ndim > 1 or values.size == 0:
         raise ArgumentError(f"{name} has shape {values.shape}; {remedy}; flatten it to one value a step")
-    values = values.reshape(-1)
+    given = values.reshape(-1)
+    with np.errstate(over="ignore", under="ignore"):
+        values = given.astype(np.float32)  # what the graph reads
     if positive and values[0] > 0 and values[-1] == 0:
         end = int(np.flatnonzero(values)[-1]) + 1  # a schedule that decays to 0: curvature cannot be without damping
         logger.warning("%s reaches 0 at step %d; it stays at %g from there", name, end, values[end - 1])
-        values = values[:end]
-    bad = ~np.isfinite(values) | (values <= 0 if positive else values < 0)
+        given, values = given[:end], values[:end]
+    bad = ~np.isfinite(values) | (values <= 0 if positive else given < 0)
+    if not values.any():  # the last values of a schedule may be too small for float32, not all of them
+        bad |= given != 0
     if bad.any():
-        raise ArgumentError(f"{name}={values[bad].flat[0]}; {remedy}; check the schedule it comes from")
+        wrong = given[bad][0]
+        rounded = np.isfinite(wrong) and wrong > 0
+        raise ArgumentError(f"{name}={wrong}; {remedy}; " + (
+            f"float32 rounds it to {values[bad][0]:g}, use a number it can hold" if rounded else
+            "check the schedule it comes from"))
     return HeldSchedule(values)
 
 
@@ -205,7 +213,9 @@ def _progress(total_steps: int, schedule_steps: int | None) -> np.ndarray:
 def _check_steps(**steps: int) -> None:
     for name, value in steps.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"{name}={value!r}; must be an int >= 1; give the steps of the whole run")
+            raise ValueError(f"{name}={shown(value)}; must be an int >= 1; give the steps of the whole run")
+        if value > INT32:
+            raise ValueError(f"{name}={shown(value)}; must be an int >= 1; use at most {INT32}")
 
 
 def _check_positive(**values: float) -> None:

@@ -35,22 +35,22 @@ class BertConfig(Section):
         max_distance: with ``relative_positions``: distance from which vectors are the same; 16 in that program.
     """
 
-    vocab_size: int = setting(30522, integer(1))
-    hidden_size: int = setting(768, integer(1))
-    layers: int = setting(12, integer(1))
-    heads: int = setting(12, integer(1))
-    intermediate_size: int = setting(3072, integer(1))
-    max_positions: int = setting(512, integer(1))
-    token_types: int = setting(2, integer(1))
+    vocab_size: int = setting(30522, integer(1, limit=10 ** 7))
+    hidden_size: int = setting(768, integer(1, limit=2 ** 16))
+    layers: int = setting(12, integer(1, limit=1000))
+    heads: int = setting(12, integer(1, limit=2 ** 16))
+    intermediate_size: int = setting(3072, integer(1, limit=2 ** 18))
+    max_positions: int = setting(512, integer(1, limit=2 ** 16))
+    token_types: int = setting(2, integer(1, limit=2 ** 16))
     activation: str = setting("gelu", choice("gelu", "gelu_tanh", "fast_gelu"))
     dropout: float = setting(0.1, number(minimum=0, below=1), "use 0 for no dropout")
     attention_dropout: float = setting(0.1, number(minimum=0, below=1), "use 0 for no dropout")
-    dropout_seed: int = setting(1, integer(0))
+    dropout_seed: int = setting(1, integer(0, limit=10 ** 9))
     initializer_range: float = setting(0.02, number(above=0))
     layer_norm_epsilon: float = setting(1e-12, number(above=0))
     relative_positions: bool = setting(False, flag())
     relative_table: str = setting("sinusoids", choice("sinusoids", "learned"))
-    max_distance: int = setting(64, integer(1))
+    max_distance: int = setting(64, integer(1, limit=2 ** 16))
 
     def check_together(self) -> None:
         if self.hidden_size % self.heads:

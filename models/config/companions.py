@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 from models.config.section import Section
@@ -23,7 +22,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "heun": {"optimizer": {"momentum": 0.0}},
     "dcasgd": {"optimizer": {"momentum": 0.0}},
 }
-_LOOKAHEAD = re.compile(r"lookahead\s*\(\s*(.*?)\s*\)\Z", re.IGNORECASE)
+
+
+def _within(name: str) -> str | None:
+    """What ``lookahead(...)`` holds; None for another name."""
+    word, bracket, rest = name.partition("(")
+    is_lookahead = bracket and word.rstrip().lower() == "lookahead" and rest.endswith(")")
+    return rest[:-1].strip() if is_lookahead else None
 
 
 def optimizer_name() -> Check:
@@ -31,20 +36,20 @@ def optimizer_name() -> Check:
     plain, inner = choice(*OPTIMIZERS), choice(*(name for name in OPTIMIZERS if name != "ranger"))
 
     def parse(value: Any) -> str:
-        found = _LOOKAHEAD.match(str(value))
-        return f"lookahead({inner.parse(found[1])})" if found else plain.parse(value)
+        found = _within(value) if isinstance(value, str) else None
+        return plain.parse(value) if found is None else f"lookahead({inner.parse(found)})"
     return Check(f"{plain.requirement}, or lookahead(one of them)", parse)
 
 
 def base_of(name: str) -> str:
     """The optimizer whose steps are taken: what lookahead(...) and ranger wrap, else the name itself."""
-    found = _LOOKAHEAD.match(name)
-    return "radam" if name == "ranger" else found[1].lower() if found else name
+    found = _within(name)
+    return "radam" if name == "ranger" else name if found is None else found.lower()
 
 
 def slow_weights(name: str) -> bool:
     """Whether slow weights follow those of ``base_of(name)``."""
-    return name == "ranger" or _LOOKAHEAD.match(name) is not None
+    return name == "ranger" or _within(name) is not None
 
 
 def preset(name: Any) -> dict[str, Any]:
@@ -95,5 +100,5 @@ class DelayConfig(Section):
     """
 
     distribution: str = setting("constant", choice(*DELAYS))
-    mean: float = setting(0.0, number(minimum=0))
-    longest: int = setting(16, integer(0))
+    mean: float = setting(0.0, number(minimum=0, limit=10 ** 6))
+    longest: int = setting(16, integer(0, limit=1000))

@@ -6,7 +6,7 @@ from typing import Any
 
 from models.config.errors import invalid
 from models.config.section import Section, subsection
-from thor.checks import Check, choice, flag, integer, number, optional, setting
+from thor.checks import INT32, Check, choice, flag, integer, number, optional, setting
 
 
 def intervals() -> Check:
@@ -21,6 +21,8 @@ def intervals() -> Check:
                 raise ValueError
             if not isinstance(pair[0], (int, float)) or not isinstance(pair[1], int) or pair[1] < 1:
                 raise ValueError
+            if not all(-INT32 <= item <= INT32 for item in pair):
+                raise ValueError(f"use at most {INT32}")
         starts = [start for start, _ in value]
         if starts[0] != 0 or any(later <= start for start, later in zip(starts, starts[1:])):
             raise ValueError

@@ -1,6 +1,8 @@
 """The error every part of the configuration raises."""
 from __future__ import annotations
 
+from thor.checks import shortened, shown
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used, told in one line.
@@ -12,7 +14,7 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, message: str, key: str = "", where: str = "") -> None:
-        super().__init__(f"{where}: {message}" if where else message)
+        super().__init__(f"{shortened(where, 500)}: {message}" if where else message)
         self.message = message
         self.key = key
         self.where = where
@@ -24,5 +26,5 @@ class UsageError(ConfigError):
 
 def invalid(key: str, value: object, requirement: str, remedy: str = "") -> ConfigError:
     """``key=value; must be requirement; remedy``."""
-    message = f"{key}={value!r}; must be {requirement}"
+    message = f"{key}={shown(value)}; must be {requirement}"
     return ConfigError(f"{message}; {remedy}" if remedy else message, key)

@@ -13,8 +13,9 @@ from models.config.readers import put_aside
 from models.config.schema import Config
 from models.config.section import Section
 from models.config.yaml_nodes import Node, node_of, parse_text, read_file, to_text
-from thor.checks import Check
+from thor.checks import Check, shortened, shown
 
+LONGEST_CHAIN = 32  # files that extend one another
 _NO_CHECK = Check("", lambda value: value)
 
 
@@ -129,18 +130,28 @@ def _layers(path: Path, below: tuple[Path, ...] = ()) -> list[Node]:
     if parent is None:
         return [node]
     if not isinstance(parent.value, str):
-        raise ConfigError(f"extends={parent.value!r}; must be the path of one YAML file",
+        raise ConfigError(f"extends={shown(parent.value)}; must be the path of one YAML file",
                           "extends", parent.where)
     base_path = path.parent / parent.value
-    chain = (*below, path.resolve())
-    if base_path.resolve() in chain:
-        raise ConfigError(f"extends={parent.value!r} leads back to itself; remove one of the extends",
+    if not _is_file(base_path):
+        raise ConfigError(f"extends={shown(parent.value)}; must be a file relative to {path.parent}",
                           "extends", parent.where)
-    if not base_path.is_file():
-        raise ConfigError(f"extends={parent.value!r}; must be a file relative to {path.parent}",
+    chain = (*below, path.resolve())
+    if len(chain) == LONGEST_CHAIN:
+        raise ConfigError(f"extends={shown(parent.value)}; must be one of at most {LONGEST_CHAIN - 1} files that "
+                          "extend one another; merge some", "extends", parent.where)
+    if base_path.resolve() in chain:
+        raise ConfigError(f"extends={shown(parent.value)} leads back to itself; remove one of the extends",
                           "extends", parent.where)
     own = {key: child for key, child in node.value.items() if key != "extends"}
     return [*_layers(base_path, chain), Node(own, node.where)]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with characters that none has
+        return False
 
 
 def _import_modules(node: Node) -> None:
@@ -155,8 +166,8 @@ def _import_modules(node: Node) -> None:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise
-            raise ConfigError(f"imports={name!r}; must be a module Python finds; start where it is, or put its folder "
-                              "on PYTHONPATH", "imports", node.where) from None
+            raise ConfigError(f"imports={shown(name)}; must be a module Python finds; start where it is, or put its "
+                              "folder on PYTHONPATH", "imports", node.where) from None
 
 
 def _flags(words: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -165,7 +176,7 @@ def _flags(words: Sequence[str]) -> list[tuple[str, str, str]]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or len(word) == 2:
-            raise UsageError(f"{word!r}; must be --section.key value", where="command line")
+            raise UsageError(f"{shown(word)}; must be --section.key value", where="command line")
         flag, equals, value = word.partition("=")
         if not equals:
             if not rest or rest[0].startswith("--"):
@@ -187,7 +198,7 @@ def _is_verbatim(name: str) -> bool:
 
 
 def _nested(name: str, node: Node, where: str) -> Node:
-    for part in reversed(name.split(".")):
+    for part in reversed(name.split(".", 8)):  # what follows is below any setting
         node = Node({part: node}, where)
     return node
 
@@ -204,7 +215,7 @@ def _build(kind: type[Section], node: Node, prefix: str) -> Section:
         if key in sections:
             if not child.is_mapping:
                 example = dataclasses.fields(sections[key])[0].name
-                raise ConfigError(f"{dotted}={child.value!r}; must be a section; set keys inside it, such as "
+                raise ConfigError(f"{dotted}={shown(child.value)}; must be a section; set keys inside it, such as "
                                   f"{dotted}.{example}", dotted, child.where)
             values[key] = _build(sections[key], child, dotted + ".")
         elif child.is_mapping:
@@ -232,7 +243,7 @@ def _where(node: Node, key: str) -> str:
 def _unknown(dotted: str, siblings: list[str]) -> str:
     near = _nearest(dotted, siblings) or _nearest(dotted, list(_dotted_names(Config, "")))
     hint = f"did you mean {near}?" if near else f"known here: {', '.join(siblings)}"
-    return f"unknown key {dotted}; {hint}"
+    return f"unknown key {shortened(dotted)}; {hint}"
 
 
 def _nearest(dotted: str, names: list[str]) -> str:

@@ -20,6 +20,8 @@ from models.config.section import Section, subsection
 from thor.checks import ascending, choice, flag, integer, number, optional, setting
 from thor.options import FactorOptions
 
+LAST_EPOCH = 10 ** 9  # of a schedule, which may be made for longer than training
+
 
 @dataclasses.dataclass(frozen=True)
 class LearningRateConfig(Section):
@@ -39,9 +41,9 @@ class LearningRateConfig(Section):
     schedule: str = setting("cosine", choice("thor", "constant", "cosine", "polynomial"))
     initial: float = setting(0.1, number(minimum=0))
     final: float = setting(0.0, number(minimum=0))
-    end_epoch: float | None = setting(None, optional(number(above=0), "the last epoch of training"))
+    end_epoch: float | None = setting(None, optional(number(above=0, limit=LAST_EPOCH), "the last epoch of training"))
     decay: float = setting(4.0, number(minimum=0))
-    decay_epochs: float | None = setting(None, optional(number(minimum=0), "no halving"))
+    decay_epochs: float | None = setting(None, optional(number(minimum=0, limit=LAST_EPOCH), "no halving"))
     power: float = setting(1.0, number(above=0))
     warmup_epochs: float = setting(0.0, number(minimum=0))
 
@@ -63,7 +65,7 @@ class DampingConfig(Section):
     initial: float = setting(0.03, number(above=0))
     decay: float = setting(0.5, number(above=0))
     final: float = setting(1e-6, number(above=0))
-    end_epoch: float | None = setting(None, optional(number(above=0), "the last epoch of training"))
+    end_epoch: float | None = setting(None, optional(number(above=0, limit=LAST_EPOCH), "the last epoch of training"))
     power: float = setting(1.0, number(above=0))
 
 

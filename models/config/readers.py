@@ -16,6 +16,7 @@ from models import registry
 from models.config.companions import DELAYED, OPTIMIZERS, SECOND_ORDER, base_of, preset, slow_weights
 from models.config.errors import invalid
 from models.config.section import Section
+from thor.checks import shortened
 from thor.options import FactorOptions
 
 NAME = "optimizer.name"
@@ -134,7 +135,7 @@ def refuse_unread(config: Section) -> None:
         for setting in _leaves(type(config), rule.settings):
             value = _value(config, setting)
             if value != default(type(config), setting, name):
-                deciding = " and ".join(f"{by}={_value(config, by)}" for by in rule.by)
+                deciding = " and ".join(f"{by}={shortened(str(_value(config, by)))}" for by in rule.by)
                 raise invalid(setting, value, f"left out with {deciding}", f"only {rule.readers} read it")
 
 

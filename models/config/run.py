@@ -6,8 +6,9 @@ import dataclasses
 from models import registry
 from models.config.bert import BertConfig
 from models.config.errors import invalid
+from models.config.paths import file_path
 from models.config.section import Section, subsection
-from thor.checks import ascending, choice, flag, integer, number, optional, registered, setting, text
+from thor.checks import ascending, choice, flag, integer, number, optional, registered, setting
 
 ONEDNN_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
                "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16")
@@ -27,7 +28,7 @@ class DeviceConfig(Section):
     """
 
     target: str = setting("CPU", choice("CPU", "GPU", "Ascend"))
-    device_id: int = setting(0, integer(0))
+    device_id: int = setting(0, integer(0, limit=9999))
     mode: str = setting("graph", choice("graph", "pynative"))
     convolution_isa: str = setting("auto", choice("auto", "off", *ONEDNN_ISAS))
 
@@ -48,10 +49,10 @@ class ModelConfig(Section):
     """
 
     name: str = setting("resnet18", registered(registry.network_names))
-    num_classes: int | None = setting(None, optional(integer(1), "the dataset's number of classes"))
-    in_channels: int | None = setting(None, optional(integer(1), "the dataset's channels"))
+    num_classes: int | None = setting(None, optional(integer(1, limit=10 ** 6), "the dataset's number of classes"))
+    in_channels: int | None = setting(None, optional(integer(1, limit=4096), "the dataset's channels"))
     stem: str | None = setting(None, optional(choice("imagenet", "small"), "what fits the image size"))
-    base_width: int = setting(64, integer(1))
+    base_width: int = setting(64, integer(1, limit=4096))
     zero_gamma: bool = setting(True, flag())
     bert: BertConfig = subsection(BertConfig)
 
@@ -78,11 +79,11 @@ class DataConfig(Section):
     """
 
     name: str = setting("digits", registered(lambda: [*registry.dataset_names(), TEXT]))
-    path: str = setting("", text("the path of a folder"))
-    eval_path: str | None = setting(None, optional(text("the path of a file or folder"), "held_out/ in data.path"))
-    batch_size: int = setting(64, integer(1))
-    eval_batch_size: int | None = setting(None, optional(integer(1), "data.batch_size"))
-    image_size: int | None = setting(None, optional(integer(1), "the dataset's own size"))
+    path: str = setting("", file_path("the path of a folder", empty=True))
+    eval_path: str | None = setting(None, optional(file_path("the path of a file or folder"), "held_out/ in data.path"))
+    batch_size: int = setting(64, integer(1, limit=10 ** 6))
+    eval_batch_size: int | None = setting(None, optional(integer(1, limit=10 ** 6), "data.batch_size"))
+    image_size: int | None = setting(None, optional(integer(1, limit=4096), "the dataset's own size"))
     workers: int = setting(2, integer(1))
     augment: bool = setting(True, flag())
 
@@ -127,18 +128,18 @@ class TrainConfig(Section):
             never, or the path of a run folder or checkpoint.
     """
 
-    epochs: int = setting(10, integer(1))
+    epochs: int = setting(10, integer(1, limit=10 ** 6))
     amp_level: str = setting("O0", choice("O0", "O1", "O2", "O3", "auto"))
     keep_batchnorm_fp32: bool | None = setting(None, optional(flag(), "the level's own choice"))
-    accumulate_steps: int = setting(1, integer(1))
+    accumulate_steps: int = setting(1, integer(1, limit=10 ** 6))
     sink: bool = setting(False, flag())
-    sink_size: int = setting(-1, integer(-1), "use -1 for a whole epoch")
+    sink_size: int = setting(-1, integer(-1, limit=10 ** 7), "use -1 for a whole epoch")
     eval_every_epochs: int = setting(1, integer(0))
     checkpoint_every_epochs: int = setting(1, integer(0))
     checkpoint_every_steps: int = setting(0, integer(0))
     checkpoint_keep: int = setting(3, integer(1))
-    run_dir: str = setting("runs", text("the path of a folder"))
-    resume: str = setting("auto", text("auto, never, or the path of a run folder or checkpoint"))
+    run_dir: str = setting("runs", file_path("the path of a folder"))
+    resume: str = setting("auto", file_path("auto, never, or the path of a run folder or checkpoint"))
 
     def check_together(self) -> None:
         if self.sink_size == 0:
@@ -159,7 +160,7 @@ class ParallelConfig(Section):
         check_every: batches between checks that all devices have the same weights and inverses, 0 for none.
     """
 
-    device_num: int = setting(1, integer(1))
+    device_num: int = setting(1, integer(1, limit=10 ** 6))
     curvature: str = setting("data", choice("data", "hybrid"))
     gradients_mean: bool = setting(True, flag())
     all_reduce_fusion_config: tuple[int, ...] | None = setting(

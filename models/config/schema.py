@@ -24,6 +24,8 @@ def _module_names() -> Check:
             raise ValueError
         if not all(isinstance(name, str) and all(map(str.isidentifier, name.split("."))) for name in names):
             raise ValueError
+        if any(len(name) > 255 for name in names):
+            raise ValueError("use shorter names")
         return tuple(names)
     return Check("a list of names of Python modules", parse)
 

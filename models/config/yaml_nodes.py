@@ -5,13 +5,15 @@ Scalars are those of YAML 1.2: ``off`` is text, ``5e-4`` a number.
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.reader import ReaderError
 
 from models.config.errors import ConfigError
+from models.config.yaml_loader import LARGEST, Dumper, Loader, Refused
+from thor.checks import shortened, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,42 +28,17 @@ class Node:
         return isinstance(self.value, dict)
 
 
-class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict = {}
-
-
-class _Dumper(yaml.SafeDumper):
-    yaml_implicit_resolvers: dict = {}
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-_SCALARS = (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", "-+.0123456789"),
-)
-for _name, _pattern, _first in _SCALARS:
-    for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"),
-                                     list(_first))
-
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(node.value))
-
-
 def read_file(path: Path) -> Node:
     """The mapping in the YAML file ``path``; an empty file is an empty mapping.
 
     Raises:
-        ConfigError: not readable, not YAML, not a mapping, or a key given twice; with file and line.
+        ConfigError: not readable, not YAML, too large, not a mapping, or a key given twice; with file and line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        with path.open("rb") as file:
+            text = file.read(LARGEST + 1).decode("utf-8")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"cannot read the config: {reason}; give the path of a YAML file",
                           where=str(path)) from None
     return _mapping(parse_text(text, str(path)))
@@ -69,20 +46,32 @@ def read_file(path: Path) -> Node:
 
 def parse_text(text: str, name: str, with_lines: bool = True) -> Node:
     """``text`` as a node; places read ``name:line``, or just ``name``."""
-    loader = _Loader(text)
+    def refused(problem: str, line: int | None, remedy: str = "check indentation, quotes and brackets") -> ConfigError:
+        where = f"{name}:{line}" if with_lines and line is not None else name
+        return ConfigError(f"not valid YAML: {shortened(problem, 300)}; {remedy}", where=where)
+
+    if len(text) > LARGEST:
+        raise ConfigError(f"a config has at most {LARGEST} bytes; give the path of a YAML file", where=name)
+    loader = None
     try:
-        root = loader.get_single_node()
-        if root is None:
-            return Node({}, name)
-        return _convert(loader, root, name, with_lines)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name}:{mark.line + 1}" if with_lines and mark else name
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"not valid YAML: {problem}; check indentation, quotes and brackets",
-                          where=where) from None
+        loader = Loader(text)
+        root = loader.root()
+        return Node({}, name) if root is None else _convert(loader, root, name, with_lines)
+    except ReaderError as error:
+        problem = f"the character U+{error.character:04X}"
+        raise refused(problem, text.count("\n", 0, error.position) + 1, "remove it") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        remedy = [error.remedy] if isinstance(error, Refused) else []
+        raise refused(error.problem or str(error), line, *remedy) from None
+    except ConfigError:
+        raise
+    except (ValueError, OverflowError):  # an escape such as "\UFFFFFFFF", which PyYAML takes for a character
+        line = loader.get_mark().line + 1 if loader else None
+        raise refused("an escape or a directive out of range", line) from None
     finally:
-        loader.dispose()
+        if loader:
+            loader.dispose()
 
 
 def node_of(value: Any, where: str) -> Node:
@@ -94,16 +83,16 @@ def node_of(value: Any, where: str) -> Node:
 
 def to_text(tree: dict) -> str:
     """``tree`` as YAML that ``parse_text`` reads back as equal values."""
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return yaml.dump(tree, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def _mapping(node: Node) -> Node:
     if not node.is_mapping:
-        raise ConfigError(f"a config must be a mapping of sections, got {node.value!r}", where=node.where)
+        raise ConfigError(f"a config must be a mapping of sections, got {shown(node.value)}", where=node.where)
     return node
 
 
-def _convert(loader: _Loader, node: yaml.Node, name: str, with_lines: bool) -> Node:
+def _convert(loader: Loader, node: yaml.Node, name: str, with_lines: bool) -> Node:
     where = f"{name}:{node.start_mark.line + 1}" if with_lines else name
     if not isinstance(node, yaml.MappingNode):
         return Node(loader.construct_object(node, deep=True), where)
@@ -112,9 +101,9 @@ def _convert(loader: _Loader, node: yaml.Node, name: str, with_lines: bool) -> N
         key = loader.construct_object(key_node, deep=True)
         key_where = f"{name}:{key_node.start_mark.line + 1}" if with_lines else name
         if not isinstance(key, str):
-            raise ConfigError(f"key {key!r}; must be the name of a setting", where=key_where)
+            raise ConfigError(f"key {shown(key)}; must be the name of a setting", where=key_where)
         if key in children:
-            raise ConfigError(f"{key} is given twice; first at {children[key].where}; keep one",
+            raise ConfigError(f"{shortened(key)} is given twice; first at {children[key].where}; keep one",
                               where=key_where)
         child = _convert(loader, value_node, name, with_lines)
         children[key] = Node(child.value, key_where)

@@ -11,7 +11,7 @@ from mindspore import nn
 from mindspore.amp import DynamicLossScaleManager, FixedLossScaleManager
 
 from models import layerwise
-from models.config import load_config
+from models.config import ConfigError, load_config
 from models.optimizers import (
     create_loss_scale_manager,
     create_optimizer,
@@ -45,6 +45,15 @@ def test_epochs_of_a_schedule_count_from_the_start_of_training():
     rate = learning_rate_array(config, 2)
     np.testing.assert_allclose(rate, [0.5, 1, 1, 0.2 + 0.4 * (1 + math.cos(math.pi / 4)), 0.6,
                                       0.2 + 0.4 * (1 + math.cos(3 * math.pi / 4)), 0.2, 0.2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("array", [learning_rate_array, damping_array])
+def test_a_run_with_more_steps_than_schedules_have_values_is_refused(array):
+    config = configure(train__epochs=1000000, train__accumulate_steps=2)
+    with pytest.raises(ConfigError) as raised:
+        array(config, 34)
+    assert str(raised.value) == ("train.epochs=1000000; must be so few that the run has at most 16777216 steps; it "
+                                 "would have 17000000")
 
 
 def test_polynomial_and_constant_rates():

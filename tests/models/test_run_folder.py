@@ -137,3 +137,9 @@ def test_auto_does_not_go_back_behind_a_finished_run(tmp_path):
     newer.lock.close()
     newer.finish({})
     assert not open_run_folder(configure(tmp_path)).resumes
+
+
+def test_a_link_to_nowhere_in_the_place_of_the_runs_is_told(tmp_path):
+    (tmp_path / "runs").symlink_to(tmp_path / "gone")
+    with pytest.raises(FileExistsError, match="File exists: .*runs"):
+        open_run_folder(configure(tmp_path))

@@ -15,6 +15,7 @@ from mindspore import Tensor, nn
 
 import thor
 from thor import THOR
+from thor.checks import number
 from thor.distribution import check_split_indices
 from thor.schedules import by_step
 
@@ -33,6 +34,28 @@ WRONG = [
     ("damping", 0.0, ValueError, "damping=0.0; must be a finite positive float"),
     ("damping", [0.0, 0.0], ValueError, "damping=0.0; must be a finite positive .*; check the schedule"),
     ("damping", [0.1, 0.0, 0.1], ValueError, "damping=0.0; must be a finite positive .*; check the schedule"),
+    ("learning_rate", 1e39, ValueError, "learning_rate=1e[+]39; must be a finite non-negative float or a 1-D array of "
+     "them, one a step; float32 rounds it to inf, use a number it can hold$"),
+    ("learning_rate", [0.1, 1e39], ValueError, "learning_rate=1e[+]39; .*; float32 rounds it to inf, use"),
+    ("learning_rate", 1e-46, ValueError, "learning_rate=1e-46; .*; float32 rounds it to 0, use a number it can hold$"),
+    ("learning_rate", 10 ** 400, ValueError, "learning_rate=1000.* characters[)]; .*; give a number, list"),
+    ("damping", 1e-46, ValueError, "damping=1e-46; must be a finite positive float or a 1-D array of them, one a step; "
+     "float32 rounds it to 0, use a number it can hold$"),
+    ("damping", np.float64([1e-46, 0.1]), ValueError, "damping=1e-46; .*; float32 rounds it to 0, use a number"),
+    ("damping", 1e39, ValueError, "damping=1e[+]39; must be .*; float32 rounds it to inf, use a number it can hold$"),
+    ("damping", -0.1, ValueError, "damping=-0.1; must be a finite positive .*; check the schedule it comes from$"),
+    ("weight_decay", 1e39, ValueError, "weight_decay=1e[+]39; .*; float32 rounds it to inf, use a number it can hold$"),
+    ("weight_decay", 1e-46, ValueError, "weight_decay=1e-46; .*; float32 rounds it to 0, use a number it can hold$"),
+    ("momentum", 1e39, ValueError, "momentum=1e[+]39; must be a number >= 0; float32 rounds it to inf, use a number "
+     "it can hold$"),
+    ("momentum", "0.9" * 99, TypeError, "momentum='0.9.*[.][.][.] [(]299 characters[)]; must be a number >= 0; give"),
+    ("loss_scale", 1e39, ValueError, "loss_scale=1e[+]39; must be a number > 0; float32 rounds it to inf, use a number "
+     "it can hold$"),
+    ("loss_scale", 1e-46, ValueError, "loss_scale=1e-46; must be a number > 0; float32 rounds it to 0, use a number "
+     "it can hold$"),
+    ("running_average", 1 - 1e-9, ValueError, "running_average=0.999999999; .*; float32 rounds it to 1, use a number"),
+    ("frequency", 2 ** 31, ValueError, "frequency=2147483648; must be an int >= 1; use at most 2147483647$"),
+    ("split_dim", 10 ** 12, ValueError, "split_dim=1000000000000; must be an int >= 1 or None; use at most 2147483647"),
     ("momentum", "0.9", TypeError, "momentum='0.9'; must be a number >= 0; give a Python float"),
     ("momentum", True, TypeError, "momentum=True; must be a number >= 0"),
     ("momentum", -0.1, ValueError, "momentum=-0.1; must be a number >= 0; give a Python float in that range"),
@@ -132,6 +155,25 @@ def test_a_damping_that_reaches_zero_holds_its_last_positive_value(caplog):
     assert [float(schedule(Tensor([step], ms.int32)).asnumpy()) for step in range(6)] == pytest.approx(
         [0.2, 0.1, 0.1, 0.1, 0.1, 0.1])
     assert caplog.records[0].getMessage() == "damping reaches 0 at step 2; it stays at 0.1 from there"
+
+
+def test_the_end_of_a_schedule_may_be_too_small_for_float32():
+    schedule = by_step("learning_rate", [0.5, 1e-50], positive=False)
+    assert [float(schedule(Tensor([step], ms.int32)).asnumpy()) for step in range(3)] == [0.5, 0, 0]
+    held = by_step("damping", [0.5, 1e-50], positive=True)
+    assert [float(held(Tensor([step], ms.int32)).asnumpy()) for step in range(3)] == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("value", [3.4028234e38, 1.5e-45, 1.18e-38, 0.0])
+def test_numbers_that_float32_holds_are_taken(value):
+    assert number(minimum=0).parse(value) == value
+    assert by_step("learning_rate", value, positive=False) is not None
+
+
+def test_ints_that_python_does_not_write_out_are_refused_in_one_line():
+    with pytest.raises(ValueError, match="^momentum=an int of too many digits; must be a number >= 0; float32 rounds "
+                                         "it to inf, use a number it can hold$"):
+        THOR(network(), **{**REQUIRED, "momentum": 10 ** 5000})
 
 
 def test_positional_arguments_are_those_of_mindspore():

@@ -74,6 +74,9 @@ def test_warmup_of_no_steps_changes_nothing():
 @pytest.mark.parametrize("call, message", [
     (lambda: schedules.constant(0, 1.0), "total_steps=0; must be an int >= 1"),
     (lambda: schedules.cosine(2.5, 1.0), "total_steps=2.5; must be an int >= 1"),
+    (lambda: schedules.constant(2 ** 31, 1.0), "total_steps=2147483648; must be an int >= 1; use at most 2147483647"),
+    (lambda: schedules.cosine(5, 1.0, schedule_steps=10 ** 5000),
+     "schedule_steps=an int of too many digits; must be an int >= 1; use at most 2147483647"),
     (lambda: schedules.thor_damping(5, 0, 1.0, 0.5), "steps_per_epoch=0; must be > 0"),
     (lambda: schedules.thor_damping(5, 1, 1.0, 0), "rate=0; must be > 0"),
     (lambda: schedules.thor_learning_rate(5, 1, 1.0, 1.0, 0), "end_epoch=0; must be > 0"),

@@ -7,13 +7,15 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from thor.checks import IN_RANGE, checked, flag, number
+from thor.checks import IN_RANGE, checked, flag, number, shown
 from thor.clipping import gradient_clip
 from thor.grouped import GroupedOptimizer
 from thor.groups import Decay, Rate, parameters_and_groups
 from thor.inputs import in_order
 from thor.scaling import GradientAccumulator, LossScaling
 from thor.train import TrainStep
+
+LONGEST_DELAY = 1000
 
 _compensated = ops.MultitypeFuncGraph("compensated")
 _compensated_adaptively = ops.MultitypeFuncGraph("compensated_adaptively")
@@ -181,6 +183,9 @@ def _check_delays(delays: int | Sequence[int]) -> np.ndarray:
     """An int, or a non-empty sequence of ints, all >= 0, as int32 ``(n,)``."""
     values = np.asarray(delays).reshape(-1) if np.ndim(delays) <= 1 else np.empty(0)
     if values.size == 0 or values.dtype.kind not in "iu" or values.min() < 0:
-        raise ValueError(f"delays={delays!r}; must be an int >= 0 or a sequence of them, one a step; "
+        raise ValueError(f"delays={shown(delays)}; must be an int >= 0 or a sequence of them, one a step; "
                          "use draw_delays")
+    if values.max() > LONGEST_DELAY:
+        raise ValueError(f"delays has {values.max()}; must be at most {LONGEST_DELAY}, each keeps a copy of the "
+                         "weights; use draw_delays with a smaller longest")
     return values.astype(np.int32)

@@ -18,7 +18,7 @@ def draw_delays(distribution: str, steps: int, mean: float, longest: int, seed: 
             mean + 1 of them (rounded) with exponential computing times share the server, each reads the weights
             after its own update; their delays have that mean.
         steps: of the run, >= 1.
-        mean: of the delay, before the cut, >= 0.
+        mean: of the delay, before the cut, from 0 to 1e6.
         longest: longer delays are cut to it, >= 0; so many copies of the weights are kept.
         seed: of the draw, >= 0.
 
@@ -29,7 +29,7 @@ def draw_delays(distribution: str, steps: int, mean: float, longest: int, seed: 
         raise ValueError(f"distribution={distribution!r}; must be one of {', '.join(DISTRIBUTIONS)}; "
                          "use constant for the same delay at every step")
     checked("steps", steps, integer(1), "give the steps of the run")
-    checked("mean", mean, number(minimum=0), IN_RANGE)
+    checked("mean", mean, number(minimum=0, limit=10 ** 6), IN_RANGE)
     checked("longest", longest, integer(0), "use 0 for no delay")
     generator = np.random.default_rng(seed)
     if distribution == "constant":

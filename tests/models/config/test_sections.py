@@ -8,6 +8,7 @@ import pytest
 from models.config import (
     Config,
     ConfigError,
+    DampingConfig,
     DataConfig,
     DeviceConfig,
     LearningRateConfig,
@@ -30,6 +31,18 @@ from models.config import (
      "ascending ints >= 0, or null for groups of at most 32 MiB"),
     (lambda: OptimizerConfig(learning_rate=0.1), "learning_rate=0.1; must be a LearningRateConfig"),
     (lambda: LearningRateConfig(initial="0.1"), "initial='0.1'; must be a number >= 0"),
+    (lambda: LearningRateConfig(initial=1e39), "initial=1e+39; must be a number >= 0; float32 rounds it to inf, use a "
+     "number it can hold"),
+    (lambda: DampingConfig(initial=1e-46), "initial=1e-46; must be a number > 0; float32 rounds it to 0, use a number "
+     "it can hold"),
+    (lambda: DampingConfig(final=1e39), "final=1e+39; must be a number > 0; float32 rounds it to inf, use a number it "
+     "can hold"),
+    (lambda: LossScaleConfig(value=1e39), "value=1e+39; must be a number > 0; float32 rounds it to inf, use a number "
+     "it can hold"),
+    (lambda: OptimizerConfig(weight_decay=1e39), "weight_decay=1e+39; must be a number >= 0; float32 rounds it to inf, "
+     "use a number it can hold"),
+    (lambda: OptimizerConfig(beta2=1 - 1e-12), "beta2=0.999999999999; must be a number > 0 and < 1; float32 rounds it "
+     "to 1, use a number it can hold"),
     (lambda: LossScaleConfig(factor=1.5), "factor=1.5; must be an int >= 2"),
     (lambda: DataConfig(path=3), "path=3; must be the path of a folder; put it in quotes"),
     (lambda: DeviceConfig(target="TPU"), "target='TPU'; must be one of CPU, GPU, Ascend; did you mean GPU?"),

@@ -49,6 +49,9 @@ def base():
      "workers; use constant for the same delay at every step"),
     (lambda: draw_delays("constant", 0, 1, 2), "steps=0; must be an int >= 1; give the steps of the run"),
     (lambda: draw_delays("constant", 5, -1, 2), "mean=-1; must be a number >= 0; give a Python float in that range"),
+    (lambda: draw_delays("workers", 5, 1e9, 2), "mean=1000000000.0; must be a number >= 0; use at most 1e+06"),
+    (lambda: draw_delays("constant", 10 ** 12, 1, 2), "steps=1000000000000; must be an int >= 1; use at most "
+     "2147483647"),
     (lambda: draw_delays("constant", 5, 1, -2), "longest=-2; must be an int >= 0; use 0 for no delay"),
     (lambda: Lookahead(base(), 0), "k=0; must be an int >= 1; use 5 as published"),
     (lambda: Lookahead(base(), 5, 1.5), "alpha=1.5; must be at most 1; use 0.5 as published"),
@@ -70,6 +73,8 @@ def base():
     (lambda: DCASGD(parameters(), 0.1, decay=1), "decay=1; must be below 1; use 0.95 as published"),
     (lambda: DCASGD(parameters(), 0.1, delays=[1, -1]), "delays=[1, -1]; must be an int >= 0 or a sequence of them, "
      "one a step; use draw_delays"),
+    (lambda: DCASGD(parameters(), 0.1, delays=10 ** 9), "delays has 1000000000; must be at most 1000, each keeps a "
+     "copy of the weights; use draw_delays with a smaller longest"),
     (lambda: DCASGD(parameters(), 0.1, delays=1.5), "delays=1.5; must be an int >= 0 or a sequence of them, one a "
      "step; use draw_delays"),
 ])

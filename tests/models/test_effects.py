@@ -30,7 +30,8 @@ OF_ALL = {"weight_decay=0.5": (), "clip_norm=0.05": (), "learning_rate.initial=0
 OF_SLOW = {"lookahead.steps=3": ("lookahead.steps=2",), "lookahead.alpha=0.9": ("lookahead.steps=2",)}
 OF_CURVATURE = {"curvature.update={policy: growing, intervals: [[0, 2]], unit: step}": ("optimizer.frequency=1",),
                 "curvature.subsample=2": ()}
-STEPS, LONG = 4, {"radam": 7, "ranger": 7, "dcasgd": 7}  # RAdam rectifies from the sixth on; gradients grow old
+STEPS = 4
+LONG = {"radam": 7, "ranger": 7, "dcasgd": 7}  # RAdam rectifies from the sixth step on; gradients grow old
 QUICK = ("momentum", "adam")
 SAME = {"kfac": "thor", "spngd": "thor", "ranger": "radam"}  # settings of the other: what they read, it reads
 

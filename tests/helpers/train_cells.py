@@ -16,14 +16,14 @@ class OwnScale(nn.TrainOneStepCell):
     def construct(self, *inputs):
         loss = self.network(*inputs)
         gradients = self.grad(self.network, self.weights)(*inputs, ops.ones_like(loss) * self.loss_scale)
-        gradients = self.divide(ops.partial(_divided, self.loss_scale), gradients)
+        gradients = self.divide(ops.partial(divided, self.loss_scale), gradients)
         ops.assign(self.loss_scale, self.loss_scale * 2.0)
         return ops.depend(loss, self.optimizer(gradients))
 
 
-_divided = ops.MultitypeFuncGraph("divided")
+divided = ops.MultitypeFuncGraph("divided")
 
 
-@_divided.register("Tensor", "Tensor")
+@divided.register("Tensor", "Tensor")
 def _divide(scale, gradient):
     return gradient / scale

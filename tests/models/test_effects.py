@@ -17,7 +17,8 @@ from thor.train import make_train_step
 # Another value of each setting, and what is set in both runs so that it matters there.
 DELAY, LATE = ("delay={distribution: uniform, mean: 1.5, longest: 3}",), ("delay={mean: 1.5, longest: 3}",)
 OTHER = {
-    "groups=[{match: fc, lr_factor: 3}]": (), "momentum=0.5": (), "nesterov=true": ("momentum=0.9",), "decay_filter=no_bias_norm": ("weight_decay=0.5",),
+    "groups=[{match: fc, lr_factor: 3}]": (),
+    "momentum=0.5": (), "nesterov=true": ("momentum=0.9",), "decay_filter=no_bias_norm": ("weight_decay=0.5",),
     "beta1=0.5": (), "beta2=0.5": (), "epsilon=0.1": (), "lars_coefficient=0.5": (), "damping.initial=0.5": (),
     "damping={schedule: thor, decay: 1.0e-9}": (), "clip=true": (), "frequency=2": ("frequency=1",), "split_dim=3": (),
     "running_average=0.7": ("running_average=0.2", "frequency=1"),

@@ -6,12 +6,14 @@ import logging
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
+from mindspore.amp import DynamicLossScaleManager
 
 from tests.helpers import reference as ref
 from tests.helpers.modes import BOTH_MODES
-from tests.helpers.train_cells import OwnScale
+from tests.helpers.train_cells import OwnScale, divided
 from thor import THOR, ConvertModelUtils
+from thor.layers.batch import samples_of
 from thor.train import make_train_step
 
 pytestmark = pytest.mark.usefixtures("pynative")
@@ -167,3 +169,68 @@ def test_an_outlier_at_the_start_is_averaged_away():
         mean = 0.95 * mean + 0.05 * factor
     a = optimizer.registration.layers[0].factor_parameters["a"].asnumpy()[0]
     np.testing.assert_allclose(a, mean, rtol=1e-5)
+
+
+class Nested(Loss):
+    def construct(self, pair):
+        return super().construct(pair[0], pair[1])
+
+
+def test_batches_may_be_nested_and_have_other_inputs():
+    network, optimizer = create()
+    make_train_step(Nested(network), optimizer)(tuple(tensors(batch(4))))
+    assert_moved(network, expected(batch(4)))
+    assert samples_of(((np_tensor(4), np_tensor(4)), np_tensor(8)), 8) == 4  # a weight for each of eight classes
+    assert samples_of((np_tensor(1), np_tensor(8), np_tensor(8)), 8) == 8
+    assert samples_of(({"x": np_tensor(3)}, 2.0), 8) == 3 and samples_of((), 8) == 8
+
+
+def np_tensor(rows):
+    return Tensor(np.zeros((rows, 2)), ms.float32)
+
+
+@pytest.mark.parametrize("clip", [1.0, 0.3])
+def test_micro_batches_summed_by_hand_are_one_batch(clip):
+    """batch_size=8 and a loss halved for each of two micro-batches; a gradient clipped by hand changes nothing."""
+    network, optimizer = create()
+    differentiate = ms.value_and_grad(lambda x, t: Loss(network)(x, t) / 2, None, optimizer.parameters)
+    x, t = batch(8)
+    parts = [differentiate(Tensor(x[i:i + 4]), Tensor(t[i:i + 4]))[1] for i in (0, 4)]
+    optimizer(tuple((first + second) * clip for first, second in zip(*parts)))
+    assert_moved(network, clip * expected((x, t)))
+
+
+class WithOutputs(Loss):
+    def construct(self, x, t):
+        y = self.network(x)
+        return (y * t).sum() / t.shape[0], y
+
+
+class OwnScaleOfSeveral(OwnScale):
+    def construct(self, *inputs):
+        loss, outputs = self.network(*inputs)
+        sens = (ops.ones_like(loss) * self.loss_scale, ops.zeros_like(outputs))
+        gradients = self.grad(self.network, self.weights)(*inputs, sens)
+        gradients = self.divide(ops.partial(divided, self.loss_scale), gradients)
+        return ops.depend(loss, self.optimizer(gradients))
+
+
+def test_the_scale_of_a_train_cell_whose_network_returns_more_than_the_loss():
+    network, optimizer = create()
+    cell = OwnScaleOfSeveral(WithOutputs(network), optimizer)
+    model = ConvertModelUtils.convert_to_thor_model(ms.Model(network), cell, optimizer=optimizer)
+    model.train_network(*tensors(batch(8)))
+    assert_moved(network, expected(batch(8)))
+
+
+def test_a_loss_that_is_left_apart_is_a_sum():
+    network, optimizer = create()
+    with pytest.raises(ValueError, match="^loss_reduction='mean'; must be 'sum', the reduction of this SoftmaxCross"):
+        make_train_step(nn.WithLossCell(network, nn.SoftmaxCrossEntropyWithLogits(sparse=True)), optimizer)
+
+
+def test_a_second_step_has_its_own_loss_scale():
+    network, optimizer = create()
+    make_train_step(Loss(network), optimizer, DynamicLossScaleManager(2.0 ** 10))
+    make_train_step(Loss(network), optimizer)(*tensors(batch(8)))
+    assert_moved(network, expected(batch(8)))

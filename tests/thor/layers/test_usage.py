@@ -93,6 +93,60 @@ class Scores(nn.Dense):
         return self.matmul(rows, x)
 
 
+class Reshaped(nn.Dense):
+    def construct(self, x):
+        return self.matmul(x, self.weight) + ops.reshape(self.weight, (-1,)).sum()
+
+
+class Augmented(nn.Dense):
+    def construct(self, x):
+        weight = self.weight
+        weight *= 2.0
+        return self.matmul(x, weight)
+
+
+class BaseWithHelper(nn.Dense):
+    def construct(self, x):
+        return self.helper(x)
+
+    def helper(self, x):
+        return ops.dense(x, self.weight)
+
+
+class CallsSuper(BaseWithHelper):
+    def construct(self, x):
+        return super().construct(x)
+
+
+class Aliased(nn.Dense):
+    def construct(self, x):
+        product = self.matmul
+        return product(x, self.weight)
+
+
+def norm_of(cell):
+    return cell.weight.sum()
+
+
+class HandsItselfOn(nn.Dense):
+    def construct(self, x):
+        return self.matmul(x, self.weight) * norm_of(self)
+
+
+class InsideOut(nn.Dense):
+    """Multiplies with a weight that is not transposed."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs, has_bias=False)
+        self.matmul = ops.MatMul()
+
+
+class Restrided(nn.Conv2d):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.conv2d = ops.Conv2D(3, 2, stride=2)
+
+
 class Convolved(nn.Conv2d):
     def construct(self, x):
         return ops.conv2d(x, self.weight)
@@ -114,12 +168,72 @@ class Reader(nn.Cell):
         return ops.matmul(x, self.child.weight) + ops.matmul(x, self.rows[0].weight)
 
 
+class Parent(nn.Cell):
+    def __init__(self, child=None):
+        super().__init__()
+        self.child = child or nn.Dense(4, 4, has_bias=False)
+
+
+class LocalName(Parent):
+    def construct(self, x):
+        child = self.child
+        return ops.matmul(child(x), child.weight)
+
+
+class ThroughFunction(Parent):
+    def construct(self, x):
+        return self.child(x) * norm_of(self.child)
+
+
+class Loops(Parent):
+    def construct(self, x):
+        return self.child(x) + sum([layer.weight.sum() for layer in self.cells()])
+
+
+class Decoding(nn.Dense):
+    def decode(self, h):
+        return ops.matmul(h, self.weight)
+
+
+class CallsMethod(Parent):
+    def __init__(self):
+        super().__init__(Decoding(4, 4, has_bias=False))
+
+    def construct(self, x):
+        return self.child.decode(self.child(x))
+
+
+class Tied(Parent):
+    """The weight of a Dense is that of a cell no kind serves, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.other = ms.mint.nn.Linear(4, 4, bias=False)
+        self.other.weight = self.child.weight
+
+    def construct(self, x):
+        return self.other(self.child(x))
+
+
 @pytest.mark.parametrize("network, name, reason", [
     (lambda: Functional(4, 3), "weight", "Functional uses weight outside self.matmul"),
     (lambda: Masked(4, 3), "weight", "Masked uses weight outside self.matmul"),
     (lambda: Transposed(3, 3), "weight", "Transposed uses weight outside self.matmul"),
     (lambda: Scores(4, 3), "weight", "Scores multiplies with x, too, which cannot be told from weight"),
-    (lambda: TwoProducts(3).set_train(), "weight", None),
+    (lambda: TwoProducts(2).set_train(), "weight", None),
+    (lambda: Reshaped(4, 3), "weight", "Reshaped uses weight outside self.matmul"),
+    (lambda: Augmented(4, 3), "weight", "Augmented uses weight outside self.matmul"),
+    (lambda: CallsSuper(4, 3), "weight", "CallsSuper uses weight outside self.matmul"),
+    (lambda: Aliased(4, 3), "weight", "Aliased uses weight outside self.matmul"),
+    (lambda: HandsItselfOn(4, 3), "weight", "HandsItselfOn.construct hands itself to a function"),
+    (lambda: InsideOut(4, 3), "weight", "the matmul of InsideOut does not multiply with weight (out, in) transposed"),
+    (lambda: Restrided(2, 3, 2), "weight",
+     "the conv2d of Restrided has another kernel, stride, dilation, group or padding than the cell"),
+    (LocalName, "child.weight", "LocalName uses child.weight outside its cell"),
+    (ThroughFunction, "child.weight", "ThroughFunction uses child.weight outside its cell"),
+    (CallsMethod, "child.weight", "Decoding uses weight outside self.matmul"),
+    (Tied, "child.weight", "Linear uses child.weight outside its cell"),
+    (Loops, "child.weight", "Loops uses child.weight outside its cell"),
     (lambda: Convolved(2, 3, 2), "weight", "Convolved uses weight outside self.conv2d"),
     (lambda: LookedUp(5, 3), "embedding_table", "LookedUp uses embedding_table outside self.gather and self.array_mul"),
     (lambda: nn.MultiheadAttention(4, 2), "out_proj.weight",
@@ -163,3 +277,35 @@ def test_a_table_that_is_also_read_by_hand_keeps_its_look_ups_factors():
 def test_products_that_are_not_registered_are_named():
     rows = THOR(ms.mint.nn.Linear(4, 3), 1.0, 0.1, 0.0).registration_table().splitlines()
     assert rows[1].endswith("first order: no tap registered for Linear")
+
+
+def test_layers_that_share_a_bias_or_beta_are_not_counted_twice():
+    network = nn.SequentialCell(nn.LayerNorm((4,)), nn.LayerNorm((4,)))
+    network[1].beta = network[0].beta
+    rows = THOR(network, 1.0, 0.1, 0.0).registration_table().splitlines()[1:]
+    assert [row.split(maxsplit=2)[2] for row in rows] == [
+        "second order: squared gradient", "second order: squared gradient", "first order: shares 0.beta with 0"]
+
+
+def test_an_operator_of_three_axes_is_measured(pynative):
+    class Product(nn.Cell):
+        def construct(self, x, weight):
+            return ops.dense(x, weight)
+
+    class Deep(nn.Dense):
+        """Multiplies sequences as they are."""
+
+        def __init__(self):
+            super().__init__(4, 3, weight_init=Tensor(normal(3, 4, seed=5)), has_bias=False)
+            self.matmul = Product()
+
+        def construct(self, x):
+            return self.matmul(x, self.weight)
+
+    network, x, t = Deep(), normal(2, 5, 4), normal(2, 5, 3, seed=1)
+    optimizer = THOR(network, 1.0, 0.1, 0.0, batch_size=2, split_dim=None)
+    before, d = network.weight.asnumpy().astype(np.float64), t.reshape(-1, 3).astype(np.float64)
+    rows = x.reshape(-1, 4).astype(np.float64)
+    make_train_step(Loss(network), optimizer)(Tensor(x), Tensor(t))
+    update = ref.kronecker_update(d.T @ rows / 2, ref.second_moment(rows), ref.second_moment(d), 0.1)
+    np.testing.assert_allclose(before - network.weight.asnumpy(), update, rtol=1e-4, atol=1e-6)

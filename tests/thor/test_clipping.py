@@ -7,7 +7,7 @@ import pytest
 from mindspore import Tensor, nn
 
 from tests.helpers.companion_cases import arrays, combine, create, gradient, start, train, weights_of
-from tests.helpers.modes import BOTH_MODES
+from tests.helpers.modes import BOTH_MODES, compiled_once
 from thor import THOR
 from thor.checks import ArgumentError
 from thor.clipping import GlobalNormClip, gradient_clip
@@ -53,8 +53,7 @@ def test_a_wrong_limit_is_one_line():
             build()
 
 
-@BOTH_MODES
-@pytest.mark.parametrize("scale", [1.0, 64.0])
+@compiled_once("scale", [1.0, 64.0], ["plain", "scaled"], "scaled")
 def test_heun_clips_both_of_its_gradients_before_decay(mode, scale):
     ms.set_context(mode=mode)
     network, _, step = create(lambda p: Heun(p, 0.1, 0.5, 0.05, scale, clip_norm=LIMIT), scale)
@@ -72,8 +71,7 @@ def test_heun_clips_both_of_its_gradients_before_decay(mode, scale):
         np.testing.assert_allclose(value, weights[name], rtol=2e-6, atol=2e-7)
 
 
-@BOTH_MODES
-@pytest.mark.parametrize("scale", [1.0, 64.0])
+@compiled_once("scale", [1.0, 64.0], ["plain", "scaled"], "scaled")
 def test_delayed_gradients_are_clipped_before_decay_and_compensation(mode, scale):
     ms.set_context(mode=mode)
     network, _, step = create(lambda p: DCASGD(p, 0.1, 2.0, delays=1, momentum=0.5, weight_decay=0.05,
@@ -128,8 +126,7 @@ def moved(limit, rates, scale=1.0):
     return {p.name: p.asnumpy() - before[p.name] for p in network.trainable_params()}
 
 
-@BOTH_MODES
-@pytest.mark.parametrize("rates", [[0.1], [0.0, 0.1]], ids=["refresh", "stale"])
+@compiled_once("rates", [[0.1], [0.0, 0.1]], ["refresh", "stale"], "stale")
 def test_thor_scales_its_step_by_the_weights_gradients_alone(mode, rates):
     """Neither the measured factors, gradients of factor parameters, count, nor does the clip reach any curvature."""
     norm = norm_at_the_start()

@@ -13,7 +13,7 @@ from mindspore.nn.learning_rate_schedule import ExponentialDecayLR
 from mindspore.train import LearningRateScheduler
 
 from tests.helpers import group_cases as cases
-from tests.helpers.modes import BOTH_MODES
+from tests.helpers.modes import BOTH_MODES, compiled_once
 from tests.helpers.training_cases import Sink
 from thor import THOR, ConvertModelUtils, thor
 from thor.companions import kfac, spngd
@@ -35,8 +35,7 @@ def assert_follows(created, expected):
         cases.assert_close(network, wanted)
 
 
-@BOTH_MODES
-@pytest.mark.parametrize("nesterov", [False, True], ids=["momentum", "nesterov"])
+@compiled_once("nesterov", [False, True], ["momentum", "nesterov"], "nesterov")
 def test_six_steps_in_both_graphs_follow_the_equations(mode, nesterov):
     ms.set_context(mode=mode)
     assert_follows(cases.create(use_nesterov=nesterov), cases.trained(STEPS, nesterov=nesterov))
@@ -138,9 +137,7 @@ def test_without_groups_one_rate_and_one_decay_are_read(pynative):
     assert not optimizer.is_group and not optimizer.is_group_lr
 
 
-@BOTH_MODES
-def test_constant_rates_can_be_changed_between_steps(mode):
-    ms.set_context(mode=mode)
+def test_constant_rates_can_be_changed_between_steps(pynative):
     network, with_loss, optimizer = cases.create(learning_rate=0.1)
     step = make_train_step(with_loss, optimizer)
     bias = network.second.bias

@@ -7,7 +7,7 @@ import pytest
 from mindspore import Tensor, nn
 
 from tests.helpers.ascend_formulas import Ascend, image_gradients, word_gradients
-from tests.helpers.modes import BOTH_MODES
+from tests.helpers.modes import compiled_once
 from thor import THOR
 from thor.train import make_train_step
 
@@ -86,8 +86,7 @@ def started(name):
             lambda: batch(rng), gradients_of)
 
 
-@BOTH_MODES
-@pytest.mark.parametrize("name", CASES)
+@compiled_once("name", list(CASES), list(CASES), "images")
 def test_the_first_update_of_every_layer(mode, name):
     ms.set_context(mode=mode)
     network, step, formulas, batch, gradients_of = started(name)

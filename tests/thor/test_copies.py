@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from mindspore import nn
 
-from tests.helpers.modes import BOTH_MODES
 from tests.helpers.training_cases import Classifier, assert_same_weights, batches, create, loss_fn, weights_of
 from thor import THOR
 from thor.layers import Tap
@@ -23,9 +22,7 @@ def outputs_of(network):
     return network.set_train(False)(batches(1)[0][0]).asnumpy()
 
 
-@BOTH_MODES
-def test_a_copy_is_independent_and_untapped(mode):
-    ms.set_context(mode=mode)
+def test_a_copy_is_independent_and_untapped(pynative):
     network, with_loss, optimizer = create()
     plain, plain_loss, plain_optimizer = create()
     step, plain_step = make_train_step(with_loss, optimizer), make_train_step(plain_loss, plain_optimizer)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mindspore import DynamicLossScaleManager, Model, Tensor, nn, ops
 
-from tests.helpers.modes import BOTH_MODES, COMPILED
+from tests.helpers.modes import COMPILED, compiled_once
 from tests.helpers.training_cases import (
     Classifier,
     Sink,
@@ -36,11 +36,11 @@ class LossAndMore(nn.Cell):
         return self.loss(logits, labels) * weight, logits, more
 
 
-@pytest.mark.parametrize("manager, accumulate_steps", [(None, 1), (DynamicLossScaleManager(1024, 2, 2), 2)],
-                         ids=["plain", "scaled, accumulated"])
-@BOTH_MODES
-def test_the_loss_alone_is_differentiated(mode, manager, accumulate_steps):
+@compiled_once("how", [(None, 1), (DynamicLossScaleManager(1024, 2, 2), 2)], ["plain", "scaled, accumulated"],
+               "scaled, accumulated")
+def test_the_loss_alone_is_differentiated(mode, how):
     ms.set_context(mode=mode)
+    manager, accumulate_steps = how
     plain, with_loss, optimizer = create()
     network, _, other = create()
     step = make_train_step(with_loss, optimizer, manager, accumulate_steps)

@@ -230,9 +230,9 @@ class THOR(Readings, GroupedOptimizer):
             self.measure_always()
         self.batch_facts.said_loss_scale = scale if isinstance(scale, Parameter) else Tensor(float(scale), ms.float32)
 
-    def warn_once(self) -> None:
-        """Warn, the first time, of what a refresh saw that it should not have."""
-        self.batch_facts.warn_once()
+    def warn_once(self, inputs) -> None:
+        """Warn, the first time, of what a refresh in a step with these inputs saw that it should not have."""
+        self.batch_facts.warn_once(inputs)
         if self.has_factors:
             self.curvature.record.warn_once()
 

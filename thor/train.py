@@ -67,7 +67,7 @@ class TrainStep(nn.TrainOneStepCell):
 
     def construct(self, *inputs):
         if self.measures:
-            self.optimizer.batch_facts.tell(inputs)
+            self.optimizer.batch_facts.tell(inputs, None if self.accumulator is None else self.accumulator.seen)
         outputs = self.differentiated(*inputs)
         sens = self.differentiated.sensitivity(outputs, self.scaling.scale())
         gradients = self.gradients(inputs, sens)
@@ -79,7 +79,11 @@ class TrainStep(nn.TrainOneStepCell):
 
     def gradients(self, inputs, sens):
         """Of the loss of a batch, times ``sens``, averaged over devices."""
-        return self.grad_reducer(self.grad(self.differentiated, self.weights)(*inputs, sens))
+        gradients = self.grad(self.differentiated, self.weights)(*inputs, sens)
+        if len(gradients) > self.n_weights:
+            measurements = self.optimizer.batch_facts.weighed(gradients[self.n_weights:-1], inputs)
+            gradients = gradients[:self.n_weights] + measurements + gradients[-1:]
+        return self.grad_reducer(gradients)
 
     def update(self, gradients):
         """Apply the optimizer, or skip it when ``scaling`` checks for overflow and finds one."""
@@ -128,7 +132,7 @@ class TwoGraphStep(nn.Cell):
         with self.optimizer.using_graph(SECOND_ORDER if refreshes else STALE):
             outputs = (self.second_order if refreshes else self.stale)(*inputs, **keywords)
         if refreshes:
-            self.optimizer.warn_once()
+            self.optimizer.warn_once([*inputs, *keywords.values()])
         self.watch.remember(step, outputs)
         return outputs
 
@@ -171,7 +175,9 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
     if not isinstance(optimizer, THOR):
         return second_order.set_train()
     optimizer.batch_facts.check_loss(network)
-    if accumulator is not None or second_order.reducer_flag:
+    sums = accumulator is not None or second_order.reducer_flag
+    optimizer.batch_facts.weigh(sums, accumulate_steps)
+    if sums:
         optimizer.measure_always()
     stale = StaleTrainStep(network, optimizer, scaling, optimizer.weight_indices, accumulator)
     return TwoGraphStep(second_order, stale, optimizer).set_train()

@@ -20,8 +20,9 @@ CASES = {
     "trace": {"update": lambda: TracePolicy(4, 0.05), "share_inverses": True},
     "overflow": {},
     "sum": {},
+    "unequal": {},  # six samples and two: of two ranks, or micro-batches
 }
-SMALL = ("overflow", "sum")  # what they are about needs no particular layers
+SMALL = ("overflow", "sum", "unequal")  # what they are about needs no particular layers
 
 
 class Network(nn.Cell):
@@ -83,15 +84,18 @@ def train(case: str, rank: int, ranks: int) -> dict[str, np.ndarray]:
     if case == "hybrid":
         step = wrap_train_cell(Ready(network, optimizer), optimizer)
     else:
-        step = make_train_step(network, optimizer, manager)
+        step = make_train_step(network, optimizer, manager, 2 if case == "unequal" and ranks == 1 else 1)
     rng = np.random.default_rng(5)
     for number in range(STEPS):
         images = rng.standard_normal((BATCH, 1, 6, 6)).astype(np.float32)
         ids, labels = rng.integers(0, 9, BATCH).astype(np.int32), rng.integers(0, 5, BATCH).astype(np.int32)
         if case == "overflow" and number in (4, 6):
             images[0] = np.inf  # the part of rank 0
-        own = slice(rank * BATCH // ranks, (rank + 1) * BATCH // ranks)
-        step(Tensor(images[own]), Tensor(ids[own]), Tensor(labels[own]))
+        parts = [slice(rank * BATCH // ranks, (rank + 1) * BATCH // ranks)]
+        if case == "unequal":
+            parts = [slice(0, 6), slice(6, 8)] if ranks == 1 else [slice(0, 6) if rank == 0 else slice(6, 8)]
+        for own in parts:
+            step(Tensor(images[own]), Tensor(ids[own]), Tensor(labels[own]))
     state = {f"weight.{p.name}": p.asnumpy() for p in optimizer.weights}
     state.update({f"inverse.{layer}.{role}": blocks for layer, roles in optimizer.inverses().items()
                   for role, blocks in roles.items()})

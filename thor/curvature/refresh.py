@@ -22,7 +22,7 @@ from thor.damping import FactorDamping
 from thor.distribution import SharedUpdate, assign_block_owners, world
 from thor.layers.base import Factor, Inverse, Layer, running_average
 from thor.layers.batch import BatchFacts
-from thor.layers.tap import CALLS, MEASUREMENT_SCALE, POSITIONS, ROWS, STATISTICS
+from thor.layers.tap import CALLS, MEASUREMENT_SCALE, POSITIONS, ROWS, STATISTICS, TRACE_A, TRACE_G
 from thor.options import CurvatureOptions
 from thor.registration import Registration
 
@@ -90,6 +90,13 @@ class Curvature(nn.Cell):
         inverted = {id(parameter) for parameter in ordered}
         own = [[parameter for role, parameter in layer.factor_parameters.items()
                 if role != "statistics" and id(parameter) not in inverted] for layer in layers]
+        of_g = 0.0 if self.batch_facts.sums else 2.0
+        of_layers = [-1.0 if layer.counts_samples else 0.0 for layer in layers]
+        rows = np.zeros((len(layers), STATISTICS))
+        rows[:, TRACE_A], rows[:, TRACE_G] = of_layers, of_g
+        self.batch_facts.set_powers([
+            *[0.0 if factor.of_inputs else of_g for batch in self.batches for factor in batch.members],
+            *[power for power, parameters in zip(of_layers, own) for _ in parameters], *rows])
         counts = np.cumsum([len(ordered)] + [len(parameters) for parameters in own]).tolist()
         self.self_refreshed_places = tuple(zip(counts[:-1], counts[1:]))  # (first, last + 1) of each layer
         ordered += [parameter for parameters in own for parameter in parameters]
@@ -125,7 +132,7 @@ class Curvature(nn.Cell):
 
         # Factors: blocks of one size together; the gradient of the mean loss becomes that of a sample.
         samples = self.batch_facts.see(statistics[:, ROWS] / MEASUREMENT_SCALE, calls / MEASUREMENT_SCALE)
-        gradient_scale = ops.square(self.batch_facts.divisor() / loss_scale)
+        gradient_scale = ops.square(self.batch_facts.divisor(samples) / loss_scale)
         factors = tuple([batch.factors(measurements, measured_calls, gradient_scale) for batch in self.batches])
 
         # Choice: which factors, and so which layers, are refreshed.
@@ -148,7 +155,8 @@ class Curvature(nn.Cell):
         if self.compares:
             self.history.remember(factors, wanted)
         for layer, (first, last) in self.self_refreshed:
-            self.preconditioners[layer].refresh(measurements[first:last], calls[layer], refreshed[layer], damping)
+            self.preconditioners[layer].refresh(measurements[first:last], calls[layer], samples, refreshed[layer],
+                                                damping)
 
         # Record: what was rejected, and how well the damped blocks were conditioned.
         worst = None

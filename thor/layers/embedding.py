@@ -131,16 +131,16 @@ class EmbeddingLayer(Layer):
         return attribute, GatherTap, self.context.measure(EmbeddingMeasure, rows)
 
     def create_preconditioner(self, batch: BatchFacts, *inverses: Inverse) -> nn.Cell:
-        return EmbeddingPreconditioner(self, batch, *inverses)
+        return EmbeddingPreconditioner(self, *inverses)
 
 
 class EmbeddingPreconditioner(nn.Cell):
     """``g_row / (A_row + sqrt(lam))``, then ``G^-1``; it refreshes the diagonal A itself."""
 
-    def __init__(self, layer: EmbeddingLayer, batch: BatchFacts, inverse_g: Inverse):
+    def __init__(self, layer: EmbeddingLayer, inverse_g: Inverse):
         super().__init__(auto_prefix=False)
         self.matrix = layer.matrix
-        self.batch, self.average = batch, layer.context.options.running_average
+        self.average = layer.context.options.running_average
         self.factor_a = layer.factor_parameters["a"]
         if self.average > 0:
             self.refreshes = Parameter(Tensor(0.0, ms.float32), name=f"refreshes_a.{layer.name}", requires_grad=False)
@@ -149,13 +149,13 @@ class EmbeddingPreconditioner(nn.Cell):
         self.inverses_g = inverse_g.parameter
         self.precondition = layer.context.backend.precondition_columns_operator(self.matrix, inverse_g.blocks)
 
-    def refresh(self, measurements, calls, wanted, damping):
+    def refresh(self, measurements, calls, samples, wanted, damping):
         """Refresh A, where ``wanted`` ``()`` is 1.0; it is kept as it was where not finite.
 
         Args:
-            measurements: one tensor, id counts ``(vocab_size,)`` summed over ``calls`` ``()``.
+            measurements: one tensor, id counts ``(vocab_size,)`` summed over ``calls`` ``()`` of ``samples`` ``()``.
         """
-        a = measurements[0] / calls / self.batch.samples
+        a = measurements[0] / calls / samples
         if self.average > 0:
             a = running_average(self.factor_a, a, self.average, self.refreshes + 0.0)
             ops.assign(self.refreshes, self.refreshes + wanted)

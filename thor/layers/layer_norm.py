@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mindspore import nn
+from mindspore import nn, ops
 
 from thor.damping import damped_diagonal
 from thor.distribution import world
@@ -29,7 +29,7 @@ class LayerNormLayer(Layer):
 
 
 class LayerNormPreconditioner(nn.Cell):
-    """``g / (g^2 / bs + sqrt(lam))``, bs the samples of all ranks."""
+    """``g / (g^2 / bs + sqrt(lam))``, bs the samples of the update, of all micro-batches and ranks."""
 
     def __init__(self, batch: BatchFacts, n_ranks: int):
         super().__init__(auto_prefix=False)
@@ -38,5 +38,5 @@ class LayerNormPreconditioner(nn.Cell):
     def construct(self, gradients, damping):
         samples = self.batch.samples * self.n_ranks
         if self.batch.sums:
-            samples = samples * self.batch.samples * self.batch.samples  # g is that many times the mean's
+            samples = samples * ops.square(self.batch.samples / self.batch.micro_batches)  # g is that many means
         return tuple([g / damped_diagonal(g * g / samples, damping) for g in gradients])

@@ -13,6 +13,7 @@ from tests.helpers import reference as ref
 from tests.helpers.modes import BOTH_MODES
 from tests.helpers.train_cells import OwnScale, divided
 from thor import THOR, ConvertModelUtils
+from thor.curvature import TracePolicy
 from thor.layers.batch import samples_of
 from thor.train import make_train_step
 
@@ -95,13 +96,57 @@ def test_samples_may_be_on_another_axis_than_the_first():
     assert_moved(network, expected((x, t)))
 
 
-def test_micro_batches_count_what_they_have():
-    network, optimizer = create()
-    step = make_train_step(Loss(network), optimizer, accumulate_steps=2)
-    first, second = batch(4), tuple(array[::-1].copy() * 2 for array in batch(4))
-    step(*tensors(first))
-    step(*tensors(second))
-    assert_moved(network, expected(first, second))
+def mean_over_batches(batches, means):
+    """Update, in float64, of an average of batches' gradients, whose curvature is the average of theirs."""
+    batches = [tuple(array.astype(np.float64) for array in pair) for pair in batches]
+    gradient = sum(t.T @ x / (len(x) if means else 1) for x, t in batches) / len(batches)
+    a, g = (sum(ref.second_moment(pair[i]) for pair in batches) / len(batches) for i in (0, 1))
+    return ref.kronecker_update(gradient, a, g, DAMPING)
+
+
+@pytest.mark.parametrize("mode, sizes, reduction", [
+    (ms.PYNATIVE_MODE, (4, 4), "mean"), (ms.PYNATIVE_MODE, (8, 2), "mean"), (ms.GRAPH_MODE, (8, 2), "mean"),
+    (ms.PYNATIVE_MODE, (8, 2), "sum")], ids=["equal", "unequal", "unequal-graph", "unequal-sums"])
+def test_micro_batches_count_what_they_have(mode, sizes, reduction, caplog):
+    ms.set_context(mode=mode)
+    network, optimizer = create(loss_reduction=reduction, update=TracePolicy(1, w1=0.01))
+    batches = [batch(sizes[0]), tuple(array[::-1].copy() * 2 for array in batch(sizes[1]))]
+    step = make_train_step(Loss(network, reduction == "mean"), optimizer, accumulate_steps=2)
+    with caplog.at_level(logging.WARNING, "thor"):
+        for arrays in batches:
+            step(*tensors(arrays))
+        assert_moved(network, mean_over_batches(batches, reduction == "mean"))
+        trace = np.prod([sum(np.trace(ref.second_moment(pair[i])) for pair in batches) / 2 for i in (0, 1)])
+        np.testing.assert_allclose(optimizer.curvature.choice.traces.asnumpy(), [trace], rtol=1e-5)
+        step(*tensors(batches[0]))
+    assert len(caplog.records) == 1 and f"this step saw {min(sizes)} samples" in caplog.text
+
+
+class Picked(nn.Cell):
+    """Mean over samples of ``table[ids] . t``."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = table
+
+    def construct(self, ids, t):
+        return (self.table(ids) * t).sum() / t.shape[0]
+
+
+def test_ids_are_counted_a_sample_over_micro_batches():
+    table = nn.Embedding(4, 3, embedding_table=Tensor(np.zeros((4, 3)), ms.float32))
+    optimizer = THOR(table, 1.0, DAMPING, 0.0, batch_size=8, split_dim=None)
+    step = make_train_step(Picked(table), optimizer, accumulate_steps=2)
+    ids, t = [np.array([0, 1, 1, 3]), np.array([2, 0])], [normal(4, 3), normal(2, 3, seed=1)]
+    for pair in zip(ids, t):
+        step(Tensor(pair[0], ms.int32), Tensor(pair[1]))
+    one_hot = [np.eye(4)[i] for i in ids]
+    gradient = sum(rows.T @ d / len(d) for rows, d in zip(one_hot, t)) / 2
+    counts = sum(rows.mean(axis=0) for rows in one_hot) / 2
+    g = sum(ref.second_moment(d.astype(np.float64)) for d in t) / 2
+    damped = np.linalg.inv(g + np.sqrt(DAMPING) * np.eye(3))
+    update = (gradient / (counts[:, None] + np.sqrt(DAMPING))) @ damped
+    np.testing.assert_allclose(-table.embedding_table.asnumpy(), update, rtol=2e-4, atol=1e-6)
 
 
 def test_a_summed_loss_is_said_to_be_one():
@@ -123,6 +168,19 @@ def test_layer_norm_of_a_summed_loss_has_the_curvature_of_the_mean():
     update = ref.layer_norm_update(gradients, DAMPING, 5)
     np.testing.assert_allclose(moved[0], -update, rtol=1e-3)
     np.testing.assert_allclose(moved[1], -5 * update, rtol=1e-3)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_layer_norm_counts_the_samples_of_all_micro_batches(reduction):
+    moved, mean = [], reduction == "mean"
+    for parts in (1, 2):
+        network = nn.LayerNorm((3,))
+        optimizer = THOR(network, 1.0, DAMPING, 0.0, batch_size=8 // parts, loss_reduction="mean" if mean else "sum")
+        step = make_train_step(Loss(network, mean), optimizer, accumulate_steps=parts)
+        for rows in np.split(np.arange(8), parts):
+            step(Tensor(normal(8, 3)[rows]), Tensor(normal(8, 3, seed=1)[rows]))
+        moved.append(np.stack([network.gamma.asnumpy() - 1.0, network.beta.asnumpy()]))
+    np.testing.assert_allclose(moved[1], moved[0] / (1 if mean else 2), rtol=1e-4)  # an average of two sums
 
 
 @pytest.mark.parametrize("loss, said, message", [

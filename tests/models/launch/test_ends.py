@@ -1,0 +1,160 @@
+"""How ranks end, over msrun: what is said, with which status, and that nothing runs afterwards.
+
+What the ranks run here does not train and imports no MindSpore, so that a start takes msrun's own seconds alone.
+"""
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ROOT, environment
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = """import os, signal, sys, time
+scheduler, rank = os.environ["MS_ROLE"] == "MS_SCHED", os.environ["RANK_ID"]
+print("hello from", rank, flush=True)
+"""
+FAILS = """if not scheduler and rank == "1":
+    raise ValueError("no such thing")
+time.sleep(300)
+"""
+SLEEPS = "time.sleep(300)\n"
+SAVES = """def save(number, frame):
+    print("interrupted at step 7; the same command goes on", file=sys.stderr)
+    sys.exit(128 + number)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, save)
+time.sleep(300)
+"""
+
+
+class Launch:
+    """``python -m models.launch`` of a module that holds a program, with two ranks."""
+
+    def __init__(self, folder: Path, program: str) -> None:
+        (folder / "small_program.py").write_text(PROGRAM + program)
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.master = f"127.0.0.1:{listener.getsockname()[1]}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "models.launch", "--workers", "2", "--master", self.master, "small_program"],
+            cwd=folder, env=environment(PYTHONPATH=f"{ROOT}:{folder}"), text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.logs = Path(self.process.stdout.readline().removeprefix("logs of the ranks: ")).parent
+
+    def started(self) -> dict[str, int]:
+        """Ids of all processes, once they are at work."""
+        names = ("worker_0", "worker_1", "scheduler")
+        while not all((self.logs / f"{name}.log").exists() and (self.logs / f"{name}.log").read_text()
+                      for name in names):
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.05)
+        ids = {name: int((self.logs / f"{name}.mark").read_text().split()[0]) for name in names}
+        return {**ids, "msrun": parent(ids["worker_0"])}
+
+    def end(self, seconds: float) -> tuple[int, str]:
+        """Status and standard error."""
+        self.out, err = self.process.communicate(timeout=seconds)
+        return self.process.returncode, err
+
+
+def parent(process: int) -> int:
+    return int(re.search(r"PPid:\s*(\d+)", Path(f"/proc/{process}/status").read_text()).group(1))
+
+
+def running(ids: dict[str, int]) -> list[str]:
+    """Those that still run; what was killed is gone when its parent or init has noticed."""
+    def runs(process: int) -> bool:
+        try:
+            return "zombie" not in Path(f"/proc/{process}/status").read_text()
+        except OSError:
+            return False
+    return [name for name, process in ids.items() if runs(process)]
+
+
+def await_end(ids: dict[str, int], seconds: float = 5) -> list[str]:
+    until = time.monotonic() + seconds
+    while running(ids) and time.monotonic() < until:
+        time.sleep(0.05)
+    return running(ids)
+
+
+def test_an_exception_in_one_rank_is_said_with_its_line(tmp_path):
+    launch = Launch(tmp_path, FAILS)
+    ids = launch.started()
+    assert launch.end(10) == (1, (
+        "error: rank 1 ended with status 1; the other ranks were stopped; its last line is 'ValueError: no such "
+        f"thing'; its log is {launch.logs}/worker_1.log; the same command goes on with the newest checkpoint\n"))
+    assert launch.out == "hello from 0\n" and running(ids) == []
+
+
+def test_a_killed_rank_ends_all(tmp_path):
+    launch = Launch(tmp_path, SLEEPS)
+    ids = launch.started()
+    os.kill(ids["worker_1"], signal.SIGKILL)
+    assert launch.end(10) == (1, (
+        "error: rank 1 was killed by SIGKILL, as when memory runs out; the other ranks were stopped; its log is "
+        f"{launch.logs}/worker_1.log; the same command goes on with the newest checkpoint\n"))
+    assert running(ids) == []
+
+
+@pytest.mark.parametrize("killed", ["launcher", "msrun"])
+def test_all_end_with_the_launcher_and_with_msrun(killed, tmp_path):
+    launch = Launch(tmp_path, SLEEPS)
+    ids = launch.started()
+    os.kill(launch.process.pid if killed == "launcher" else ids["msrun"], signal.SIGKILL)
+    assert launch.end(10) == {"launcher": (-9, ""), "msrun": (1, (
+        "error: msrun was killed by SIGKILL, as when memory runs out; the ranks were stopped; the same command goes on "
+        "with the newest checkpoint\n"))}[killed]
+    assert await_end(ids) == []
+
+
+@pytest.mark.parametrize("number, program, line", [
+    (signal.SIGINT, SAVES, "interrupted at step 7; the same command goes on\n"),
+    (signal.SIGTERM, SLEEPS, "interrupted; the same command goes on\n"),
+    (signal.SIGHUP, SAVES, "interrupted at step 7; the same command goes on\n")])
+def test_a_signal_ends_all_with_one_line_and_its_status(number, program, line, tmp_path):
+    """Sent to the process group, as a terminal does."""
+    launch = Launch(tmp_path, program)
+    ids = launch.started()
+    os.killpg(launch.process.pid, number)
+    assert launch.end(10) == (128 + number, line)
+    assert launch.out == "hello from 0\n" and running(ids) == []
+
+
+def test_a_second_signal_does_not_wait_for_the_first_rank(tmp_path):
+    launch = Launch(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(300)\n")
+    ids = launch.started()
+    for _ in range(2):
+        launch.process.send_signal(signal.SIGTERM)
+        time.sleep(0.7)
+    assert launch.end(5) == (143, "interrupted; the same command goes on\n")
+    assert running(ids) == []
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_scheduler_that_fails_is_said(taken, tmp_path):
+    """MindSpore's own fails where its port was taken after the launcher looked."""
+    launch = Launch(tmp_path, "if scheduler: raise RuntimeError('cannot listen')\n" + SLEEPS)
+    with socket.socket() as other:
+        if taken:
+            other.bind(("127.0.0.1", int(launch.master.rpartition(":")[2])))
+            other.listen()
+        ids = launch.started()
+        status, err = launch.end(15)
+    assert (status, err) == (1, (
+        f"error: --master={launch.master}; must be a free port, another program listens on "
+        f"{launch.master.rpartition(':')[2]}; choose another port or end that program\n" if taken else
+        f"error: the scheduler on {launch.master} ended with status 1; the ranks were stopped; its last line is "
+        f"'RuntimeError: cannot listen'; its log is {launch.logs}/scheduler.log; the same command goes on with the "
+        "newest checkpoint\n"))
+    assert running(ids) == []

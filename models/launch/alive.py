@@ -97,7 +97,9 @@ def end_with_launcher(folder: Path) -> None:
     where msrun ended before this was called.
     """
     die_with_parent()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the thread's mask: no signal is for it
     threading.Thread(target=_outlive_nobody, args=(folder,), daemon=True, name="launcher").start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _outlive_nobody(folder: Path) -> None:

@@ -56,7 +56,8 @@ def watch(job: Job, logs: Path, signals: Signals) -> int:
             line = follow(msrun, job, logs, signals, screen)
         finally:
             stop(msrun, job, logs, mark)
-            screen.follow()
+            if not signals.number:  # what a rank may say of a signal is in its log
+                screen.follow()
         if line is None:
             screen.release()
             return 0
@@ -69,7 +70,7 @@ def follow(msrun: subprocess.Popen, job: Job, logs: Path, signals: Signals, scre
     until = None
     while True:
         screen.follow()
-        if signals.number and let_save(job, logs, signals, screen):
+        if signals.number and let_save(job, logs, signals):
             return ending.line_of_interruption(screen.path)
         status, failed = msrun.poll(), ending.failures(logs, job.ranks)
         if failed and status is None:
@@ -96,12 +97,11 @@ def await_msrun(msrun: subprocess.Popen, logs: Path, rank: int) -> int | None:
     return msrun.returncode
 
 
-def let_save(job: Job, logs: Path, signals: Signals, screen: Screen) -> bool:
+def let_save(job: Job, logs: Path, signals: Signals) -> bool:
     """Ask the first rank of all, if it runs here, to end with its last step saved; False if it ended well instead."""
     asked = 0 in job.ranks and send(logs, 0, signals.number)
     until = time.monotonic() + PATIENCE
     while asked and not signals.again and ended(logs, 0) is None and time.monotonic() < until:
-        screen.follow()
         time.sleep(POLL)
     if asked and ended(logs, 0) == WELL:
         signals.forget()

@@ -5,87 +5,36 @@ What the ranks run here does not train and imports no MindSpore, so that a start
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, environment
+from tests.helpers.launches import Launch, await_end, running
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = """import os, signal, sys, time
+BEGINS = """import os, signal, sys, time
 scheduler, rank = os.environ["MS_ROLE"] == "MS_SCHED", os.environ["RANK_ID"]
-print("hello from", rank, flush=True)
 """
-FAILS = """if not scheduler and rank == "1":
-    raise ValueError("no such thing")
+STAYS = """print("hello from", rank, flush=True)
 time.sleep(300)
 """
-SLEEPS = "time.sleep(300)\n"
-SAVES = """def save(number, frame):
+SLEEPS = BEGINS + STAYS
+SAVES = BEGINS + """def save(number, frame):
     print("interrupted at step 7; the same command goes on", file=sys.stderr)
     sys.exit(128 + number)
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, save)
-time.sleep(300)
-"""
-
-
-class Launch:
-    """``python -m models.launch`` of a module that holds a program, with two ranks."""
-
-    def __init__(self, folder: Path, program: str) -> None:
-        (folder / "small_program.py").write_text(PROGRAM + program)
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.master = f"127.0.0.1:{listener.getsockname()[1]}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "models.launch", "--workers", "2", "--master", self.master, "small_program"],
-            cwd=folder, env=environment(PYTHONPATH=f"{ROOT}:{folder}"), text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.logs = Path(self.process.stdout.readline().removeprefix("logs of the ranks: ")).parent
-
-    def started(self) -> dict[str, int]:
-        """Ids of all processes, once they are at work."""
-        names = ("worker_0", "worker_1", "scheduler")
-        while not all((self.logs / f"{name}.log").exists() and (self.logs / f"{name}.log").read_text()
-                      for name in names):
-            assert self.process.poll() is None, self.process.communicate()
-            time.sleep(0.05)
-        ids = {name: int((self.logs / f"{name}.mark").read_text().split()[0]) for name in names}
-        return {**ids, "msrun": parent(ids["worker_0"])}
-
-    def end(self, seconds: float) -> tuple[int, str]:
-        """Status and standard error."""
-        self.out, err = self.process.communicate(timeout=seconds)
-        return self.process.returncode, err
-
-
-def parent(process: int) -> int:
-    return int(re.search(r"PPid:\s*(\d+)", Path(f"/proc/{process}/status").read_text()).group(1))
-
-
-def running(ids: dict[str, int]) -> list[str]:
-    """Those that still run; what was killed is gone when its parent or init has noticed."""
-    def runs(process: int) -> bool:
-        try:
-            return "zombie" not in Path(f"/proc/{process}/status").read_text()
-        except OSError:
-            return False
-    return [name for name, process in ids.items() if runs(process)]
-
-
-def await_end(ids: dict[str, int], seconds: float = 5) -> list[str]:
-    until = time.monotonic() + seconds
-    while running(ids) and time.monotonic() < until:
-        time.sleep(0.05)
-    return running(ids)
+""" + STAYS
+IGNORES = BEGINS + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + STAYS
+FAILS = SLEEPS.replace("time.sleep(300)", """if rank == "1" and not scheduler:
+    raise ValueError("no such thing")
+time.sleep(300)""")
+FAILS_TO_LISTEN = SLEEPS.replace("time.sleep(300)", """if scheduler:
+    raise RuntimeError("cannot listen")
+time.sleep(300)""")
 
 
 def test_an_exception_in_one_rank_is_said_with_its_line(tmp_path):
@@ -132,7 +81,7 @@ def test_a_signal_ends_all_with_one_line_and_its_status(number, program, line, t
 
 
 def test_a_second_signal_does_not_wait_for_the_first_rank(tmp_path):
-    launch = Launch(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(300)\n")
+    launch = Launch(tmp_path, IGNORES)
     ids = launch.started()
     for _ in range(2):
         launch.process.send_signal(signal.SIGTERM)
@@ -144,7 +93,7 @@ def test_a_second_signal_does_not_wait_for_the_first_rank(tmp_path):
 @pytest.mark.parametrize("taken", [True, False])
 def test_a_scheduler_that_fails_is_said(taken, tmp_path):
     """MindSpore's own fails where its port was taken after the launcher looked."""
-    launch = Launch(tmp_path, "if scheduler: raise RuntimeError('cannot listen')\n" + SLEEPS)
+    launch = Launch(tmp_path, FAILS_TO_LISTEN)
     with socket.socket() as other:
         if taken:
             other.bind(("127.0.0.1", int(launch.master.rpartition(":")[2])))

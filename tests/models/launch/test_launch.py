@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from models.launch import ending, watching
 from models.launch.alive import ended, hold, mark_of, process_of, runs, tell
 from models.launch.job import Job
 from models.launch.screen import Screen
+from models.launch.signals import Signals
 from tests.helpers import environment
 from tests.helpers.launches import Launch, running
 
@@ -152,6 +154,44 @@ def test_the_screen_shows_progress_at_once_and_no_remarks_of_mindspore(tmp_path,
             screen.follow()
             shown.append(capfdbinary.readouterr().out)
     assert shown == [b"", b"epoch 1\r", b"epoch 2", b"\n", b"end\n", b"[INPUT]\n"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_anything_is_started(number, capsys, monkeypatch):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(launch, "check_settings", lambda job: os.kill(os.getpid(), number))
+    assert launch.main(["--workers", "2", "models"]) == 128 + number
+    assert capsys.readouterr() == (
+        "", "interrupted before the first step; nothing was done, the same command starts again\n")
+    assert signal.getsignal(number) == before
+
+
+def test_signals_that_are_ignored_stay_so():
+    """nohup, and & of a script."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signals.number is None and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_process_that_ends_with_the_launcher_leaves_signals_to_its_own_threads(tmp_path):
+    """And is killed when the launcher lets go of its lock, though its parent lives."""
+    program = ("import os, signal, time; from pathlib import Path; from models.launch.alive import end_with_launcher\n"
+               "end_with_launcher(Path())\n"
+               "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
+               "os.kill(os.getpid(), signal.SIGTERM)\n"
+               "time.sleep(0.2)\n"
+               "print(signal.sigpending(), flush=True)\n"
+               "time.sleep(300)")
+    with hold(tmp_path, "launcher") as mark:
+        process = subprocess.Popen([sys.executable, "-c", program], env=environment(), stdout=subprocess.PIPE,
+                                   text=True)
+        assert process.stdout.readline() == f"{ {signal.SIGTERM} }\n"
+        mark.close()
+        assert process.wait(10) == -signal.SIGKILL
 
 
 def test_the_screen_holds_back_what_the_launcher_says_at_the_end(tmp_path, capfdbinary):

@@ -52,7 +52,7 @@ def parent(process: int) -> int:
 
 
 def running(ids: dict[str, int]) -> list[str]:
-    """Those that still run; what was killed is gone when its parent or init has noticed."""
+    """Those that still run; what has ended is a zombie until its parent or init has noticed."""
     def runs(process: int) -> bool:
         try:
             return "zombie" not in Path(f"/proc/{process}/status").read_text()
@@ -62,6 +62,7 @@ def running(ids: dict[str, int]) -> list[str]:
 
 
 def await_end(ids: dict[str, int], seconds: float = 5) -> list[str]:
+    """Those that still run after the moment that the kernel takes to end a process whose files it has closed."""
     until = time.monotonic() + seconds
     while running(ids) and time.monotonic() < until:
         time.sleep(0.05)

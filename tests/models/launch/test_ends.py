@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.helpers.launches import Launch, await_end, running
+from tests.helpers.launches import Launch, await_end
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ def test_an_exception_in_one_rank_is_said_with_its_line(tmp_path):
     assert launch.end(10) == (1, (
         "error: rank 1 ended with status 1; the other ranks were stopped; its last line is 'ValueError: no such "
         f"thing'; its log is {launch.logs}/worker_1.log; the same command goes on with the newest checkpoint\n"))
-    assert launch.out == "hello from 0\n" and running(ids) == []
+    assert launch.out == "hello from 0\n" and await_end(ids) == []
 
 
 def test_a_killed_rank_ends_all(tmp_path):
@@ -53,7 +53,7 @@ def test_a_killed_rank_ends_all(tmp_path):
     assert launch.end(10) == (1, (
         "error: rank 1 was killed by SIGKILL, as when memory runs out; the other ranks were stopped; its log is "
         f"{launch.logs}/worker_1.log; the same command goes on with the newest checkpoint\n"))
-    assert running(ids) == []
+    assert await_end(ids) == []
 
 
 @pytest.mark.parametrize("killed", ["launcher", "msrun"])
@@ -77,7 +77,7 @@ def test_a_signal_ends_all_with_one_line_and_its_status(number, program, line, t
     ids = launch.started()
     os.killpg(launch.process.pid, number)
     assert launch.end(10) == (128 + number, line)
-    assert launch.out == "hello from 0\n" and running(ids) == []
+    assert launch.out == "hello from 0\n" and await_end(ids) == []
 
 
 def test_a_second_signal_does_not_wait_for_the_first_rank(tmp_path):
@@ -87,7 +87,7 @@ def test_a_second_signal_does_not_wait_for_the_first_rank(tmp_path):
         launch.process.send_signal(signal.SIGTERM)
         time.sleep(0.7)
     assert launch.end(5) == (143, "interrupted; the same command goes on\n")
-    assert running(ids) == []
+    assert await_end(ids) == []
 
 
 @pytest.mark.parametrize("taken", [True, False])
@@ -106,4 +106,4 @@ def test_a_scheduler_that_fails_is_said(taken, tmp_path):
         f"error: the scheduler on {launch.master} ended with status 1; the ranks were stopped; its last line is "
         f"'RuntimeError: cannot listen'; its log is {launch.logs}/scheduler.log; the same command goes on with the "
         "newest checkpoint\n"))
-    assert running(ids) == []
+    assert await_end(ids) == []

@@ -16,7 +16,7 @@ from models.launch.job import Job
 from models.launch.screen import Screen
 from models.launch.signals import Signals
 from tests.helpers import environment
-from tests.helpers.launches import Launch, running
+from tests.helpers.launches import Launch, await_end
 
 
 def job_of(*words):
@@ -229,4 +229,4 @@ def test_the_first_rank_is_shown_and_success_is_status_0(tmp_path):
     launch = Launch(tmp_path, JOIN, GLOG_v="4")
     ids = launch.started()
     assert launch.end(100) == (0, "")
-    assert launch.out == "begins\nrank 0\n" and running(ids) == []
+    assert launch.out == "begins\nrank 0\n" and await_end(ids) == []

@@ -40,7 +40,7 @@ time.sleep(300)""")
 def test_an_exception_in_one_rank_is_said_with_its_line(tmp_path):
     launch = Launch(tmp_path, FAILS)
     ids = launch.started()
-    assert launch.end(10) == (1, (
+    assert launch.end(30) == (1, (
         "error: rank 1 ended with status 1; the other ranks were stopped; its last line is 'ValueError: no such "
         f"thing'; its log is {launch.logs}/worker_1.log; the same command goes on with the newest checkpoint\n"))
     assert launch.out == "hello from 0\n" and await_end(ids) == []
@@ -50,7 +50,7 @@ def test_a_killed_rank_ends_all(tmp_path):
     launch = Launch(tmp_path, SLEEPS)
     ids = launch.started()
     os.kill(ids["worker_1"], signal.SIGKILL)
-    assert launch.end(10) == (1, (
+    assert launch.end(30) == (1, (
         "error: rank 1 was killed by SIGKILL, as when memory runs out; the other ranks were stopped; its log is "
         f"{launch.logs}/worker_1.log; the same command goes on with the newest checkpoint\n"))
     assert await_end(ids) == []
@@ -61,7 +61,7 @@ def test_all_end_with_the_launcher_and_with_msrun(killed, tmp_path):
     launch = Launch(tmp_path, SLEEPS)
     ids = launch.started()
     os.kill(launch.process.pid if killed == "launcher" else ids["msrun"], signal.SIGKILL)
-    assert launch.end(10) == {"launcher": (-9, ""), "msrun": (1, (
+    assert launch.end(30) == {"launcher": (-9, ""), "msrun": (1, (
         "error: msrun was killed by SIGKILL, as when memory runs out; the ranks were stopped; the same command goes on "
         "with the newest checkpoint\n"))}[killed]
     assert await_end(ids) == []
@@ -76,7 +76,7 @@ def test_a_signal_ends_all_with_one_line_and_its_status(number, program, line, t
     launch = Launch(tmp_path, program)
     ids = launch.started()
     os.killpg(launch.process.pid, number)
-    assert launch.end(10) == (128 + number, line)
+    assert launch.end(30) == (128 + number, line)
     assert launch.out == "hello from 0\n" and await_end(ids) == []
 
 
@@ -86,7 +86,7 @@ def test_a_second_signal_does_not_wait_for_the_first_rank(tmp_path):
     for _ in range(2):
         launch.process.send_signal(signal.SIGTERM)
         time.sleep(0.7)
-    assert launch.end(5) == (143, "interrupted; the same command goes on\n")
+    assert launch.end(30) == (143, "interrupted; the same command goes on\n")
     assert await_end(ids) == []
 
 
@@ -99,7 +99,7 @@ def test_a_scheduler_that_fails_is_said(taken, tmp_path):
             other.bind(("127.0.0.1", int(launch.master.rpartition(":")[2])))
             other.listen()
         ids = launch.started()
-        status, err = launch.end(15)
+        status, err = launch.end(30)
     assert (status, err) == (1, (
         f"error: --master={launch.master}; must be a free port, another program listens on "
         f"{launch.master.rpartition(':')[2]}; choose another port or end that program\n" if taken else

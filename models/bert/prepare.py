@@ -25,11 +25,13 @@ from models.bert.corpus import CORPUS, HELD_OUT, TRAIN, VOCABULARY, WORK, Corpus
 from models.bert.corpus.builtin import builtin_documents, facts, source_files
 from models.bert.corpus.documents import Piece, find_files, read_documents
 from models.bert.corpus.masking import Masking
+from models.bert.corpus.notes import damaged, read_json
 from models.bert.corpus.pairs import Pairing
 from models.bert.corpus.partition import Parts, part_path, partition
 from models.bert.corpus.shards import Recipe, write_shard
 from models.bert.corpus.vocabulary import Vocabulary, read_vocabulary, train_vocabulary
 from models.bert.corpus.workers import process_pool
+from models.bert.prepared import note_of
 from models.config.errors import ConfigError, invalid
 from models.config.section import Section
 from thor.checks import flag, integer, number, optional, setting, text
@@ -112,7 +114,8 @@ def prepare(inputs: Sequence[str], output: Path, options: Preparation, workers: 
     work = _claim(output, settings)
     size = sum(file.stat().st_size for file in files) * (1.0 if inputs else BUILTIN_SHARE)
     parts = _parts(size, options)
-    documents = _once(work / "documents.json", lambda: _partition(files, bool(inputs), work, parts, options, workers))
+    documents = _once(work / "documents.json", {TRAIN: int, HELD_OUT: int},
+                      lambda: _partition(files, bool(inputs), work, parts, options, workers))
     if documents[TRAIN] < 2 or documents[HELD_OUT] < 1:
         for folder in (work, output / TRAIN, output / HELD_OUT):
             shutil.rmtree(folder)
@@ -121,10 +124,8 @@ def prepare(inputs: Sequence[str], output: Path, options: Preparation, workers: 
     vocabulary = vocabulary or _train_vocabulary(output, work, parts, options)
     _write_vocabulary(output / VOCABULARY, vocabulary)
     counts = _write_shards(work, output, parts, _recipe(options, vocabulary), workers)
-    sizes = {str(file.relative_to(output)): file.stat().st_size for split in (TRAIN, HELD_OUT)
-             for file in sorted((output / split).iterdir())}
     _write_json(output / CORPUS, {**settings, "vocab_size": len(vocabulary.words), "documents": documents,
-                                  "records": counts, "bytes": sizes})
+                                  "records": counts, **note_of(output, workers)})
     shutil.rmtree(work)
     return counts
 
@@ -135,9 +136,12 @@ def _settings(files: list[Path], given: bool, options: Preparation) -> dict[str,
 
 
 def _finished(output: Path, settings: dict[str, Any]) -> dict[str, int]:
-    found = json.loads((output / CORPUS).read_text(encoding="utf-8"))
+    found = read_json(output / CORPUS, {"settings": dict, "source": list, "records": dict})
     _require_same(output, found, settings)
-    return found["records"]
+    counts = {split: found["records"].get(split) for split in (TRAIN, HELD_OUT)}
+    if not all(isinstance(count, int) for count in counts.values()):
+        raise damaged(output / CORPUS)
+    return counts
 
 
 def _require_same(output: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -153,7 +157,7 @@ def _claim(output: Path, settings: dict[str, Any]) -> Path:
     work = output / WORK
     note = work / "settings.json"
     if note.exists():
-        _require_same(output, json.loads(note.read_text(encoding="utf-8")), settings)
+        _require_same(output, read_json(note, {"settings": dict, "source": list}), settings)
         return work
     if output.exists() and any(entry.name != WORK for entry in output.iterdir()):
         raise CorpusError(f"output={output}; must be a new or empty folder; it holds other files")
@@ -216,10 +220,10 @@ def _write_shards(work: Path, output: Path, parts: Parts, recipe: Recipe, worker
     return counts
 
 
-def _once(path: Path, make) -> Any:
+def _once(path: Path, keys: dict[str, type], make) -> Any:
     if not path.exists():
         _write_json(path, make())
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path, keys)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from models.bert.corpus import TRAIN
 from models.bert.corpus.documents import sentences
 from models.bert.corpus.masking import Masking
+from models.bert.corpus.notes import read_json
 from models.bert.corpus.pairs import Document, Pair, Pairing
 from models.bert.corpus.partition import part_path, read_part
 from models.bert.corpus.vocabulary import FIRST, PAD, SEPARATOR
@@ -110,7 +111,7 @@ def write_shard(work: Path, output: Path, recipe: Recipe, split: str, index: int
     """
     done = work / f"{split}-{index:05d}.json"
     if done.exists():
-        return json.loads(done.read_text())
+        return read_json(done, {"records": int})["records"]
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the parts are what runs in parallel
     folder, target = work / f"{split}-{index:05d}.part", output / _shard_name(split, index)
     shutil.rmtree(folder, ignore_errors=True)
@@ -121,7 +122,7 @@ def write_shard(work: Path, output: Path, recipe: Recipe, split: str, index: int
         file.replace(target.parent / file.name)
     folder.rmdir()
     part = done.with_suffix(".tmp")
-    part.write_text(json.dumps(count))
+    part.write_text(json.dumps({"records": count}))
     part.replace(done)
     return count
 

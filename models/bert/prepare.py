@@ -60,13 +60,13 @@ class Preparation(Section):
     """
 
     vocab: str | None = setting(None, optional(text("the path of a vocab.txt"), "a trained one"))
-    vocab_size: int = setting(30522, integer(30))
+    vocab_size: int = setting(30522, integer(30, limit=10 ** 6))
     lowercase: bool = setting(True, flag())
-    sequence_length: int = setting(128, integer(8))
-    max_predictions: int = setting(20, integer(1))
+    sequence_length: int = setting(128, integer(8, limit=2 ** 16))
+    max_predictions: int = setting(20, integer(1, limit=2 ** 16))
     masked_share: float = setting(0.15, number(above=0, below=1))
     whole_words: bool = setting(False, flag())
-    dup_factor: int = setting(5, integer(1))
+    dup_factor: int = setting(5, integer(1, limit=10 ** 4))
     short_probability: float = setting(0.1, number(minimum=0, maximum=1))
     held_out: float = setting(0.02, number(above=0, below=1))
     part_mb: float = setting(16.0, number(above=0))
@@ -83,6 +83,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except (ConfigError, CorpusError, OSError, BrokenProcessPool) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except MemoryError as error:
+        print(f"error: not enough memory; {error}; give a smaller part_mb, sequence_length or workers", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
@@ -96,7 +99,7 @@ def prepare(inputs: Sequence[str], output: Path, options: Preparation, workers: 
     Args:
         inputs: text files and folders of them; none for the built-in corpus.
         output: folder; new, or one that the same settings were used for.
-        workers: processes.
+        workers: processes; more than the machine has cores are not started.
 
     Returns:
         Records of each split.
@@ -106,6 +109,7 @@ def prepare(inputs: Sequence[str], output: Path, options: Preparation, workers: 
     """
     if workers < 1:
         raise invalid("workers", workers, "an int >= 1")
+    workers = min(workers, os.cpu_count() or 1)
     files = find_files(inputs) if inputs else source_files()
     settings = _settings(files, bool(inputs), options)
     if (output / CORPUS).exists():
@@ -170,7 +174,8 @@ def _claim(output: Path, settings: dict[str, Any]) -> Path:
 def _parts(size: float, options: Preparation) -> Parts:
     def count(share: float) -> int:
         return min(MOST_PARTS, max(1, round(size * share / (options.part_mb * 1e6))))
-    return Parts(count(1 - options.held_out), count(options.held_out), options.held_out)
+    longest = min(int(options.part_mb * 1e6), Parts.longest)
+    return Parts(count(1 - options.held_out), count(options.held_out), options.held_out, longest)
 
 
 def _partition(files: list[Path], given: bool, work: Path, parts: Parts, options: Preparation,

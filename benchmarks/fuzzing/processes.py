@@ -1,12 +1,14 @@
 """Cases one after another in a forked process: one that crashes or hangs costs a fork, not an import of MindSpore."""
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import re
 import select
 import signal
 import struct
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,15 +20,13 @@ USAGE = re.compile(r"^usage:.*\n(?:^[ \t]+.*\n)*", re.MULTILINE)
 TERMINATION = re.compile(r"^(Traceback \(most recent|terminate called|Fatal Python error)", re.MULTILINE)
 
 
-def run_all(cases: Sequence[Any], work: Callable[[Any], int], limit: float,
-            finished: Callable[[], None] = lambda: None) -> list[tuple[str, str]]:
+def run_all(cases: Sequence[Any], work: Callable[[Any], int], limit: float) -> list[tuple[str, str]]:
     """Run ``work`` on each case.
 
     Args:
         cases: what ``work`` takes.
         work: gives an exit status, having written to stderr what a command would have.
         limit: seconds of a case.
-        finished: called after each case.
 
     Returns:
         (outcome, what stood on stderr) of each.
@@ -41,12 +41,10 @@ def run_all(cases: Sequence[Any], work: Callable[[Any], int], limit: float,
         os.close(writing)
         with os.fdopen(reading, "rb", 0) as stream:
             while len(results) < len(cases):
-                outcome = _receive(stream, limit)
-                if outcome is None:
-                    results.append(_end(child))
+                result = _receive(stream, limit, child)
+                results.append(result)
+                if result[0] in (CRASH, HANG):
                     break
-                results.append(outcome)
-                finished()
             else:
                 os.waitpid(child, 0)
     return results
@@ -65,9 +63,11 @@ def classify(status: int, text: str) -> str:
 def _serve(cases: Sequence[Any], work: Callable[[Any], int], pipe: int) -> None:
     """The forked process: it never returns."""
     os.setsid()
+    faulthandler.disable()  # a crash is counted, not shown
     with tempfile.TemporaryFile() as screen:
         os.dup2(screen.fileno(), 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stdout, sys.stderr = (open(number, "w", 1, closefd=False) for number in (1, 2))
         for case in cases:
             screen.truncate(0)
             screen.seek(0)
@@ -85,25 +85,17 @@ def _serve(cases: Sequence[Any], work: Callable[[Any], int], pipe: int) -> None:
     os._exit(0)
 
 
-def _receive(stream: Any, limit: float) -> tuple[str, str] | None:
-    """The next result; None if none comes within the limit or ever."""
+def _receive(stream: Any, limit: float, child: int) -> tuple[str, str]:
+    """The next result, or how the process ended that gives none."""
     if not select.select([stream], [], [], limit)[0]:
-        return None
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return HANG, f"no end within {limit:g} s"
     head = stream.read(4)
     if len(head) < 4:
-        return None
-    left = struct.unpack("<I", head)[0]
-    content = b""
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return CRASH, signal.strsignal(-status) or "" if status < 0 else f"exit status {status}"
+    left, content = struct.unpack("<I", head)[0], b""
     while len(content) < left:
         content += stream.read(left - len(content))
     return pickle.loads(content)
-
-
-def _end(child: int) -> tuple[str, str]:
-    """How a process ended that gave no result: of itself, or not at all."""
-    found, status = os.waitpid(child, os.WNOHANG)
-    if not found:
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return HANG, ""
-    return CRASH, f"status {os.waitstatus_to_exitcode(status)}"

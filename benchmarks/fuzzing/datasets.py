@@ -125,22 +125,25 @@ def _idx(folder: Path, chance: np.random.Generator, pack: Callable[[bytes], byte
 
 def _records(folder: Path, chance: np.random.Generator) -> None:
     """TFRecord files of four records."""
-    from models.bert.tfrecords import _example_class
-
+    columns = (("input_ids", LENGTH, WORDS), ("input_mask", LENGTH, 2), ("segment_ids", LENGTH, 2),
+               ("masked_lm_positions", MASKED, LENGTH), ("masked_lm_ids", MASKED, WORDS),
+               ("next_sentence_labels", 1, 2))
     for split in ("train", "held_out"):
         (folder / split).mkdir(parents=True)
         content = b""
         for _ in range(4):
-            example = _example_class()()
-            for name, length, most in (("input_ids", LENGTH, WORDS), ("input_mask", LENGTH, 2),
-                                       ("segment_ids", LENGTH, 2), ("masked_lm_positions", MASKED, LENGTH),
-                                       ("masked_lm_ids", MASKED, WORDS), ("next_sentence_labels", 1, 2)):
-                entry = example.features.feature.add(key=name.encode())
-                entry.value.ints.value.extend(chance.integers(0, most, length).tolist())
-            entry = example.features.feature.add(key=b"masked_lm_weights")
-            entry.value.floats.value.extend([1.0] * MASKED)
-            content += framed(example.SerializeToString())
+            lists = {name: field(3, field(1, bytes(chance.integers(0, most, length).tolist())))
+                     for name, length, most in columns}
+            lists["masked_lm_weights"] = field(2, field(1, np.ones(MASKED, "<f4").tobytes()))
+            content += framed(field(1, b"".join(field(1, field(1, name.encode()) + field(2, values))
+                                                for name, values in lists.items())))
         (folder / split / "records").write_bytes(content)
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field of a protobuf message; its length as one or two bytes."""
+    size = len(content)
+    return bytes([number << 3 | 2, *([size] if size < 128 else [size & 127 | 128, size >> 7])]) + content
 
 
 def framed(content: bytes) -> bytes:

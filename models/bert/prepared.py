@@ -4,6 +4,7 @@ MindSpore's reader ends the process, or reads on, where a byte of a MindRecord f
 """
 from __future__ import annotations
 
+import functools
 import sys
 import zlib
 from collections.abc import Iterable
@@ -64,12 +65,17 @@ def check_files(root: Path, files: Iterable[Path], workers: int) -> None:
     opened = [part for file in files if file.suffix == MINDRECORD for part in (file, Path(f"{file}{INDEX}"))]
     sums = {root / name: crc for name, crc in note.get("crc32", {}).items()}
     if any(file not in sums for file in opened):
-        print(f"{opened[0].parent}: has no checksums, damaged MindRecord files are not noticed; data that "
-              "models.bert.prepare makes anew have them", file=sys.stderr)
+        _say_unchecked(opened[0].parent)
     for name, crc in checksums([file for file in opened if file in sums], workers).items():
         if crc != sums[name]:
             raise ValueError(f"{name}: its contents are not those that were written; it is damaged; delete {root} and "
                              f"{REMEDY}")
+
+
+@functools.cache  # once a process
+def _say_unchecked(folder: Path) -> None:
+    print(f"{folder}: has no checksums, damaged MindRecord files are not noticed; data that models.bert.prepare makes "
+          "anew have them", file=sys.stderr)
 
 
 def checksums(files: list[Path], workers: int) -> dict[Path, int]:

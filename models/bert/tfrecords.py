@@ -1,14 +1,13 @@
 """BERT's TFRecord files, read in Python: MindSpore's reader takes any length, type and damage, and names no record."""
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from models.bert.columns import COLUMNS, length_fault
+from models.bert.example import read_features
 from models.bert.framing import count_records, records
 
 REMEDY = "make or copy the data again"
@@ -85,53 +84,17 @@ def read_example(content: bytes, where: str) -> list[np.ndarray]:
     Raises:
         ValueError: it is none, or a column is missing or of another type; the line begins with ``where``.
     """
-    from google.protobuf.message import DecodeError
-
     try:
-        example = _example_class().FromString(content)
-    except DecodeError:
+        features = read_features(content)
+    except ValueError:
         raise ValueError(f"{where}: is no tf.train.Example; {REMEDY}") from None
-    features = {entry.key: entry.value for entry in example.features.feature}
     row = []
     for name, kind in COLUMNS.items():
-        feature = features.get(name.encode())
-        if feature is None:
+        values = features.get(name)
+        if values is None:
             raise ValueError(f"{where}: has no {name}; must have {', '.join(COLUMNS)}; {REMEDY}")
-        field, wanted = ("floats", np.float32) if kind == np.float32 else ("ints", np.int64)
-        if feature.WhichOneof("kind") != field:
-            raise ValueError(f"{where}: {name} must be {'floats' if field == 'floats' else 'integers'}; {REMEDY}")
-        row.append(np.array(getattr(feature, field).value, wanted))
+        floats = kind == np.float32
+        if (values.dtype == np.float32) != floats and values.size:
+            raise ValueError(f"{where}: {name} must be {'floats' if floats else 'integers'}; {REMEDY}")
+        row.append(values)
     return row
-
-
-@functools.cache
-def _example_class() -> Any:
-    """The message class of tf.train.Example (tensorflow/core/example/example.proto), of protobuf alone."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    kinds = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="thor", syntax="proto3")
-
-    def add(message: str, *fields: tuple[str, Any, bool]) -> Any:
-        made = file.message_type.add(name=message)
-        for number, (name, kind, repeated) in enumerate(fields, 1):
-            label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
-            field = made.field.add(name=name, number=number, label=label)
-            field.type = kinds.TYPE_MESSAGE if isinstance(kind, str) else kind
-            if isinstance(kind, str):
-                field.type_name = f".thor.{kind}"
-        return made
-
-    add("Bytes", ("value", kinds.TYPE_BYTES, True))
-    add("Floats", ("value", kinds.TYPE_FLOAT, True))
-    add("Ints", ("value", kinds.TYPE_INT64, True))
-    feature = add("Feature", ("bytes", "Bytes", False), ("floats", "Floats", False), ("ints", "Ints", False))
-    feature.oneof_decl.add(name="kind")
-    for field in feature.field:
-        field.oneof_index = 0
-    add("Entry", ("key", kinds.TYPE_BYTES, False), ("value", "Feature", False))
-    add("Features", ("feature", "Entry", True))
-    add("Example", ("features", "Features", False))
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("thor.Example"))

@@ -75,7 +75,8 @@ def test_data_without_checksums_are_read_and_said_to_be_unchecked(data, capsys):
     note = json.loads((data / "corpus.json").read_text())
     del note["crc32"]
     replace(data / "corpus.json", json.dumps(note).encode())
-    assert open_data(data).get_dataset_size() > 0
+    for _ in range(2):
+        assert open_data(data).get_dataset_size() > 0
     assert capsys.readouterr().err == (f"{data}/train: has no checksums, damaged MindRecord files are not noticed; "
                                        "data that models.bert.prepare makes anew have them\n")
 

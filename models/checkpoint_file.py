@@ -5,6 +5,7 @@ bytes before it. It reads a file without them as it is, only with a warning; her
 """
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -36,7 +37,7 @@ def read(path: Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint={path}; is not a file; give one of a run's checkpoints folder")
     try:
-        contents = ms.load_checkpoint(str(path), crc_check=True)
+        contents = load(path)
     except (ValueError, TypeError, RuntimeError):
         raise ValueError(f"checkpoint={path}; is truncated or damaged") from None
     missing = [key for key in (BATCHES, SEED, DIGEST) if key not in contents]
@@ -76,3 +77,13 @@ def check_value(path: Path | str, name: str, value: ms.Tensor) -> None:
         raise ValueError(f"checkpoint={path}; {name} is not finite; it is of a run that diverged, or damaged")
     if least is not None and (array < least).any():
         raise ValueError(f"checkpoint={path}; {name} is {array.min()}, less than {least}; it is damaged")
+
+
+def load(path: Path | str) -> dict[str, Any]:
+    """``mindspore.load_checkpoint``, which logs a line of its own before it raises, without that line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        return ms.load_checkpoint(str(path), crc_check=True)
+    finally:
+        logging.disable(before)

@@ -141,3 +141,13 @@ def test_a_folder_in_the_place_of_a_new_checkpoint_ends_a_run_in_one_line(tmp_pa
     (tmp_path / "step-000030.ckpt").mkdir()
     assert failing_end(fake_session(), tmp_path, capsys) == (
         1, f"error: checkpoint={tmp_path}/step-000030.ckpt; cannot be written: Is a directory; {REMEDY}")
+
+
+def test_nothing_but_the_refusal_is_said_of_a_damaged_file(tmp_path, capfd):
+    """MindSpore logs a critical line of its own where a sealed file has a type it does not know."""
+    path = written(tmp_path / "step-000005.ckpt", seal=False)
+    content = path.read_bytes()
+    assert content.count(b"Float32") > 0
+    path.write_bytes(content.replace(b"Float32", b"Float3x"))
+    assert refusal(path) == "is truncated or damaged"
+    assert capfd.readouterr().err == ""

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+from models.wire import BYTES, FIXED32, LONGEST, VARINT, fields
+
 FLOATS, INTEGERS = 2, 3  # numbers of the fields of a Feature
-LONGEST = 10  # bytes of an integer
 
 
 def read_features(content: bytes) -> dict[str, np.ndarray]:
@@ -23,7 +23,7 @@ def read_features(content: bytes) -> dict[str, np.ndarray]:
     for features in _messages(content, 1):
         for entry in _messages(features, 1):
             name, feature = b"", b""
-            for number, kind, value in _fields(entry):
+            for number, kind, value in fields(entry):
                 if kind == BYTES and number == 1:
                     name = value
                 elif kind == BYTES and number == 2:
@@ -33,9 +33,9 @@ def read_features(content: bytes) -> dict[str, np.ndarray]:
 
 
 def _values(feature: bytes) -> np.ndarray:
-    for number, kind, content in _fields(feature):
+    for number, kind, content in fields(feature):
         if kind == BYTES and number in (FLOATS, INTEGERS):
-            parts = [_part(number, *field[1:]) for field in _fields(content) if field[0] == 1]
+            parts = [_part(number, *field[1:]) for field in fields(content) if field[0] == 1]
             kind_of = np.float32 if number == FLOATS else np.int64
             return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, kind_of), *parts])
     return np.zeros(0, np.int64)
@@ -71,36 +71,4 @@ def _integers(content: np.ndarray) -> np.ndarray:
 
 
 def _messages(content: bytes, number: int) -> Iterator[bytes]:
-    return (value for found, kind, value in _fields(content) if found == number and kind == BYTES)
-
-
-def _fields(content: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(number, wire type, bytes) of the fields of a message; of integers their bytes as they are."""
-    place = 0
-    while place < len(content):
-        tag, place = _varint(content, place)
-        kind, start = tag & 7, place
-        if kind == VARINT:
-            _, place = _varint(content, place)
-        elif kind == BYTES:
-            length, start = _varint(content, place)
-            place = start + length
-        elif kind in (FIXED64, FIXED32):
-            place += 8 if kind == FIXED64 else 4
-        else:
-            raise ValueError("a field of an unknown type")
-        if place > len(content):
-            raise ValueError("a field without an end")
-        yield tag >> 3, kind, content[start:place]
-
-
-def _varint(content: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if place >= len(content) or shift >= 7 * LONGEST:
-            raise ValueError("an integer without an end")
-        byte = content[place]
-        value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 128:
-            return value, place
+    return (value for found, kind, value in fields(content) if found == number and kind == BYTES)

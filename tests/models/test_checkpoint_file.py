@@ -163,3 +163,16 @@ def test_nothing_but_the_refusal_is_said_of_a_damaged_file(tmp_path):
         ms.load_checkpoint(str(path))  # MindSpore's logger exists from its first line on
     assert logged_by(ms.load_checkpoint) == 1 and logged_by(load) == 0
     assert refusal(path) == "is truncated or damaged"
+
+
+@pytest.mark.parametrize("new", [b"\x08\x01", b"\x08\x7f", b"\x28\x02"])
+def test_a_tensor_of_another_size_than_its_shape_never_reaches_mindspore(tmp_path, new):
+    """It copies all bytes into the memory of the shape."""
+    path = tmp_path / "step-000005.ckpt"
+    ms.save_checkpoint([{"name": "w", "data": ms.Tensor(np.ones((2, 3), np.float32))}], str(path))
+    assert load(path)["w"].shape == (2, 3)
+    content = path.read_bytes()
+    assert content.count(b"\x08\x02\x08\x03") == 1
+    path.write_bytes(content.replace(b"\x08\x02\x08\x03", new + b"\x08\x03"))
+    with pytest.raises(ValueError, match="^a tensor has another number of bytes than its shape says$"):
+        load(path)

@@ -5,6 +5,8 @@ bytes before it. It reads a file without them as it is, only with a warning; her
 """
 from __future__ import annotations
 
+import logging
+import math
 import os
 import re
 from pathlib import Path
@@ -13,10 +15,14 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
+from models.wire import BYTES, VARINT, fields, varint
+
 BATCHES, SAMPLES, SEED, DIGEST = "run.batches", "run.samples_a_batch", "run.seed", "run.config"
 STEPS = {"global_step": 0, "step_of_last_refresh": -1}  # parameters that count steps, and the least they can be
 COUNTERS = ("skipped_updates", "overflowed_updates")  # parameters that count from 0
 _NAME = re.compile(r"step-([0-9]+)\.ckpt")
+_WIDTHS = {b"Bool": 1, b"Int8": 1, b"UInt8": 1, b"Int16": 2, b"UInt16": 2, b"Float16": 2, b"BFloat16": 2, b"Int32": 4,
+           b"UInt32": 4, b"Float32": 4, b"Int64": 8, b"UInt64": 8, b"Float64": 8}  # bytes of a value
 _WORD, _DIGITS = b"crc_num", 10
 
 
@@ -37,7 +43,7 @@ def read(path: Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint={path}; is not a file; give one of a run's checkpoints folder")
     try:
-        contents = ms.load_checkpoint(str(path), crc_check=True)
+        contents = load(path)
     except (ValueError, TypeError, RuntimeError):
         raise ValueError(f"checkpoint={path}; is truncated or damaged") from None
     missing = [key for key in (BATCHES, SEED, DIGEST) if key not in contents]
@@ -77,3 +83,40 @@ def check_value(path: Path | str, name: str, value: ms.Tensor) -> None:
         raise ValueError(f"checkpoint={path}; {name} is not finite; it is of a run that diverged, or damaged")
     if least is not None and (array < least).any():
         raise ValueError(f"checkpoint={path}; {name} is {array.min()}, less than {least}; it is damaged")
+
+
+def load(path: Path | str) -> dict[str, Any]:
+    """``mindspore.load_checkpoint``, which logs a line of its own before it raises, without that line.
+
+    Raises:
+        ValueError: a tensor has another number of bytes than its shape says, which MindSpore does not compare.
+    """
+    _check_shapes(path)
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        return ms.load_checkpoint(str(path), crc_check=True)
+    finally:
+        logging.disable(before)
+
+
+def _check_shapes(path: Path | str) -> None:
+    """Walk through the messages of a checkpoint: values of a tag and a tensor of dimensions, type and bytes."""
+    wanted: dict[bytes, int] = {}
+    found: dict[bytes, int] = {}
+    with open(path, "rb") as file:
+        content = memoryview(file.read())
+    sealed = bytes(content[-len(_WORD) - _DIGITS:-_DIGITS]) == _WORD
+    for number, kind, value in fields(content[:-len(_WORD) - _DIGITS] if sealed else content):
+        parts = {part: field for part, field_kind, field in fields(value) if field_kind == BYTES} \
+            if (number, kind) == (1, BYTES) else {}
+        if 1 in parts and 2 in parts:
+            tensor = list(fields(parts[2]))
+            width = _WIDTHS.get(next((bytes(field) for part, _, field in tensor if part == 2), b""))
+            shape = [varint(field, 0)[0] for part, kind, field in tensor if (part, kind) == (1, VARINT)]
+            if width is not None:
+                name, size = bytes(parts[1]), sum(len(field) for part, _, field in tensor if part == 3)
+                wanted[name] = width * (math.prod(shape) if size == 0 or shape != [0] else 1)  # [0] is a scalar's, too
+                found[name] = found.get(name, 0) + size
+    if wanted != found:
+        raise ValueError("a tensor has another number of bytes than its shape says")

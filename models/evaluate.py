@@ -60,13 +60,13 @@ def _load_weights(network: Any, path: str) -> None:
     """
     import mindspore as ms
 
-    from models.checkpoint_file import check_sealed, check_value
+    from models.checkpoint_file import check_sealed, check_value, load
     from thor.companions.lookahead import evaluation_values
 
     if not os.path.isfile(path):
         raise FileNotFoundError(f"checkpoint={path}; is not a file; give one of a run's checkpoints folder")
     try:
-        contents = ms.load_checkpoint(path, crc_check=True)
+        contents = load(path)
     except (ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"checkpoint={path}; is truncated or no checkpoint; use another one") from error
     check_sealed(path, contents)

@@ -25,11 +25,13 @@ from models.bert.corpus import CORPUS, HELD_OUT, TRAIN, VOCABULARY, WORK, Corpus
 from models.bert.corpus.builtin import builtin_documents, facts, source_files
 from models.bert.corpus.documents import Piece, find_files, read_documents
 from models.bert.corpus.masking import Masking
+from models.bert.corpus.notes import damaged, read_json
 from models.bert.corpus.pairs import Pairing
 from models.bert.corpus.partition import Parts, part_path, partition
 from models.bert.corpus.shards import Recipe, write_shard
 from models.bert.corpus.vocabulary import Vocabulary, read_vocabulary, train_vocabulary
 from models.bert.corpus.workers import process_pool
+from models.bert.prepared import note_of
 from models.config.errors import ConfigError, invalid
 from models.config.section import Section
 from thor.checks import flag, integer, number, optional, setting, text
@@ -58,13 +60,13 @@ class Preparation(Section):
     """
 
     vocab: str | None = setting(None, optional(text("the path of a vocab.txt"), "a trained one"))
-    vocab_size: int = setting(30522, integer(30))
+    vocab_size: int = setting(30522, integer(30, limit=10 ** 6))
     lowercase: bool = setting(True, flag())
-    sequence_length: int = setting(128, integer(8))
-    max_predictions: int = setting(20, integer(1))
+    sequence_length: int = setting(128, integer(8, limit=2 ** 16))
+    max_predictions: int = setting(20, integer(1, limit=2 ** 16))
     masked_share: float = setting(0.15, number(above=0, below=1))
     whole_words: bool = setting(False, flag())
-    dup_factor: int = setting(5, integer(1))
+    dup_factor: int = setting(5, integer(1, limit=10 ** 4))
     short_probability: float = setting(0.1, number(minimum=0, maximum=1))
     held_out: float = setting(0.02, number(above=0, below=1))
     part_mb: float = setting(16.0, number(above=0))
@@ -81,6 +83,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except (ConfigError, CorpusError, OSError, BrokenProcessPool) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except MemoryError as error:
+        print(f"error: not enough memory; {error}; give a smaller part_mb, sequence_length or workers", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
@@ -94,7 +99,7 @@ def prepare(inputs: Sequence[str], output: Path, options: Preparation, workers: 
     Args:
         inputs: text files and folders of them; none for the built-in corpus.
         output: folder; new, or one that the same settings were used for.
-        workers: processes.
+        workers: processes; more than the machine has cores are not started.
 
     Returns:
         Records of each split.
@@ -104,6 +109,7 @@ def prepare(inputs: Sequence[str], output: Path, options: Preparation, workers: 
     """
     if workers < 1:
         raise invalid("workers", workers, "an int >= 1")
+    workers = min(workers, os.cpu_count() or 1)
     files = find_files(inputs) if inputs else source_files()
     settings = _settings(files, bool(inputs), options)
     if (output / CORPUS).exists():
@@ -112,7 +118,8 @@ def prepare(inputs: Sequence[str], output: Path, options: Preparation, workers: 
     work = _claim(output, settings)
     size = sum(file.stat().st_size for file in files) * (1.0 if inputs else BUILTIN_SHARE)
     parts = _parts(size, options)
-    documents = _once(work / "documents.json", lambda: _partition(files, bool(inputs), work, parts, options, workers))
+    documents = _once(work / "documents.json", {TRAIN: int, HELD_OUT: int},
+                      lambda: _partition(files, bool(inputs), work, parts, options, workers))
     if documents[TRAIN] < 2 or documents[HELD_OUT] < 1:
         for folder in (work, output / TRAIN, output / HELD_OUT):
             shutil.rmtree(folder)
@@ -121,10 +128,8 @@ def prepare(inputs: Sequence[str], output: Path, options: Preparation, workers: 
     vocabulary = vocabulary or _train_vocabulary(output, work, parts, options)
     _write_vocabulary(output / VOCABULARY, vocabulary)
     counts = _write_shards(work, output, parts, _recipe(options, vocabulary), workers)
-    sizes = {str(file.relative_to(output)): file.stat().st_size for split in (TRAIN, HELD_OUT)
-             for file in sorted((output / split).iterdir())}
     _write_json(output / CORPUS, {**settings, "vocab_size": len(vocabulary.words), "documents": documents,
-                                  "records": counts, "bytes": sizes})
+                                  "records": counts, **note_of(output, workers)})
     shutil.rmtree(work)
     return counts
 
@@ -135,9 +140,12 @@ def _settings(files: list[Path], given: bool, options: Preparation) -> dict[str,
 
 
 def _finished(output: Path, settings: dict[str, Any]) -> dict[str, int]:
-    found = json.loads((output / CORPUS).read_text(encoding="utf-8"))
+    found = read_json(output / CORPUS, {"settings": dict, "source": list, "records": dict})
     _require_same(output, found, settings)
-    return found["records"]
+    counts = {split: found["records"].get(split) for split in (TRAIN, HELD_OUT)}
+    if not all(isinstance(count, int) for count in counts.values()):
+        raise damaged(output / CORPUS)
+    return counts
 
 
 def _require_same(output: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -153,7 +161,7 @@ def _claim(output: Path, settings: dict[str, Any]) -> Path:
     work = output / WORK
     note = work / "settings.json"
     if note.exists():
-        _require_same(output, json.loads(note.read_text(encoding="utf-8")), settings)
+        _require_same(output, read_json(note, {"settings": dict, "source": list}), settings)
         return work
     if output.exists() and any(entry.name != WORK for entry in output.iterdir()):
         raise CorpusError(f"output={output}; must be a new or empty folder; it holds other files")
@@ -166,7 +174,8 @@ def _claim(output: Path, settings: dict[str, Any]) -> Path:
 def _parts(size: float, options: Preparation) -> Parts:
     def count(share: float) -> int:
         return min(MOST_PARTS, max(1, round(size * share / (options.part_mb * 1e6))))
-    return Parts(count(1 - options.held_out), count(options.held_out), options.held_out)
+    longest = min(int(options.part_mb * 1e6), Parts.longest)
+    return Parts(count(1 - options.held_out), count(options.held_out), options.held_out, longest)
 
 
 def _partition(files: list[Path], given: bool, work: Path, parts: Parts, options: Preparation,
@@ -216,10 +225,10 @@ def _write_shards(work: Path, output: Path, parts: Parts, recipe: Recipe, worker
     return counts
 
 
-def _once(path: Path, make) -> Any:
+def _once(path: Path, keys: dict[str, type], make) -> Any:
     if not path.exists():
         _write_json(path, make())
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path, keys)
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import mindspore.dataset as ds
+import numpy as np
 
 from models.data.errors import require_folder
 
@@ -28,7 +29,8 @@ def _check(file: Path) -> None:
     size = file.stat().st_size
     if size != FILE_BYTES:
         raise ValueError(f"{file}: {size} bytes; must be {FILE_BYTES} (10000 images); download it again")
-    with open(file, "rb") as stream:
-        label = stream.read(1)[0]
-    if label > 9:
-        raise ValueError(f"{file}: first label is {label}; must be 0 to 9; use the binary version; {REMEDY}")
+    labels = np.memmap(file, np.uint8, "r")[::RECORD]
+    wrong = np.flatnonzero(labels > 9)
+    if wrong.size:
+        raise ValueError(f"{file}: label of image {wrong[0] + 1} is {labels[wrong[0]]}; must be 0 to 9; it is damaged "
+                         f"or not the binary version; {REMEDY}")

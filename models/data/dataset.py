@@ -9,6 +9,7 @@ import mindspore.dataset as ds
 from mindspore.dataset import transforms
 
 from models.data.augment import image_transforms
+from models.data.encoded import CheckedImage
 from models.data.epochs import TrainingDataset, held_out_part
 from models.registry import dataset
 
@@ -36,7 +37,11 @@ def create_dataset(data_config: Any, train: bool, seed: int, num_shards: int | N
         ValueError: a file cannot be what its name says, or there are fewer training images than a batch.
     """
     if not train:
-        return _pipeline(data_config, False, held_out_part(_source(data_config, False), num_shards, shard_id))
+        samples = _source(data_config, False)
+        if not samples.get_dataset_size():
+            raise ValueError(f"data.path={data_config.path}; must have held-out images of {data_config.name}; there "
+                             "are none")
+        return _pipeline(data_config, False, held_out_part(samples, num_shards, shard_id))
     shards = {"num_shards": num_shards or 1, "shard_id": shard_id or 0}
     _check_batch_fits(data_config, _source(data_config, True, **shards).get_dataset_size())
     return TrainingDataset(lambda: _pipeline(data_config, True, _source(data_config, True, **shards)), seed,
@@ -53,6 +58,8 @@ def _workers(data_config: Any) -> int:
 
 
 def _pipeline(data_config: Any, train: bool, samples: ds.Dataset) -> ds.Dataset:
+    if dataset(data_config.name).encoded:
+        samples = samples.map(CheckedImage(), "image", num_parallel_workers=_workers(data_config))
     images = samples.map(image_transforms(data_config, train), "image", num_parallel_workers=_workers(data_config))
     pairs = images.map(transforms.TypeCast(ms.int32), "label", num_parallel_workers=1)
     batch_size = data_config.batch_size if train else data_config.eval_batch_size

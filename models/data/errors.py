@@ -20,16 +20,18 @@ def require_folder(path: str, remedy: str) -> Path:
 def dataset_error_line(error: BaseException) -> str:
     """What went wrong in a running MindSpore data pipeline, as one line; "" if ``error`` is not from one.
 
-    MindSpore reports an unreadable image or record as a RuntimeError of many lines while training runs.
+    MindSpore reports an unreadable image or record as a RuntimeError of many lines while training runs. Its Python
+    steps raise with a reason, its own operators without; the file is known of both where each row is a file's.
     """
     message = str(error)
     if "Dataset Pipeline Error Message:" not in message:
         return ""
-    file = re.search(r"corresponding data file is: (.+?\.\w+)\. ", message)
-    if file:
-        return f"{file.group(1)}: cannot be read; delete or replace it"
-    raised = re.findall(r"^(?:ValueError|OSError|TypeError): (.+)$", message, re.MULTILINE)
+    found = re.search(r"corresponding data file is: (.+?)\. Error description", message, re.DOTALL)
+    file = found.group(1).replace("\n", "\\n") if found else ""
+    raised = re.findall(r"^(?:ValueError|OSError|TypeError|MemoryError): (?!Traceback)(.+)$", message, re.MULTILINE)
     if raised:
-        return raised[-1]
+        return raised[-1] if not file or file in raised[-1] else f"{file}: {raised[-1]}"
+    if file:
+        return f"{file}: cannot be read; delete or replace it"
     match = re.search(r"Dataset Pipeline Error Message:.*?\[ERROR\]\s*(.+?)\s*\n-{5,}", message, re.DOTALL)
     return " ".join(match.group(1).split()) if match else ""

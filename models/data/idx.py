@@ -31,12 +31,22 @@ def idx_source(data_config: Any, train: bool, **options: Any) -> ds.Dataset:
     prefix = "train" if train else "t10k"
     files = [_find(folder, f"{prefix}-{kind}", remedy) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
     plain = _plain_folder(files)
+    try:
+        _check(plain, files)
+    except ValueError:  # of the files, or of what was unpacked from them before and is damaged
+        shutil.rmtree(plain, ignore_errors=True)
+        plain = _plain_folder(files)
+        _check(plain, files)
+    return ds.MnistDataset(str(plain), "train" if train else "test", **options)
+
+
+def _check(plain: Path, files: list[Path]) -> None:
+    """ValueError naming the user's file if what was made of it in ``plain`` is not whole."""
     images, labels = (plain / _plain_name(file) for file in files)
     count = _check_images(images, files[0])
     if _check_labels(labels, files[1]) != count:
         raise ValueError(f"{files[1]}: number of labels is not {count}, the number of images of "
                          f"{files[0].name}; download both files again")
-    return ds.MnistDataset(str(plain), "train" if train else "test", **options)
 
 
 def _find(folder: Path, name: str, remedy: str) -> Path:
@@ -96,14 +106,31 @@ def _unpack(file: Path, target: Path) -> None:
         return
     try:
         with gzip.open(file) as packed, open(target, "wb") as plain:
-            shutil.copyfileobj(packed, plain, 1 << 20)
+            header = packed.read(16)
+            plain.write(header)
+            left = _whole_size(header) - len(header) + 1  # one byte more shows that there are more
+            while left > 0 and (block := packed.read(min(left, 1 << 20))):
+                plain.write(block)
+                left -= len(block)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{file}: not a complete gzip file ({error}); download it again") from None
+    except OSError as error:
+        raise OSError(f"{file}: cannot be unpacked to {target.parent.parent}: {error.strerror}; make room there or set "
+                      "XDG_CACHE_HOME to another folder") from None
+
+
+def _whole_size(header: bytes) -> int:
+    """Bytes of a file that begins with ``header``, as far as it says."""
+    magic, count = struct.unpack(">2i", header[:8]) if len(header) >= 8 else (0, 0)
+    return {IMAGE_MAGIC: 16 + count * SIDE * SIDE, LABEL_MAGIC: 8 + count}.get(magic, len(header))
 
 
 def _header(plain: Path, file: Path, fields: int, magic: int) -> tuple[int, ...]:
-    with open(plain, "rb") as stream:
-        header = stream.read(4 * fields)
+    try:
+        with open(plain, "rb") as stream:
+            header = stream.read(4 * fields)
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read: {error.strerror}") from None
     if len(header) < 4 * fields:
         raise ValueError(f"{file}: {len(header)} bytes are too few for an IDX header; download it again")
     found, *sizes = struct.unpack(f">{fields}i", header)
@@ -116,7 +143,8 @@ def _header(plain: Path, file: Path, fields: int, magic: int) -> tuple[int, ...]
 def _check_size(plain: Path, file: Path, expected: int) -> None:
     size = plain.stat().st_size
     if size != expected:
-        raise ValueError(f"{file}: {size} bytes unpacked, its header says {expected}; download it again")
+        found = f"{size} bytes unpacked" if size < expected else f"more than {expected} bytes unpacked"
+        raise ValueError(f"{file}: {found}, its header says {expected}; download it again")
 
 
 def _check_images(plain: Path, file: Path) -> int:
@@ -126,6 +154,8 @@ def _check_images(plain: Path, file: Path) -> int:
         raise ValueError(f"{file}: images of {height}x{width} pixels; must be {SIDE}x{SIDE}; use the "
                          "original files")
     _check_size(plain, file, 16 + count * height * width)
+    if not count:
+        raise ValueError(f"{file}: holds no images; download it again")
     return count
 
 

@@ -55,8 +55,18 @@ def _check_classes(folder: Path, most: int) -> dict[str, int]:
     if len(names) > most:
         raise ValueError(f"{folder}: holds {len(names)} class folders; must be at most {most}; {REMEDY}")
     for name in names:
-        with os.scandir(folder / name) as entries:
-            if not any(entry.name.lower().endswith(EXTENSIONS) for entry in entries):
-                raise ValueError(f"{folder / name}: holds no {', '.join(EXTENSIONS)} image; remove it or "
-                                 "fill it")
+        _check_class(folder / name)
     return {name: index for index, name in enumerate(names)}
+
+
+def _check_class(folder: Path) -> None:
+    """Refuse a folder without images, and what is named like an image but is none; files are not opened."""
+    empty = True
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.lower().endswith(EXTENSIONS):
+                empty = False
+                if not entry.is_file():
+                    raise ValueError(f"{folder / entry.name}: is not a file; delete or replace it")
+    if empty:
+        raise ValueError(f"{folder}: holds no {', '.join(EXTENSIONS)} image; remove it or fill it")

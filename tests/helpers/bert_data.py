@@ -39,11 +39,13 @@ def read_records(file: Path) -> list[dict[str, np.ndarray]]:
 
 def write_tfrecords(path: Path, records: list[dict[str, np.ndarray]]) -> None:
     """tf.train.Example messages in TFRecord framing, written without TensorFlow."""
-    with open(path, "wb") as stream:
-        for record in records:
-            example = _example(record)
-            length = struct.pack("<Q", len(example))
-            stream.write(length + _checksum(length) + example + _checksum(example))
+    path.write_bytes(b"".join(framed(example(record)) for record in records))
+
+
+def framed(content: bytes) -> bytes:
+    """``content`` as one record of a TFRecord file."""
+    length = struct.pack("<Q", len(content))
+    return length + _checksum(length) + content + _checksum(content)
 
 
 def as_tfrecords(data: Path, target: Path) -> Path:
@@ -54,7 +56,8 @@ def as_tfrecords(data: Path, target: Path) -> Path:
     return target
 
 
-def _example(record: dict[str, np.ndarray]) -> bytes:
+def example(record: dict[str, np.ndarray]) -> bytes:
+    """A tf.train.Example of the columns of ``record``."""
     features = b""
     for name, values in record.items():
         if values.dtype.kind == "f":
@@ -71,6 +74,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 def _varint(value: int) -> bytes:
     out = bytearray()
+    value &= 2 ** 64 - 1  # negative numbers are two's complements of 64 bits
     while value > 127:
         out.append(value & 127 | 128)
         value >>= 7

@@ -35,3 +35,24 @@ def collect(dataset) -> tuple[np.ndarray, np.ndarray]:
 def digits_config(**changes) -> DataConfig:
     settings = dict(name="digits", batch_size=32, eval_batch_size=100, image_size=16)
     return DataConfig(**{**settings, **changes})
+
+
+def write_image(path: Path, colour: tuple[int, int, int]) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (80, 60), colour).save(path, quality=95)
+
+
+COLOURS = {"ant": (255, 0, 0), "bee": (0, 255, 0), "cat": (0, 0, 255)}
+
+
+def image_folders(tmp_path: Path, **changes) -> DataConfig:
+    """Two training images of each of three classes, and a held-out one of two."""
+    for name, colour in COLOURS.items():
+        for i in range(2):
+            write_image(tmp_path / "train" / name / f"{i}.JPEG", colour)
+        if name != "bee":
+            write_image(tmp_path / "val" / name / "0.jpg", colour)
+    settings = dict(name="imagenet", path=str(tmp_path), batch_size=3, eval_batch_size=5, image_size=32)
+    return DataConfig(**{**settings, **changes})

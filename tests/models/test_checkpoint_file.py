@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models import checkpoint, command_line
-from models.checkpoint_file import checkpoints
+from models.checkpoint_file import checkpoints, load
 from tests.helpers.fake_run import fake_session
 from tests.models.test_checkpoint import damage, names, state
 
@@ -141,3 +141,38 @@ def test_a_folder_in_the_place_of_a_new_checkpoint_ends_a_run_in_one_line(tmp_pa
     (tmp_path / "step-000030.ckpt").mkdir()
     assert failing_end(fake_session(), tmp_path, capsys) == (
         1, f"error: checkpoint={tmp_path}/step-000030.ckpt; cannot be written: Is a directory; {REMEDY}")
+
+
+def test_nothing_but_the_refusal_is_said_of_a_damaged_file(tmp_path):
+    """MindSpore logs a critical line of its own where a file has a type it does not know."""
+    path = written(tmp_path / "step-000005.ckpt", seal=False)
+    path.write_bytes(path.read_bytes().replace(b"Float32", b"Float3x"))
+
+    def logged_by(read):
+        said, handler = [], logging.Handler()
+        handler.emit = said.append
+        loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("ME.")]
+        for logger in loggers:
+            logger.addHandler(handler)
+        with pytest.raises(ValueError):
+            read(str(path))
+        for logger in loggers:
+            logger.removeHandler(handler)
+        return len(said)
+    with pytest.raises(ValueError):
+        ms.load_checkpoint(str(path))  # MindSpore's logger exists from its first line on
+    assert logged_by(ms.load_checkpoint) == 1 and logged_by(load) == 0
+    assert refusal(path) == "is truncated or damaged"
+
+
+@pytest.mark.parametrize("new", [b"\x08\x01", b"\x08\x7f", b"\x28\x02"])
+def test_a_tensor_of_another_size_than_its_shape_never_reaches_mindspore(tmp_path, new):
+    """It copies all bytes into the memory of the shape."""
+    path = tmp_path / "step-000005.ckpt"
+    ms.save_checkpoint([{"name": "w", "data": ms.Tensor(np.ones((2, 3), np.float32))}], str(path))
+    assert load(path)["w"].shape == (2, 3)
+    content = path.read_bytes()
+    assert content.count(b"\x08\x02\x08\x03") == 1
+    path.write_bytes(content.replace(b"\x08\x02\x08\x03", new + b"\x08\x03"))
+    with pytest.raises(ValueError, match="^a tensor has another number of bytes than its shape says$"):
+        load(path)

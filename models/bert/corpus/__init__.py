@@ -5,6 +5,7 @@
     vocabulary           a WordPiece vocabulary, trained or given
     pairs, masking       a part to masked sentence pairs
     shards               one part to one MindRecord file
+    notes                what is written down on the way
 
 Importing these modules does not import MindSpore; only writing a shard does.
 """

@@ -17,15 +17,26 @@ from models.bert.corpus.documents import Piece
 
 @dataclass(frozen=True)
 class Parts:
-    """How many parts there are, and the share of the documents that is held out."""
+    """How many parts there are, and the share of the documents that is held out.
+
+    Attributes:
+        train, held_out: parts of each split.
+        share: of the documents that is held out.
+        longest: characters of a document in one part; what is longer goes on as another document of the same split.
+    """
 
     train: int
     held_out: int
     share: float
+    longest: int = 1 << 24
 
     def names(self) -> list[tuple[str, int]]:
         """(split, index) of every part."""
         return [(TRAIN, i) for i in range(self.train)] + [(HELD_OUT, i) for i in range(self.held_out)]
+
+    def count(self, split: str) -> int:
+        """Parts of a split."""
+        return self.held_out if split == HELD_OUT else self.train
 
 
 def part_path(folder: Path, split: str, index: int) -> Path:
@@ -43,16 +54,21 @@ def partition(pieces: Iterable[Piece], folder: Path, parts: Parts, seed: int) ->
     with ExitStack() as stack:
         streams = {name: stack.enter_context(open(part_path(folder, *name), "w", encoding="utf-8"))
                    for name in parts.names()}
-        stream = None
+        split, stream, length = TRAIN, None, 0
         for piece in pieces:
             if not piece.lines:
                 continue
-            if piece.starts or stream is None:
-                name = place("\n".join(piece.lines), parts, seed)
-                stream = streams[name]
-                documents[name[0]] += 1
+            text = "\n".join(piece.lines)
+            begins = piece.starts or stream is None
+            if begins or length >= parts.longest:
+                found, index = place(text, parts, seed)
+                if begins:
+                    split = found
+                    documents[split] += 1
+                stream, length = streams[split, index % parts.count(split)], 0
                 stream.write("\n")
-            stream.write("\n".join(piece.lines) + "\n")
+            stream.write(text + "\n")
+            length += len(text)
     return documents
 
 
@@ -60,8 +76,7 @@ def place(text: str, parts: Parts, seed: int) -> tuple[str, int]:
     """(split, index) of the part a document goes to."""
     digest = hashlib.blake2b(text.encode(), digest_size=16, key=seed.to_bytes(8, "big")).digest()
     split = HELD_OUT if int.from_bytes(digest[:8], "big") < parts.share * 2 ** 64 else TRAIN
-    count = parts.held_out if split == HELD_OUT else parts.train
-    return split, int.from_bytes(digest[8:], "big") % count
+    return split, int.from_bytes(digest[8:], "big") % parts.count(split)
 
 
 def read_part(path: Path) -> Iterator[list[str]]:

@@ -13,6 +13,7 @@ import numpy as np
 from models.bert.corpus import TRAIN
 from models.bert.corpus.documents import sentences
 from models.bert.corpus.masking import Masking
+from models.bert.corpus.notes import read_json
 from models.bert.corpus.pairs import Document, Pair, Pairing
 from models.bert.corpus.partition import part_path, read_part
 from models.bert.corpus.vocabulary import FIRST, PAD, SEPARATOR
@@ -23,7 +24,8 @@ SCHEMA = {"input_ids": {"type": "int32", "shape": [-1]}, "input_mask": {"type": 
           "masked_lm_ids": {"type": "int32", "shape": [-1]}, "masked_lm_weights": {"type": "float32", "shape": [-1]},
           "next_sentence_labels": {"type": "int32", "shape": [-1]}}
 RECORDS_A_WRITE = 1000
-TOKENIZED_AT_ONCE = 256
+TOKENIZED_AT_ONCE, CHARACTERS_AT_ONCE = 256, 1 << 17
+LONGEST = 1 << 14  # characters of a sentence
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,40 @@ def _tokenize(part: Path, recipe: Recipe) -> list[Document]:
     tokenizer, most = recipe.masking.vocabulary.tokenizer(), max(recipe.pairing.most // 2, 1)
     documents = []
     for lines in read_part(part):
-        texts = [sentence for line in lines for sentence in sentences(line)]
+        texts = (text for line in lines for sentence in sentences(line) for text in shorter(sentence))
         document: Document = []
-        for start in range(0, len(texts), TOKENIZED_AT_ONCE):
-            for found in tokenizer.encode_batch(texts[start:start + TOKENIZED_AT_ONCE], add_special_tokens=False):
+        for batch in _batches(texts):
+            for found in tokenizer.encode_batch(batch, add_special_tokens=False):
                 ids = np.array(found.ids, np.int32)
                 document += [ids[place:place + most] for place in range(0, len(ids), most)]
         if document:
             documents.append(document)
     return documents
+
+
+def shorter(sentence: str, most: int = LONGEST) -> Iterator[str]:
+    """A sentence in parts of at most ``most`` characters, cut at spaces where there are any; nothing else is lost."""
+    start = 0
+    while start < len(sentence):
+        end = start + most
+        if end < len(sentence):
+            space = sentence.rfind(" ", start + 1, end)
+            end = space if space > 0 else end
+        yield sentence[start:end]
+        start = end
+
+
+def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
+    """Texts to be tokenized at once; what the tokenizer holds of each is a hundred times as large."""
+    batch, characters = [], 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if len(batch) == TOKENIZED_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 def _shard_name(split: str, index: int) -> str:
@@ -110,7 +137,7 @@ def write_shard(work: Path, output: Path, recipe: Recipe, split: str, index: int
     """
     done = work / f"{split}-{index:05d}.json"
     if done.exists():
-        return json.loads(done.read_text())
+        return read_json(done, {"records": int})["records"]
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the parts are what runs in parallel
     folder, target = work / f"{split}-{index:05d}.part", output / _shard_name(split, index)
     shutil.rmtree(folder, ignore_errors=True)
@@ -121,7 +148,7 @@ def write_shard(work: Path, output: Path, recipe: Recipe, split: str, index: int
         file.replace(target.parent / file.name)
     folder.rmdir()
     part = done.with_suffix(".tmp")
-    part.write_text(json.dumps(count))
+    part.write_text(json.dumps({"records": count}))
     part.replace(done)
     return count
 

@@ -1,9 +1,11 @@
 """WordPiece vocabularies: training, reading, tokenizing."""
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 PAD, UNKNOWN, FIRST, SEPARATOR, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUES = "##"
 ALPHABET = 1000
+LONGEST_WORD = 100  # characters; WordPiece makes an unknown word of a longer one
+LONG_RUN = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 
 
 @dataclass
@@ -80,22 +84,23 @@ def train_vocabulary(parts: Sequence[Path], size: int, lowercase: bool, most_byt
 
     made = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
     made.normalizer, made.pre_tokenizer = _text_rules(lowercase)
-    letters = _alphabet(parts, made.normalizer, most_bytes)
+    texts = partial(_texts, parts, most_bytes, made.normalizer, made.pre_tokenizer)
+    letters = _alphabet(texts())
     # The trainer numbers letters inside words as its hash map happens to hold them, and breaks ties by number.
     # What it takes for special tokens it numbers in order.
     fixed = [*SPECIAL, *letters, *(CONTINUES + letter for letter in letters)]
     trainer = trainers.WordPieceTrainer(vocab_size=size, min_frequency=2, limit_alphabet=ALPHABET, show_progress=False,
                                         special_tokens=fixed, continuing_subword_prefix=CONTINUES)
-    made.train_from_iterator(_lines(parts, most_bytes), trainer)
+    made.train_from_iterator(texts(), trainer)
     ids = made.get_vocab()
     return Vocabulary(sorted(ids, key=ids.__getitem__), lowercase)
 
 
-def _alphabet(parts: Sequence[Path], normalizer, most_bytes: int) -> list[str]:
+def _alphabet(texts: Iterator[str]) -> list[str]:
     """The most frequent letters, in order of their code."""
     counts: Counter[str] = Counter()
-    for line in _lines(parts, most_bytes):
-        counts.update(normalizer.normalize_str(line))
+    for text in texts:
+        counts.update(text)
     frequent = sorted(counts, key=lambda letter: (-counts[letter], letter))[:ALPHABET]
     return sorted(letter for letter in frequent if not letter.isspace())
 
@@ -104,6 +109,14 @@ def _text_rules(lowercase: bool):
     from tokenizers import normalizers, pre_tokenizers
 
     return normalizers.BertNormalizer(lowercase=lowercase), pre_tokenizers.BertPreTokenizer()
+
+
+def _texts(parts: Sequence[Path], most_bytes: int, normalizer, pre_tokenizer) -> Iterator[str]:
+    """Normalized lines without words that are too long to be tokenized, on which the trainer takes quadratic time."""
+    def short_words(match: re.Match[str]) -> str:
+        return " ".join(word for word, _ in pre_tokenizer.pre_tokenize_str(match[0]) if len(word) <= LONGEST_WORD)
+    for line in _lines(parts, most_bytes):
+        yield LONG_RUN.sub(short_words, normalizer.normalize_str(line))
 
 
 def _lines(parts: Sequence[Path], most_bytes: int) -> Iterator[str]:

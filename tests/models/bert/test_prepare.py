@@ -137,12 +137,15 @@ def test_a_given_vocabulary_is_used(tmp_path, one_process):
     ("a\n\nb\n", ("--sequence_length", "4"), "error: sequence_length=4; must be an int >= 8"),
     ("a\n\nb\n", ("--held_out", "1.5"), "error: held_out=1.5; must be a number > 0 and < 1"),
     ("a\n\nb\n", ("--workers", "0"), "error: workers=0; must be an int >= 1"),
+    *(("a\n\nb\n", (f"--{name}", "1000000000"), f"error: {name}=1000000000; must be an int >= {least}; use at most "
+       f"{most}\n") for name, least, most in (("vocab_size", 30, 1000000), ("sequence_length", 8, 65536),
+                                              ("max_predictions", 1, 65536), ("dup_factor", 1, 10000))),
 ])
 def test_what_cannot_be_prepared_is_one_line(tmp_path, capsys, text, words, expected):
     (tmp_path / "text").write_text(text)
     assert main(["--input", str(tmp_path / "text"), "--output", str(tmp_path / "data"), *words]) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.splitlines()[-1].startswith(expected)
+    assert out == "" and err.splitlines(keepends=True)[-1].startswith(expected)
     assert not list(tmp_path.glob("data/*"))
 
 

@@ -1,18 +1,15 @@
-"""Datasets: values, coverage, order, resume position, sharding; what faulty files say."""
+"""Datasets: values, coverage, order, resume position, sharding."""
 from __future__ import annotations
-
-from pathlib import Path
 
 import mindspore.dataset as ds
 import numpy as np
 import pytest
 
 from models.config.run import DataConfig
-from models.data import create_dataset, dataset_error_line
-from models.data.cifar import FILE_BYTES
+from models.data import create_dataset
 from models.data.digits import digits_arrays
 from models.data.epochs import epoch_seed
-from tests.helpers.zoo_data import collect, digits_config, idx_arrays, write_idx
+from tests.helpers.zoo_data import collect, digits_config, idx_arrays, image_folders, write_idx
 
 
 @pytest.fixture(autouse=True)
@@ -158,52 +155,6 @@ def test_idx_images_grow_to_image_size(tmp_path):
     assert collect(plain(config))[0].shape == (3, 1, 32, 32)
 
 
-def cut(path: Path, keep: int) -> None:
-    path.write_bytes(path.read_bytes()[:keep])
-
-
-def blank(images: int, labels: int, side: int = 28, label: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros((images, side, side), np.uint8), np.full(labels, label, np.uint8)
-
-
-IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
-
-
-@pytest.mark.parametrize("packed, spoil, error, message", [
-    (False, lambda d: (d / LABELS).unlink(), FileNotFoundError,
-     f"{LABELS}: neither it nor {LABELS}.gz exists"),
-    (False, lambda d: cut(d / IMAGES, 2000), ValueError, "2000 bytes unpacked, its header says 19616"),
-    (False, lambda d: cut(d / IMAGES, 9), ValueError, "9 bytes are too few for an IDX header"),
-    (False, lambda d: (d / IMAGES).write_bytes((d / LABELS).read_bytes()), ValueError,
-     "starts with 2049, an IDX file of this kind with 2051"),
-    (False, lambda d: write_idx(d, "t10k", *blank(25, 25, 32)), ValueError,
-     "images of 32x32 pixels; must be 28x28"),
-    (False, lambda d: write_idx(d, "t10k", *blank(25, 24)), ValueError,
-     "number of labels is not 25"),
-    (False, lambda d: write_idx(d, "t10k", *blank(1, 1, label=10)), ValueError,
-     "label 10; must be 0 to 9"),
-    (True, lambda d: cut(d / f"{IMAGES}.gz", 3000), ValueError, "not a complete gzip file"),
-    (True, lambda d: (d / f"{IMAGES}.gz").write_bytes(b"plain text"), ValueError, "not a complete gzip file"),
-])
-def test_faulty_idx_files_are_named_in_one_line(tmp_path, cache, packed, spoil, error, message):
-    write_idx(tmp_path, "t10k", *idx_arrays(25), packed)
-    spoil(tmp_path)
-    with pytest.raises(error, match=message) as caught:
-        plain(DataConfig(name="mnist", path=str(tmp_path)))
-    text = str(caught.value)
-    assert "\n" not in text and str(tmp_path / "t10k-") in text and str(cache) not in text
-    assert not list(cache.glob("making-*"))
-
-
-@pytest.mark.parametrize("path, error, message", [
-    ("", FileNotFoundError, "data.path is empty; on Debian `apt-get install dataset-fashion-mnist`"),
-    ("/no/such/folder", FileNotFoundError, "data.path=/no/such/folder; no such folder; on Debian"),
-    (__file__, NotADirectoryError, "is not a folder; on Debian")])
-def test_a_wrong_path_is_named_with_the_remedy(path, error, message):
-    with pytest.raises(error, match=message):
-        plain(DataConfig(name="fashion_mnist", path=path))
-
-
 def test_cifar10_binary_gives_its_images(tmp_path):
     rng = np.random.default_rng(0)
     records = np.zeros((10_000, 3073), np.uint8)
@@ -219,69 +170,11 @@ def test_cifar10_binary_gives_its_images(tmp_path):
     np.testing.assert_allclose(images, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("content, error, message", [
-    (None, FileNotFoundError, "test_batch.bin: does not exist; unpack cifar-10-binary.tar.gz"),
-    (b"short", ValueError, "test_batch.bin: 5 bytes; must be 30730000"),
-    (b"\x80" + bytes(FILE_BYTES - 1), ValueError, "first label is 128; must be 0 to 9")])
-def test_faulty_cifar10_files_are_named(tmp_path, content, error, message):
-    if content is not None:
-        (tmp_path / "test_batch.bin").write_bytes(content)
-    with pytest.raises(error, match=message):
-        plain(DataConfig(name="cifar10", path=str(tmp_path)))
-
-
-def write_image(path: Path, colour: tuple[int, int, int]) -> None:
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (80, 60), colour).save(path, quality=95)
-
-
-COLOURS = {"ant": (255, 0, 0), "bee": (0, 255, 0), "cat": (0, 0, 255)}
-
-
-def imagenet(tmp_path: Path, **changes) -> DataConfig:
-    for name, colour in COLOURS.items():
-        for i in range(2):
-            write_image(tmp_path / "train" / name / f"{i}.JPEG", colour)
-        if name != "bee":
-            write_image(tmp_path / "val" / name / "0.jpg", colour)
-    settings = dict(name="imagenet", path=str(tmp_path), batch_size=3, eval_batch_size=5, image_size=32)
-    return DataConfig(**{**settings, **changes})
-
-
 @pytest.mark.parametrize("train, labels", [(True, [0, 0, 1, 1, 2, 2]), (False, [0, 2])])
 def test_imagenet_folders_keep_training_labels_and_colours(tmp_path, train, labels):
-    images, got = collect(plain(imagenet(tmp_path), train))
+    images, got = collect(plain(image_folders(tmp_path), train))
     assert images.shape == (len(labels), 3, 32, 32) and sorted(got) == labels
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     for image, label in zip(images, got):
         pixel = image.transpose(1, 2, 0) * std + mean
         np.testing.assert_allclose(pixel, np.broadcast_to(np.eye(3)[label], (32, 32, 3)), atol=0.02)
-
-
-@pytest.mark.parametrize("spoil, error, message", [
-    (lambda d: (d / "train" / "dog").mkdir(), ValueError, "dog: holds no .jpg, .jpeg, .png image"),
-    (lambda d: write_image(d / "val" / "dog" / "0.jpg", (0, 0, 0)), ValueError,
-     "dog: is a class that .*train does"),
-    (lambda d: (d / "val").rename(d / "other"), FileNotFoundError, "has no folder val or validation")])
-def test_faulty_imagenet_folders_are_named(tmp_path, spoil, error, message):
-    config = imagenet(tmp_path)
-    spoil(tmp_path)
-    with pytest.raises(error, match=message):
-        plain(config)
-
-
-@pytest.mark.parametrize("train, name", [(False, "val/ant/0.jpg"), (True, "train/ant/0.JPEG")])
-def test_a_truncated_image_is_named_in_one_line(tmp_path, monkeypatch, train, name):
-    monkeypatch.chdir(tmp_path)  # MindSpore leaves a copy of the image in the working folder
-    config = imagenet(tmp_path)
-    cut(tmp_path / name, 100)
-    with pytest.raises(RuntimeError) as caught:
-        collect(plain(config, train))
-    line = f"{tmp_path / name}: cannot be read; delete or replace it"
-    assert dataset_error_line(caught.value) == line
-
-
-def test_other_errors_are_not_dataset_errors():
-    assert dataset_error_line(RuntimeError("something else")) == ""

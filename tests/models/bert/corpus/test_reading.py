@@ -9,6 +9,7 @@ from models.bert.corpus import documents as reading
 from models.bert.corpus.builtin import builtin_documents, prose
 from models.bert.corpus.documents import Piece, find_files, read_documents, sentences
 from models.bert.corpus.partition import Parts, part_path, partition, place, read_part
+from models.bert.corpus.shards import shorter
 from models.bert.corpus.vocabulary import SPECIAL, Vocabulary, read_vocabulary, train_vocabulary
 
 
@@ -89,6 +90,38 @@ def test_a_document_in_pieces_stays_together(tmp_path):
     partition(pieces, tmp_path, parts, seed=1)
     found = [document for name in parts.names() for document in read_part(part_path(tmp_path, *name))]
     assert sorted(found) == sorted([f"{i} {j}" for j in range(3)] for i in range(40))
+
+
+def test_what_is_longer_than_a_part_goes_on_as_documents_of_the_same_split(tmp_path):
+    pieces = [Piece([f"{i} {j} " + "x" * 20], starts=j == 0) for i in range(20) for j in range(9)]
+    parts = Parts(4, 4, 0.5, longest=60)
+    counts = partition(pieces, tmp_path, parts, seed=1)
+    found = [(name[0], document) for name in parts.names() for document in read_part(part_path(tmp_path, *name))]
+    assert sum(counts.values()) == 20 and len(found) == 60 and {len(document) for _, document in found} == {3}
+    splits = {line.split()[0]: set() for _, document in found for line in document}
+    for split, document in found:
+        splits[document[0].split()[0]].add(split)
+    assert {len(names) for names in splits.values()} == {1}
+    assert sorted(line for _, document in found for line in document) == sorted(piece.lines[0] for piece in pieces)
+
+
+def test_long_words_take_no_part_in_training_a_vocabulary(tmp_path):
+    """Training takes quadratic time of a word's length: a million letters would not end."""
+    sentence = "the unhappy cat saw the happy catalogue "
+    texts = {"plain": sentence, "long": sentence + "abc" * 400_000 + " " + sentence, "dots": sentence + "a." * 100}
+    words = {}
+    for index, (name, text) in enumerate(texts.items()):
+        path = part_path(tmp_path, TRAIN, index)
+        path.write_text("\n" + (sentence + "\n") * 30 + text + "\n")
+        words[name] = train_vocabulary([path], 60, lowercase=True).words
+    assert words["long"] == words["plain"] and "." in words["dots"]
+
+
+def test_long_sentences_are_cut_at_spaces_without_loss():
+    text = "ab cde " * 9 + "x" * 30 + " end"
+    parts = list(shorter(text, 10))
+    assert "".join(parts) == text and max(map(len, parts)) <= 10
+    assert parts[:2] == ["ab cde ab", " cde ab"] and list(shorter("a b", 10)) == ["a b"] and not list(shorter("", 10))
 
 
 def test_the_seed_decides_the_split():

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from models.config import Config, ConfigError, UsageError, load_config
+from models.interruption import INTERRUPTION, Asked, Interrupted, end_with
 
 
 class LoadError(Exception):
@@ -52,6 +53,10 @@ def run(entry: Callable[[], None]) -> int:
     except (ConfigError, LoadError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
+    except Interrupted as error:
+        return end_with(error)
+    except Asked:
+        return end_with(Interrupted(INTERRUPTION.describe(), INTERRUPTION.status))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with the newest checkpoint", file=sys.stderr)
         return 130

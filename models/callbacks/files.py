@@ -10,6 +10,7 @@ from typing import Any
 from mindspore.train import Callback
 
 from models.callbacks.state import TrainingState
+from models.files import replacing, writing
 from models.sinks import ROWS_PER_EPOCH, passed
 
 COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "refreshed_layers", "eval_loss", "eval_accuracy",
@@ -53,12 +54,10 @@ class MetricsFile(Callback):
         kept = [row for row in self.rows() if row["step"] <= self.state.start]
         self._before = kept[-1]["seconds"] if kept else 0.0
         self._written = int(kept[-1]["step"]) if kept else 0
-        part = self.path.with_suffix(".part")
-        with open(part, "w", newline="", encoding="utf-8") as stream:
+        with replacing(self.path) as part, open(part, "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(self.columns)
             writer.writerows([_text(row[name]) for name in self.columns] for row in kept)
-        part.replace(self.path)
         self._started = time.perf_counter()
 
     def on_train_step_end(self, run_context: Any) -> None:
@@ -77,7 +76,7 @@ class MetricsFile(Callback):
                "damping": state.damping, "refreshed_layers": state.refreshed and state.refreshed[0],
                "seconds": round(self._before + time.perf_counter() - self._started, 3),
                **{column: state.evaluation.get(metric) for column, metric in self._metrics.items()}}
-        with open(self.path, "a", newline="", encoding="utf-8") as stream:
+        with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerow([_text(row[name]) for name in self.columns])
         self._written = state.batches
 
@@ -116,6 +115,5 @@ def draw_curves(rows: list[dict[str, float | None]], path: Path) -> None:
     loss.legend()
     accuracy.plot(epochs, [100 * row["eval_accuracy"] for row in held_out], marker=".")
     accuracy.set(xlabel="epoch", ylabel="held-out accuracy, %")
-    part = path.with_suffix(".part")
-    figure.savefig(part, dpi=120, format="png")
-    part.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=120, format="png")

@@ -57,24 +57,25 @@ class Interruption:
         self._told = threading.Lock()
         self._writing = 0
         self._seconds: list[float] = []
-        self._last = 0.0
+        self._last: float | None = None
 
     @property
     def status(self) -> int:
         """Exit status of a process that the signal ends."""
         return 128 + (self._number or signal.SIGINT)
 
-    def looks(self, patience: float = LEAST) -> None:
-        """The main thread looks from now on, after every step; ``check`` shows how often."""
-        self._seconds, self._last = [], time.monotonic()
+    def looks(self, patience: float) -> None:
+        """The main thread looks from now on; ``patience`` is for the first time, later ``check`` shows how often."""
+        self._seconds, self._last = [], None
         self.patience = patience
 
     def check(self) -> None:
         """Raise ``Asked`` if a signal has come."""
         now = time.monotonic()
-        self._seconds = [*self._seconds[1 - STEPS_KEPT:], now - self._last]
+        if self._last is not None:
+            self._seconds = [*self._seconds[1 - STEPS_KEPT:], now - self._last]
         self._last = now
-        self.patience = min(max(LEAST, 3 * min(self._seconds)), MOST)  # the least: others compile
+        self.patience = min(max(LEAST, 3 * min(self._seconds, default=0.0)), MOST)  # the least: others compile
         if self._number is not None:
             self._noticed = True
             raise Asked

@@ -9,7 +9,7 @@ from mindspore.train import Callback
 
 from models.callbacks.state import TrainingState
 from models.checkpoint import CheckpointCallback, save
-from models.interruption import INTERRUPTION, LEAST, NOTHING, Asked, Interrupted
+from models.interruption import INTERRUPTION, NOTHING, Asked, Interrupted
 
 FOLLOWS = 30.0  # seconds the other ranks stay: the first cannot end its step without them
 
@@ -36,7 +36,7 @@ class Stopping(Callback):
     def on_train_begin(self, run_context: Any) -> None:
         self._ended = self.state.start
         INTERRUPTION.describe = self.line
-        INTERRUPTION.looks(FOLLOWS if self.saving is None else LEAST)
+        INTERRUPTION.looks(FOLLOWS if self.saving is None else 0.0)  # before the first step nothing is lost
 
     def on_train_step_end(self, run_context: Any) -> None:
         self._look()

@@ -24,10 +24,21 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Parameter, Tensor, nn
 from mindspore.train import Callback
 
-from models.checkpoint_file import BATCHES, DIGEST, OWED, SAMPLES, SEED, STEPS, check_value, checkpoints, read
+from models.checkpoint_file import (
+    BATCHES,
+    COUNTERS,
+    DIGEST,
+    OWED,
+    SAMPLES,
+    SEED,
+    STEPS,
+    check_value,
+    checkpoints,
+    read,
+)
 from models.command_line import DivergedError
 from models.config import Config, config_tree
 from models.files import cannot_write
@@ -192,6 +203,8 @@ def rescaled(session: Any, batches: int, samples: int) -> int:
 def _load(step: nn.Cell, contents: dict[str, Any], path: Path) -> None:
     parameters = {parameter.name: parameter for _, parameter in step.parameters_and_names()}
     for name, parameter in parameters.items():
+        if name not in contents and name.rpartition(".")[2] in COUNTERS:  # in files written before these were counted
+            contents[name] = Parameter(Tensor(np.zeros(parameter.shape, np.int32)), name=name)
         if name not in contents:
             raise ValueError(f"checkpoint={path}; has no {name}; it belongs to another network or optimizer")
         if contents[name].shape != parameter.shape or contents[name].dtype != parameter.dtype:

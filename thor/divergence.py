@@ -28,7 +28,7 @@ class DivergenceWatch:
 
     It has when it lies above the loss the run began with, and is three times that, or three times the largest loss of
     the refresh interval before. The beginning of a resumed run is not seen: the largest of its first ten losses stands
-    for it. A loss that is not finite has risen, too.
+    for it. A loss that is not finite has risen, too, unless its update was not finite, either, and was skipped.
 
     Args:
         optimizer: whose settings the warning names.
@@ -37,6 +37,7 @@ class DivergenceWatch:
 
     def __init__(self, optimizer: THOR, tolerates: bool = False):
         self.optimizer, self.tolerates, self.warned = optimizer, tolerates, False
+        self.skipped = optimizer.skipped_updates
         self.resumed: bool | None = None
         self.step = -1
         self.first_losses: list[float] = []
@@ -67,7 +68,8 @@ class DivergenceWatch:
             return
         self.start(step)
         if not math.isfinite(loss):
-            if not self.tolerates:
+            applied, self.skipped = self.optimizer.skipped_updates == self.skipped, self.optimizer.skipped_updates
+            if applied and not self.tolerates:
                 self._warn(step, loss)
             return
         if any(self.optimizer.refresh_due_at(between) for between in range(self.step + 1, step + 1)):

@@ -83,6 +83,7 @@ class WatchSinks(Callback):
         if self.watch.pending is None:  # otherwise the step was called from Python
             self.watch.remember(self._steps_done() - 1, run_context.original_args().net_outputs)
             self.watch.look()
+            self.watch.optimizer.warn_of_skipped_updates()
 
     def _steps_done(self) -> int:
         return int(self.watch.optimizer.global_step.asnumpy()[0])

@@ -18,6 +18,7 @@ from thor.clipping import gradient_clip
 from thor.curvature.policies import UpdatePolicy, check_policy
 from thor.curvature.refresh import Curvature
 from thor.distribution import check_split_indices, world
+from thor.finite import AllFinite
 from thor.grouped import GroupedOptimizer
 from thor.groups import groups_within
 from thor.layers.batch import BatchFacts
@@ -129,7 +130,8 @@ class THOR(Readings, GroupedOptimizer):
         self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
         decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
         self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)
-        self.clip = gradient_clip(clip_norm)
+        self.clip, self.all_finite = gradient_clip(clip_norm), AllFinite([weight.shape for weight in self.weights])
+        self.skipped = Parameter(Tensor(0, ms.int32), name="skipped_updates", requires_grad=False)
         self.graph, self.measuring = SCHEDULED, True
         self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
         logger.info("THOR updates:\n%s", registration.table())
@@ -157,6 +159,10 @@ class THOR(Readings, GroupedOptimizer):
         return [tuple(index[id(parameter)] for parameter in layer.factor_parameters.values())
                 for layer in self.registration.layers if layer.factor_parameters]
 
+    def __call__(self, *inputs):
+        self.warn_of_skipped_updates()  # those of earlier calls
+        return super().__call__(*inputs)
+
     def construct(self, gradients):
         """One step; see the class for the equations."""
         if len(gradients) != len(self.parameters):
@@ -182,11 +188,23 @@ class THOR(Readings, GroupedOptimizer):
         return refreshed
 
     def apply_update(self, gradients):
-        """Update ``weights`` with the inverses that are there; ``gradients`` are those of ``weights``, in order."""
+        """Update ``weights`` with the inverses that are there; ``gradients`` are those of ``weights``, in order.
+
+        An update that is not finite is skipped and counted. Returns whether it was finite, ``()``.
+        """
         gradients = self.scale_grad(gradients)
         damping = self.damping(self.global_step).reshape(())
         updates = self.precondition(gradients, damping) + gradients[self.n_preconditioned:]
         updates = self.clip(gradients, updates)
+        finite = self.all_finite(updates)
+        if finite:
+            self.move(updates)
+        else:
+            ops.assign_add(self.skipped, self.global_step_increase_tensor.reshape(()))
+        return finite
+
+    def move(self, updates):
+        """Weight decay, momentum and the step count; ``updates`` are those of ``weights``, in order."""
         learning_rate, weight_decay = self.get_lr(), self.get_weight_decay()
         if self.is_group_lr:
             learning_rate = pick(learning_rate, self.weight_indices)

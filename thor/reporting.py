@@ -1,6 +1,7 @@
 """What people and programs read of an optimizer with curvature; nothing of it is part of a step."""
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from thor.curvature.record import LayerReport
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from thor.registration import Registration
 
 
+logger = logging.getLogger("thor")
+
+
 class Readings:
     """Reports on registration and curvature, and state under the names that programs for MindSpore's THOR read."""
 
@@ -26,6 +30,8 @@ class Readings:
     weights: ParameterTuple
     momentum_update: MomentumUpdate
     refreshed_at: Parameter
+    skipped: Parameter
+    warned_of_skipped = False
 
     def registration_table(self) -> str:
         """One row for each trainable parameter: its shape and how it is updated."""
@@ -35,6 +41,21 @@ class Readings:
     def rejected_blocks(self) -> int:
         """Blocks that were not finite or not positive definite so far; each kept its last good inverse."""
         return self.curvature.record.rejected_blocks() if self.has_factors else 0
+
+    @property
+    def skipped_updates(self) -> int:
+        """Updates that were not finite so far; weights, momentum and step count stayed as they were."""
+        return int(self.skipped.asnumpy())
+
+    def warn_of_skipped_updates(self) -> None:
+        """Warn, the first time, where there are any; to be called from Python."""
+        if self.warned_of_skipped or not self.skipped_updates:
+            return
+        self.warned_of_skipped = True
+        logger.warning("the update of step %d was not finite and was skipped, as all such updates are "
+                       "(optimizer.skipped_updates counts them): look for NaN or Inf in the data; if there are none, "
+                       "raise the damping=%.4g or lower the learning_rate=%.4g", int(self.global_step.asnumpy()[0]),
+                       float(self.damping(self.global_step).asnumpy().reshape(())), float(self.own_lr().asnumpy()))
 
     @property
     def unmeasured_layers(self) -> list[str]:

@@ -61,6 +61,7 @@ class LossScaling(nn.Cell):
             return
         self.scaler = _create_scaler(manager)
         self.scale_value = self.scaler.scale_value
+        self.skipped = Parameter(Tensor(0, ms.int32), name="overflowed_updates", requires_grad=False)
         if isinstance(self.scaler, DynamicLossScaler):
             self.counter = self.scaler.counter
         if isinstance(optimizer, THOR) and not self.optimizer_unscales:
@@ -75,7 +76,8 @@ class LossScaling(nn.Cell):
         return gradients if self.optimizer_unscales else self.scaler.unscale(gradients)
 
     def adjust(self, finite):
-        """Adapt a dynamic scale to whether the step was finite."""
+        """Adapt a dynamic scale to whether the step was finite, and count those that were not."""
+        ops.assign_add(self.skipped, 1 - finite.astype(ms.int32))
         return self.scaler.adjust(finite)
 
 

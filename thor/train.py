@@ -128,6 +128,7 @@ class TwoGraphStep(nn.Cell):
     def __call__(self, *inputs, **keywords):
         step = int(self.optimizer.global_step.asnumpy()[0])
         self.watch.look()
+        self.optimizer.warn_of_skipped_updates()
         refreshes = self.optimizer.refresh_due_at(step)
         with self.optimizer.using_graph(SECOND_ORDER if refreshes else STALE):
             outputs = (self.second_order if refreshes else self.stale)(*inputs, **keywords)
@@ -181,6 +182,13 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
         optimizer.measure_always()
     stale = StaleTrainStep(network, optimizer, scaling, optimizer.weight_indices, accumulator)
     return TwoGraphStep(second_order, stale, optimizer).set_train()
+
+
+def skipped_updates(step: nn.Cell) -> int:
+    """Updates a step of :func:`make_train_step` skipped so far, for overflow or because they were not finite."""
+    counters = [parameter for parameter in step.get_parameters()
+                if parameter.name.rpartition(".")[2] in ("skipped_updates", "overflowed_updates")]
+    return sum(int(counter.asnumpy()) for counter in counters)
 
 
 def train_cells(network: nn.Cell) -> list[nn.TrainOneStepCell]:

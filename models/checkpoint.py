@@ -39,7 +39,7 @@ from models.checkpoint_file import (
     checkpoints,
     read,
 )
-from models.command_line import DivergedError
+from models.command_line import CAUSES, DivergedError
 from models.config import Config, config_tree
 from models.files import cannot_write
 from models.interruption import INTERRUPTION
@@ -57,8 +57,8 @@ def check_finite(cell: nn.Cell, batches: int) -> None:
     for _, parameter in cell.parameters_and_names():
         values = parameter.asnumpy()
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise DivergedError(f"parameter {parameter.name} is not finite after batch {batches}; training "
-                                f"has diverged; lower the learning rate or raise the damping")
+            raise DivergedError(f"parameter {parameter.name} is not finite after batch {batches}; {CAUSES} "
+                                "lower the learning rate or raise the damping")
 
 
 def config_digest(config: Config) -> str:

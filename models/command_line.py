@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from models.config import Config, ConfigError, UsageError, load_config
 from models.interruption import INTERRUPTION, Asked, Interrupted, end_with
 
+# of numbers that are not finite
+CAUSES = "training has diverged, or the data hold NaN or Inf; look for these, or"
+
 
 class LoadError(Exception):
     """Something the run needs (data, network, checkpoint, device) cannot be had; told in one line."""

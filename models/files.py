@@ -22,7 +22,7 @@ def cannot_write(path: Path, error: Exception, what: str = "file") -> WriteError
         what: name of the path in the line, as in ``checkpoint=PATH``.
     """
     reason = getattr(error, "strerror", None) or one_line(error)
-    remedy = ROOM if path.parent.is_dir() else GONE
+    remedy = ROOM if path.parent.exists() else GONE
     return WriteError(f"{what}={path}; cannot be written: {reason}; {remedy}")
 
 

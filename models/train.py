@@ -134,7 +134,8 @@ def _fit(session: Session, callbacks: list[Callback], done: int) -> dict[str, An
     if sinks.done < sinks.epochs:
         session.model.train(sinks.epochs, session.train_set, callbacks, session.config.train.sink, sinks.size,
                             sinks.done)
-    return state.evaluation or session.evaluate()
+    state.skipped.check_any_applied(state.total)
+    return {**(state.evaluation or session.evaluate()), "skipped_updates": state.skipped.total}
 
 
 def report(task: Task, results: dict[str, float], folder: RunFolder) -> str:
@@ -142,7 +143,8 @@ def report(task: Task, results: dict[str, float], folder: RunFolder) -> str:
     from models.checkpoint import checkpoints
 
     minutes, seconds = divmod(round(results["seconds"]), 60)
-    rows = [*task.report(results), ("wall-clock time", f"{minutes} min {seconds} s"),
+    skipped = [("skipped updates", f"{results['skipped_updates']:g}")] if results.get("skipped_updates") else []
+    rows = [*task.report(results), *skipped, ("wall-clock time", f"{minutes} min {seconds} s"),
             ("run folder", str(folder.path))]
     rows += [(name, str(path)) for name, path in (("metrics", folder.path / "metrics.csv"),
                                                   ("curves", folder.path / "curves.png")) if path.exists()]

@@ -13,8 +13,8 @@ from models.callbacks.state import TrainingState
 from models.files import replacing, writing
 from models.sinks import ROWS_PER_EPOCH, passed
 
-COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "refreshed_layers", "eval_loss", "eval_accuracy",
-           "seconds")
+COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "refreshed_layers", "skipped_updates", "eval_loss",
+           "eval_accuracy", "seconds")
 
 
 class MetricsFile(Callback):
@@ -45,6 +45,7 @@ class MetricsFile(Callback):
             return
         with open(self.path, newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
+                row.setdefault("skipped_updates", "")  # not in files of earlier versions
                 try:
                     yield {name: float(row[name]) if row[name] else None for name in self.columns}
                 except (KeyError, TypeError, ValueError):
@@ -74,6 +75,7 @@ class MetricsFile(Callback):
         state = self.state
         row = {"epoch": state.epoch, "step": state.batches, "loss": state.loss, "learning_rate": state.learning_rate,
                "damping": state.damping, "refreshed_layers": state.refreshed and state.refreshed[0],
+               "skipped_updates": state.skipped.total,
                "seconds": round(self._before + time.perf_counter() - self._started, 3),
                **{column: state.evaluation.get(metric) for column, metric in self._metrics.items()}}
         with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:

@@ -1,5 +1,6 @@
-"""The network "plain", in a process that sends itself a signal: SIGNALS="WHERE:NAME", such as "step 7:SIGTERM".
+"""The networks "plain" and "tiny_sharp", in a process that sends itself a signal.
 
+Which one says SIGNALS in the environment, as WHERE:NAME, such as "step 7:SIGTERM".
 WHERE is ``step N``, after step N; ``evaluation``, before the first batch of one; or ``save``, within a checkpoint.
 """
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import Any
 import mindspore as ms
 
 from models import callbacks, session
+from models.registry import register_network
 from tests.helpers import plain_network  # noqa: F401, it registers itself
 from tests.helpers.interrupted import after_batch
+from tests.helpers.tiny_run import NETWORKS
 
 TAKEN = 0.3  # seconds in which the signal reaches its thread
 
@@ -31,6 +34,7 @@ def sending_before(call: Callable, name: str) -> Callable:
     return sends
 
 
+register_network("tiny_sharp")(NETWORKS["tiny_sharp"])
 where, _, name = os.environ.get("SIGNALS", "").partition(":")
 if where.startswith("step "):
     callbacks.build_callbacks = after_batch(int(where.split()[1]), lambda folder: send(name))

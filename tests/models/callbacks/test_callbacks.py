@@ -120,8 +120,8 @@ def test_a_hundred_updates_skipped_in_a_row_are_too_many(accumulate_steps):
         drive(session, [TrainingState(session)], 250, losses(lambda batch: False))
     assert str(caught.value) == (
         f"100 updates in a row were skipped up to batch {first}, for overflow or because they were not finite; "
-        "training has diverged, or the data hold NaN or Inf; look for these, or lower the loss scale or the learning rate, or "
-        "raise the damping (train.skipped_limit is 100)")
+        "training has diverged, or the data hold NaN or Inf; look for these, or lower the loss scale or the "
+        "learning rate, or raise the damping (train.skipped_limit is 100)")
 
 
 def test_the_limit_of_skipped_updates_is_a_setting_and_counts_from_where_a_run_goes_on():

@@ -1,9 +1,10 @@
 """Runs that are killed with SIGKILL at random moments and go on, beside runs that nobody touches.
 
-Six configurations, each as a run that ends by itself and as chains: a run is started, killed at a moment drawn between
-its start and the time a whole run takes, started again by the same command, until it ends. All files it leaves are then
-compared with those of the run that was not killed, to the bit: every value of the newest checkpoint, and all rows of
-metrics.csv, curvature.csv and results.json but for their seconds. Of several ranks one, drawn at random, is killed.
+Six configurations, each as a run that ends by itself and as chains: a run is started, killed at a random moment, and
+started again by the same command, until it ends. A third of the moments are drawn between its start and the time a whole
+run takes, most of which are imports and compilations, the others after its first checkpoint. All files it leaves are
+then compared with those of the run that was not killed, to the bit: every value of the newest checkpoint, and all rows
+of metrics.csv, curvature.csv and results.json but for their seconds. Of several ranks one, drawn at random, is killed.
 """
 from __future__ import annotations
 
@@ -27,12 +28,13 @@ from benchmarks import common
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / "configs" / "resnet" / "resnet18_digits.yaml"
-SHORT = ["--train.epochs", "2", "--train.checkpoint_every_steps", "5", "--data.batch_size", "96",
+SHORT = ["--train.epochs", "4", "--train.checkpoint_every_steps", "5", "--data.batch_size", "96",
          "--data.eval_batch_size", "360"]
 LENET = [*SHORT, "--model.name", "lenet5", "--data.image_size", "32"]
 BERT = {"vocab_size": 256, "hidden_size": 32, "layers": 1, "heads": 2, "intermediate_size": 64, "max_positions": 32,
         "dropout": 0.1, "attention_dropout": 0.1}
 ENDS, STANDS = 900.0, 120.0  # seconds a run may take, and a launcher after one of its ranks was killed
+EARLY = 1 / 3  # share of the kills that may come before the first checkpoint
 RESUMED = re.compile(r"^going on after batch (\d+) ", re.MULTILINE)
 TRACEBACK = re.compile(r"Traceback \(most recent|Fatal Python error|core dumped")
 
@@ -62,13 +64,38 @@ CASES = {
     "dynamic": Case(["--config", str(DIGITS), *LENET, "--optimizer.name", "momentum", "--train.accumulate_steps", "3",
                      "--loss_scale.policy", "dynamic", "--loss_scale.init", "3.0e+38", "--loss_scale.window", "2",
                      "--optimizer.learning_rate.initial", "0.01"]),
-    "bert": Case(["--config", str(ROOT / "configs" / "bert" / "bert_small.yaml"), "--train.epochs", "2",
+    "bert": Case(["--config", str(ROOT / "configs" / "bert" / "bert_small.yaml"), "--train.epochs", "5",
                   "--train.sink_size", "12", "--train.checkpoint_every_steps", "5", "--data.batch_size", "16",
                   "--data.eval_batch_size", "16", "--optimizer.frequency", "4",
                   *(word for key, value in BERT.items() for word in (f"--model.bert.{key}", str(value)))],
                  needs_text=True),
     "ranks": Case(["--config", str(DIGITS), *LENET, "--optimizer.frequency", "4", "--data.batch_size", "48"], ranks=2),
 }
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a run is killed: so many ``seconds`` after its start, or after its first checkpoint in the folder ``runs``.
+    """
+
+    seconds: float
+    runs: Path | None = None
+
+    def passes(self, process: subprocess.Popen) -> bool:
+        """Wait for it; whether the process still runs then."""
+        before = newest(self.runs) if self.runs else None
+        while self.runs and process.poll() is None and newest(self.runs) == before:
+            time.sleep(0.01)
+        try:
+            process.wait(self.seconds)
+            return False
+        except subprocess.TimeoutExpired:
+            return True
+
+
+def newest(runs: Path) -> str:
+    """Name of the newest checkpoint of the runs in a folder, "" where there is none."""
+    return max((path.name for path in runs.glob("*/*/checkpoints/step-*.ckpt")), default="")
 
 
 @dataclass
@@ -117,17 +144,20 @@ def kill_and_resume(case: Case, kills: int, moments: random.Random, folder: Path
     """Chains of runs of ``case`` until ``kills`` were sent, each to its end."""
     text = prepare_text(folder) if case.needs_text else folder
     tally = Tally()
-    began = time.monotonic()
-    _run(case.command(folder / "whole", text), folder, tally, None)
-    seconds = time.monotonic() - began
+    seconds = _run(case.command(folder / "whole", text), folder, tally, Moment(ENDS), moments)
     whole = left(folder / "whole")
-    if not whole or tally.hangs:
+    if not whole:
         raise common.BenchmarkError(f"the run nobody touches has failed; see {folder}/output.txt")
+    rows = seconds_of_rows(folder / "whole")
+    trains = rows[-1] - rows[len(rows) // 4]
     while tally.kills < kills:
         runs = folder / f"killed-{tally.chains + 1}"
         while not any(runs.glob("*/*/results.json")):
-            sent, moment = tally.kills, moments.uniform(0.0, seconds) if tally.kills < kills else None
-            if _run(case.command(runs, text), folder, tally, moment, moments) and tally.kills == sent:
+            early = moments.random() < EARLY
+            moment = Moment(moments.uniform(0.0, seconds if early else trains), None if early else runs)
+            sent = tally.kills
+            _run(case.command(runs, text), folder, tally, moment if sent < kills else Moment(ENDS), moments)
+            if tally.kills == sent and not any(runs.glob("*/*/results.json")):
                 break  # it ended by itself, and not well
         tally.chains += 1
         found = left(runs)
@@ -137,30 +167,28 @@ def kill_and_resume(case: Case, kills: int, moments: random.Random, folder: Path
     return tally
 
 
-def _run(command: list[str], folder: Path, tally: Tally, moment: float | None,
-         moments: random.Random | None = None) -> int:
-    """Start a run, kill it after ``moment`` seconds unless it has ended or that is None; its exit status."""
+def _run(command: list[str], folder: Path, tally: Tally, moment: Moment, moments: random.Random) -> float:
+    """Start a run, and kill it if ``moment`` comes before its end; the seconds it took."""
+    began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOG_v": "4"}
     with open(folder / "output.txt", "ab+") as output:
         start = output.seek(0, os.SEEK_END)
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT,
                                    start_new_session=True)
-        try:
-            process.wait(ENDS if moment is None else moment)
-        except subprocess.TimeoutExpired:
-            if moment is None:
-                tally.hangs += 1
-                end(process)
-            else:
+        if moment.passes(process):
+            if moment.seconds < ENDS:
                 tally.kills += 1
                 _kill_one(process, moments, tally)
+            else:
+                tally.hangs += 1
+                end(process)
         output.seek(start)
         said = output.read().decode(errors="replace")
     tally.resumed += [int(step) for step in RESUMED.findall(said)]
     crashed = process.returncode < 0 and process.returncode != -signal.SIGKILL
     tally.tracebacks += bool(TRACEBACK.search(said)) or crashed
-    return process.returncode
+    return time.monotonic() - began
 
 
 def _kill_one(process: subprocess.Popen, moments: random.Random, tally: Tally) -> None:
@@ -209,6 +237,12 @@ def left(runs: Path) -> dict[str, Any]:
         return {}
     files = [path for path in sorted(found[0].rglob("*")) if path.is_file()]
     return {str(path.relative_to(found[0])): READERS.get(path.suffix, lambda path: None)(path) for path in files}
+
+
+def seconds_of_rows(runs: Path) -> list[float]:
+    """Seconds at the rows of metrics.csv of the run under ``runs``."""
+    with open(next(runs.glob("*/*/metrics.csv")), newline="", encoding="utf-8") as stream:
+        return [float(row["seconds"]) for row in csv.DictReader(stream)]
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -1,10 +1,11 @@
 """Runs that are killed with SIGKILL at random moments and go on, beside runs that nobody touches.
 
 Six configurations, each as a run that ends by itself and as chains: a run is started, killed at a random moment, and
-started again by the same command, until it ends. A third of the moments are drawn between its start and the time a whole
-run takes, most of which are imports and compilations, the others after its first checkpoint. All files it leaves are
-then compared with those of the run that was not killed, to the bit: every value of the newest checkpoint, and all rows
-of metrics.csv, curvature.csv and results.json but for their seconds. Of several ranks one, drawn at random, is killed.
+started again by the same command, until it ends. A third of the moments are drawn between its start and the time that a
+whole run takes, most of which are imports and compilations, the others after its first checkpoint. All files it leaves
+are then compared with those of the run that was not killed, to the bit: every value of the newest checkpoint, and all
+rows of metrics.csv, curvature.csv and results.json but for their seconds. Of several ranks one, drawn at random, is
+killed.
 """
 from __future__ import annotations
 
@@ -176,13 +177,12 @@ def _run(command: list[str], folder: Path, tally: Tally, moment: Moment, moments
         start = output.seek(0, os.SEEK_END)
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT,
                                    start_new_session=True)
-        if moment.passes(process):
-            if moment.seconds < ENDS:
-                tally.kills += 1
-                _kill_one(process, moments, tally)
-            else:
-                tally.hangs += 1
-                end(process)
+        try:
+            if moment.passes(process):
+                _stop(process, moment.seconds < ENDS, moments, tally)
+        except BaseException:
+            end(process)
+            raise
         output.seek(start)
         said = output.read().decode(errors="replace")
     tally.resumed += [int(step) for step in RESUMED.findall(said)]
@@ -191,10 +191,11 @@ def _run(command: list[str], folder: Path, tally: Tally, moment: Moment, moments
     return time.monotonic() - began
 
 
-def _kill_one(process: subprocess.Popen, moments: random.Random, tally: Tally) -> None:
+def _stop(process: subprocess.Popen, on_purpose: bool, moments: random.Random, tally: Tally) -> None:
     """Kill a run; of several ranks one of them, whereupon the launcher has to end by itself."""
+    tally.kills, tally.hangs = tally.kills + on_purpose, tally.hangs + (not on_purpose)
     ranks = sorted(pid for pid, words in descendants(process.pid) if any("launch/worker.py" in word for word in words))
-    if not ranks:
+    if not ranks or not on_purpose:
         end(process)
         return
     os.kill(moments.choice(ranks), signal.SIGKILL)

@@ -17,7 +17,8 @@ def test_wrong_arguments_and_a_folder_in_use(tmp_path, capsys):
     assert stop.value.code == 2 and "invalid choice: 'resnet51'" in capsys.readouterr().err
     (tmp_path / "kept").touch()
     assert faults.main(["kills", "--output", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"error: --output={tmp_path}; must be a new or an empty folder; choose another one\n"
+    assert capsys.readouterr().err == (f"error: --output={tmp_path}; must be a new or an empty folder; choose another "
+                                       "one\n")
 
 
 def test_the_table_tells_what_was_counted():

@@ -30,8 +30,18 @@ if TYPE_CHECKING:
 def main(words: Sequence[str] | None = None) -> int:
     """Train as the command line says; the exit status."""
     quiet_mindspore()
+    return run(lambda: train(configuration(words)))
+
+
+def configuration(words: Sequence[str] | None = None) -> Config:
+    """What the command line asks for; the launcher of several processes calls it too, before it starts them.
+
+    Raises:
+        ConfigError: one line about what cannot be used.
+        SystemExit: status 2 and the usage for words of no such form.
+    """
     made = parser("python -m models.train", "Train a network; everything goes to a run folder.")
-    return run(lambda: train(parse(made, words)[1]))
+    return parse(made, words)[1]
 
 
 def train(config: Config) -> dict[str, float]:

@@ -21,13 +21,29 @@ usage_error() {
     exit 1
 }
 
+# shown VALUE: as much of it as a message has room for
+shown() {
+    if [ ${#1} -le 200 ]; then
+        printf %s "$1"
+    else
+        printf %s "${1:0:200}... (${#1} characters)"
+    fi
+}
+
 # require_file NAME PATH, require_directory NAME PATH
 require_file() {
-    [ -f "$2" ] || fail "$1=$2 is not a file"
+    [ -f "$2" ] || fail "$1=$(shown "$2") is not a file"
 }
 
 require_directory() {
-    [ -d "$2" ] || fail "$1=$2 is not a directory"
+    [ -d "$2" ] || fail "$1=$(shown "$2") is not a directory"
+}
+
+MOST_WORKERS=4096 # as in models/launch/arguments.py
+
+# require_count NAME VALUE MOST
+require_count() {
+    [[ "$2" =~ ^[1-9][0-9]{0,8}$ ]] && [ "$2" -le "$3" ] || fail "$1=$(shown "$2"); must be an int from 1 to $3"
 }
 
 absolute() {

@@ -19,13 +19,13 @@ fi
 for argument in "${@:1:5}"; do
     [[ "$argument" != --* ]] || usage_error "$USAGE"
 done
-for name in DEVICE_NUM EPOCH_SIZE; do
-    [[ "$1" =~ ^[1-9][0-9]*$ ]] || fail "$name=$1; must be an int >= 1"
-    declare "$name=$1"
-    shift
-done
+require_count DEVICE_NUM "$1" "$MOST_WORKERS"
+require_count EPOCH_SIZE "$2" 1000000
+DEVICE_NUM="$1"
+EPOCH_SIZE="$2"
+shift 2
 require_directory DATA_DIR "$1"
-[ "$2" = none ] || [ -e "$2" ] || fail "SCHEMA_DIR=$2 is not a file or directory"
+[ "$2" = none ] || [ -e "$2" ] || fail "SCHEMA_DIR=$(shown "$2") is not a file or directory"
 [ "$3" = none ] || require_file RANK_TABLE_FILE "$3"
 CONFIG_PATH="${CONFIG_PATH:-$ROOT/configs/bert/bert_large_ascend_8p.yaml}"
 require_file CONFIG_PATH "$CONFIG_PATH"

@@ -24,6 +24,6 @@ if [ -z "${DEVICE_NUM:-}" ]; then
         DEVICE_NUM="$(nvidia-smi --list-gpus | grep -c '^GPU')"
     fi
 fi
-[[ "$DEVICE_NUM" =~ ^[1-9][0-9]*$ ]] || fail "DEVICE_NUM=$DEVICE_NUM; must be an int >= 1"
+require_count DEVICE_NUM "$DEVICE_NUM" "$MOST_WORKERS"
 exec bash "$ROOT/scripts/run_distribute_train.sh" --workers "$DEVICE_NUM" "$CONFIG_PATH" --device.target GPU \
     "${OVERRIDES[@]}" "$@"

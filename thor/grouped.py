@@ -1,4 +1,4 @@
-"""The base of optimizers whose parameters may have learning rates and weight decays of their own, in graphs."""
+"""Bases of optimizers: parameters with learning rates and weight decays of their own, in graphs; one within another."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -123,6 +123,34 @@ class GroupedOptimizer(nn.Optimizer):
         if id(param) not in index:
             raise ArgumentError(f"param={shown(param)}; must be a parameter of the optimizer; see its parameters")
         return (self.learning_rate, *self.rates.constants, *self.rates.schedules)[index[id(param)]]
+
+
+class WrappedOptimizer(nn.Optimizer):
+    """Stands for another optimizer: parameters, step, learning rates, decays and loss scale are that one's.
+
+    Args:
+        base: the other.
+    """
+
+    def __init__(self, base: nn.Optimizer):
+        super().__init__(0.0, list(base.parameters), loss_scale=base.loss_scale)
+        for name in ("global_step", "learning_rate"):  # those of base, not a second set
+            delattr(self, name)
+            setattr(self, name, getattr(base, name))
+        self.is_group, self.is_group_lr, self.dynamic_lr = base.is_group, base.is_group_lr, base.dynamic_lr
+        self.base = base
+
+    def get_lr(self):
+        """The learning rate of ``base``; where its groups have their own, one for each parameter."""
+        return self.base.get_lr()
+
+    def get_weight_decay(self):
+        """The weight decay of ``base``."""
+        return self.base.get_weight_decay()
+
+    def get_lr_parameter(self, param):
+        """What holds the learning rate of a parameter in ``base``."""
+        return self.base.get_lr_parameter(param)
 
 
 def _rate_value(index: int, group: Group):

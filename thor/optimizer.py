@@ -16,17 +16,15 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from thor.checks import IN_RANGE, checked, flag, function, integer, number, whole_number
 from thor.clipping import gradient_clip
 from thor.curvature.policies import UpdatePolicy, check_policy
-from thor.curvature.refresh import Curvature
 from thor.distribution import check_split_indices, world
 from thor.finite import AllFinite
-from thor.grouped import GroupedOptimizer
 from thor.groups import groups_within
 from thor.layers.batch import BatchFacts
 from thor.maps import cut, flatten, pick
 from thor.momentum import MomentumUpdate
 from thor.options import USE_A_BOOL, curvature_options, with_options
 from thor.registration import Registration, tap_network
-from thor.reporting import Readings
+from thor.reporting import ReportingOptimizer
 from thor.schedules import by_step, learning_rate_by_step, weight_decay_by_step
 
 logger = logging.getLogger("thor")
@@ -43,7 +41,7 @@ def _precondition_layer(damping, preconditioner, gradients):
     return preconditioner(gradients, damping)
 
 
-class THOR(Readings, GroupedOptimizer):
+class THOR(ReportingOptimizer):
     r"""Second-order optimizer with block-diagonal Kronecker factors that are refreshed every ``frequency`` steps.
 
     Per layer with input factor A and output-gradient factor G, damping lam and HW output positions
@@ -110,30 +108,19 @@ class THOR(Readings, GroupedOptimizer):
         groups = groups_within(groups, net.trainable_params() if isinstance(net, nn.Cell) else ())
         world()  # refuses a parallel mode in which a rank does not see whole layers
         registration = tap_network(net, options, policy=policy)
-        weights = registration.parameters()
-        if not weights:
+        if not registration.parameters():
             raise ValueError(f"net={type(net).__name__} has no trainable parameter; must have at least one; "
                              "set requires_grad=True where it should learn")
-        layers = [layer for layer in registration.layers if layer.factors]
-        split_indices = check_split_indices(split_indices, len(layers))
         facts = BatchFacts(batch_size, loss_scale, options.loss_reduction == "sum")
-        curvature = Curvature(registration, layers, policy, facts) if layers else None
-        factor_parameters = [*curvature.factor_parameters, facts.loss_scale_statistics] if curvature else []
-        super().__init__(learning_rate, weights, weight_decay, loss_scale, groups, factor_parameters)
-        self.policy, self.damping, self.batch_facts = policy, damping, facts
-        self.backend, self.split_indices = registration.backend, split_indices
-        self.n_weights, self.has_factors = len(weights), curvature is not None
-        if curvature is not None:
-            self.curvature = curvature
-        object.__setattr__(self, "registration", registration)
+        super().__init__(learning_rate, damping, weight_decay, loss_scale, groups, registration, policy, facts)
+        self.backend, self.n_weights = registration.backend, len(registration.parameters())
+        self.split_indices = check_split_indices(split_indices, len(self.factor_places()))
         self._create_preconditioners(registration)
         self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
         decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
         self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)
         self.clip, self.all_finite = gradient_clip(clip_norm), AllFinite([weight.shape for weight in self.weights])
-        self.skipped = Parameter(Tensor(0, ms.int32), name="skipped_updates", requires_grad=False)
         self.graph, self.measuring = SCHEDULED, True
-        self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
         logger.info("THOR updates:\n%s", registration.table())
 
     def _create_preconditioners(self, registration: Registration) -> None:
@@ -152,6 +139,26 @@ class THOR(Readings, GroupedOptimizer):
         self.layer_spans = tuple((sum(counts[:i]), sum(counts[:i + 1])) for i in range(len(layers)))
         self.in_layers = tuple((layer, k) for layer, count in enumerate(counts) for k in range(count))
         self.map = ops.Map()
+
+    @property
+    def params(self) -> ParameterTuple:
+        """The weights, as MindSpore's THOR names them; ``moments`` are in their order."""
+        return self.weights
+
+    @property
+    def moments(self) -> ParameterTuple:
+        """The running sums of momentum."""
+        return self.momentum_update.moments
+
+    @property
+    def momentum(self) -> Parameter:
+        """mu, a scalar."""
+        return self.momentum_update.momentum
+
+    @property
+    def use_nesterov(self) -> bool:
+        """Whether momentum is Nesterov's."""
+        return self.momentum_update.nesterov
 
     def factor_places(self) -> list[tuple[int, ...]]:
         """For each layer with factors, where its measurements stand among ``parameters``."""

@@ -1,37 +1,52 @@
-"""What people and programs read of an optimizer with curvature; nothing of it is part of a step."""
+"""What an optimizer with curvature holds, and what people and programs read of it; the step is THOR's."""
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+import mindspore as ms
+from mindspore import Parameter, Tensor
+
+from thor.curvature.policies import UpdatePolicy
 from thor.curvature.record import LayerReport
-
-if TYPE_CHECKING:
-    from mindspore import Parameter, ParameterTuple
-
-    from thor.curvature.policies import UpdatePolicy
-    from thor.curvature.refresh import Curvature
-    from thor.layers.batch import BatchFacts
-    from thor.momentum import MomentumUpdate
-    from thor.registration import Registration
-
+from thor.curvature.refresh import Curvature
+from thor.grouped import GroupedOptimizer
+from thor.groups import Group
+from thor.layers.batch import BatchFacts
+from thor.registration import Registration
 
 logger = logging.getLogger("thor")
 
 
-class Readings:
-    """Reports on registration and curvature, and state under the names that programs for MindSpore's THOR read."""
+class ReportingOptimizer(GroupedOptimizer):
+    """Holds the curvature of a network, and says what it saw and did.
 
-    registration: Registration
-    curvature: Curvature
-    has_factors: bool
-    policy: UpdatePolicy
-    batch_facts: BatchFacts
-    weights: ParameterTuple
-    momentum_update: MomentumUpdate
-    refreshed_at: Parameter
-    skipped: Parameter
-    warned_of_skipped = False
+    Args:
+        learning_rate, weight_decay, loss_scale, groups: as for :class:`thor.grouped.GroupedOptimizer`.
+        damping: by step, a Cell.
+        registration: of the network, with a trainable parameter at least.
+        policy: chooses when and which layers to refresh.
+        batch_facts: samples and loss scale of the latest update.
+
+    Attributes:
+        curvature: of the layers with factors; missing where there is none, see ``has_factors``.
+        refreshed_at, skipped: step of the last refresh ``(1,)``, updates that were not finite ``()``, Parameters.
+    """
+
+    def __init__(self, learning_rate, damping, weight_decay, loss_scale: float, groups: Sequence[Group],
+                 registration: Registration, policy: UpdatePolicy, batch_facts: BatchFacts):
+        layers = [layer for layer in registration.layers if layer.factors]
+        curvature = Curvature(registration, layers, policy, batch_facts) if layers else None
+        factors = [*curvature.factor_parameters, batch_facts.loss_scale_statistics] if curvature is not None else []
+        super().__init__(learning_rate, registration.parameters(), weight_decay, loss_scale, groups, factors)
+        self.damping, self.policy, self.batch_facts = damping, policy, batch_facts
+        self.has_factors = curvature is not None
+        if curvature is not None:
+            self.curvature = curvature
+        object.__setattr__(self, "registration", registration)
+        self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
+        self.skipped = Parameter(Tensor(0, ms.int32), name="skipped_updates", requires_grad=False)
+        self.warned_of_skipped = False
 
     def registration_table(self) -> str:
         """One row for each trainable parameter: its shape and how it is updated."""
@@ -84,26 +99,6 @@ class Readings:
     def batch_size(self) -> int:
         """Samples a device was said to see in one step."""
         return self.batch_facts.batch_size
-
-    @property
-    def params(self) -> ParameterTuple:
-        """The weights, as MindSpore's THOR names them; ``moments`` are in their order."""
-        return self.weights
-
-    @property
-    def moments(self) -> ParameterTuple:
-        """The running sums of momentum."""
-        return self.momentum_update.moments
-
-    @property
-    def momentum(self) -> Parameter:
-        """mu, a scalar."""
-        return self.momentum_update.momentum
-
-    @property
-    def use_nesterov(self) -> bool:
-        """Whether momentum is Nesterov's."""
-        return self.momentum_update.nesterov
 
     def get_frequency(self) -> int:
         """Steps from one refresh of curvature to the next, at the start of training."""

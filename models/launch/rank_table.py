@@ -10,12 +10,16 @@ Source: HCCL user guide, "ranktable file configuration", templates 1 and 2.
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thor.checks import shortened, shown
+
+LARGEST = 2 ** 26  # bytes; a table of a hundred thousand devices takes 10 MB
 REMEDY = "generate it with hccl_tools.py, or start with --workers instead"
 
 
@@ -54,7 +58,7 @@ class RankTable:
         if len(self.servers) == 1:
             return 0
         if len(found) != 1:
-            listed = ", ".join(server.address for server in self.servers)
+            listed = shortened(", ".join(server.address for server in self.servers))
             raise ValueError(f"server_id={listed}; must hold one address of this machine ({', '.join(sorted(own))}); "
                              "set SERVER_ID to the one that is meant")
         return found[0]
@@ -68,17 +72,42 @@ def read_rank_table(path: str | Path) -> RankTable:
         ValueError: it is not a rank table, or not one msrun can start; the message says why.
     """
     try:
-        contents = json.loads(Path(path).read_text(encoding="utf-8"))
+        contents = json.loads(_text(Path(path)))
         devices = sorted(_devices(contents))  # (rank, server, device)
+    except RecursionError:
+        raise ValueError(f"{path}: is no rank table, it is nested thousands deep; {REMEDY}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: is not JSON ({error}); {REMEDY}") from None
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: is no rank table, {_reason(error)}; {REMEDY}") from None
     ranks = [rank for rank, _, _ in devices]
     if not ranks or ranks != list(range(len(ranks))):
-        raise ValueError(f"{path}: rank_id={ranks}; must be every number from 0 on, once; {REMEDY}")
+        raise ValueError(f"{path}: rank_id={shown(ranks)}; must be every number from 0 on, once; {REMEDY}")
+    servers = _servers(devices, path)
+    for name, ids in servers.items():
+        if len(set(ids)) < len(ids):
+            raise ValueError(f"{path}: device_id={shown(ids)} of {name}; must differ from one another; {REMEDY}")
+    counts = {name: len(ids) for name, ids in servers.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"{path}: devices of the servers {shown(counts)}; must be equally many; {REMEDY}")
+    return RankTable(tuple(Server(name, tuple(ids)) for name, ids in servers.items()))
+
+
+def _text(path: Path) -> str:
+    """What a file of a sensible size holds."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is not a file")
+    with open(path, "rb") as stream:
+        contents = stream.read(LARGEST + 1)
+    if len(contents) > LARGEST:
+        raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
+    return contents.decode()
+
+
+def _servers(devices: list[tuple[int, str, int]], path: str | Path) -> dict[str, list[int]]:
+    """The devices of every server, both in the order of their ranks."""
     servers: dict[str, list[int]] = {}
-    order = []
+    order: list[str] = []
     for _, server, device in devices:
         if not order or order[-1] != server:
             order.append(server)
@@ -86,14 +115,11 @@ def read_rank_table(path: str | Path) -> RankTable:
     if len(order) != len(servers):
         raise ValueError(f"{path}: the ranks of {order[-1]} do not follow one another; must be numbered server by "
                          f"server; {REMEDY}")
-    counts = {server: len(ids) for server, ids in servers.items()}
-    if len(set(counts.values())) > 1:
-        raise ValueError(f"{path}: devices of the servers {counts}; must be equally many; {REMEDY}")
-    return RankTable(tuple(Server(name, tuple(ids)) for name, ids in servers.items()))
+    return servers
 
 
 def _reason(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return f"{error} is missing" if isinstance(error, KeyError) else shortened(str(error))
 
 
 def _devices(contents: Any) -> list[tuple[int, str, int]]:
@@ -101,13 +127,30 @@ def _devices(contents: Any) -> list[tuple[int, str, int]]:
     if not isinstance(contents, dict):
         raise TypeError("it holds no object")
     if "server_list" in contents:
-        return [(int(device["rank_id"]), str(server["server_id"]), int(device["device_id"]))
+        return [(_number(device, "rank_id"), _server(server), _number(device, "device_id"))
                 for server in contents["server_list"] for device in server["device"]]
     if "group_list" in contents:
-        return [(int(instance["rank_id"]), str(instance["server_id"]), int(device["device_id"]))
+        return [(_number(instance, "rank_id"), _server(instance), _number(device, "device_id"))
                 for group in contents["group_list"] for instance in group["instance_list"]
                 for device in instance["devices"]]
     raise KeyError("server_list")
+
+
+def _number(entry: Any, name: str) -> int:
+    """A number from 0 on, which HCCL writes as text and other programs as a number."""
+    value = entry[name]
+    text = value if isinstance(value, str) else repr(value) if isinstance(value, int) else ""
+    if not re.fullmatch("[0-9]{1,6}", text, re.ASCII):
+        raise ValueError(f"{name}={shown(value)} is no number from 0 on")
+    return int(text)
+
+
+def _server(entry: Any) -> str:
+    """The name or address of a machine."""
+    value = entry["server_id"]
+    if not isinstance(value, str) or not re.fullmatch(r"[\w.-]{1,255}", value):
+        raise ValueError(f"server_id={shown(value)} is no name or IPv4 address of a machine")
+    return value
 
 
 def own_addresses() -> list[str]:

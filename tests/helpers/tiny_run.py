@@ -1,11 +1,6 @@
-"""Train a tiny network with dropout on the digits: tests.helpers.tiny_run RUN_FOLDER OPTIMIZER KILL_AT (0 for never)
-
-Goes on with the newest checkpoint of RUN_FOLDER, kills itself with SIGKILL after batch KILL_AT, and leaves
-the final parameters in RUN_FOLDER/final.npz.
-"""
+"""Trains a tiny network with dropout on the digits."""
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,10 +10,8 @@ from mindspore import nn
 from models import checkpoint, train
 from models.config import load_config
 from models.dropout import Dropout
-from models.registry import register_network
 from models.session import create_session
 from tests.helpers import DIGITS
-from tests.helpers.interrupted import kill_after
 
 SETTINGS = ["--data.batch_size", "128", "--data.eval_batch_size", "360", "--train.epochs", "3",
             "--train.checkpoint_every_steps", "4",
@@ -52,6 +45,7 @@ NETWORKS = {"tiny": lambda model, data: TinyNet(1), "tiny_sharp": lambda model, 
 
 
 def main(folder: Path, optimizer: str) -> None:
+    """Go on with the newest checkpoint of ``folder``, and leave the final parameters in its ``final.npz``."""
     settings = MOMENTUM if optimizer == "momentum" else THOR
     session = create_session(load_config(DIGITS, [*SETTINGS, *settings, "--optimizer.name", optimizer]))
     run = SimpleNamespace(path=folder, checkpoints=folder / "checkpoints")
@@ -60,10 +54,3 @@ def main(folder: Path, optimizer: str) -> None:
     train.fit(session, run, done)
     values = {parameter.name: parameter.asnumpy() for _, parameter in session.step.parameters_and_names()}
     np.savez(folder / "final.npz", **values)
-
-
-if __name__ == "__main__":
-    for name, build in NETWORKS.items():
-        register_network(name)(build)
-    kill_after(int(sys.argv[3]))
-    main(Path(sys.argv[1]), sys.argv[2])

@@ -3,15 +3,12 @@ from __future__ import annotations
 
 import csv
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models import callbacks, registry
-from tests.helpers import environment
 from tests.helpers.interrupted import left_after
 from tests.helpers.tiny_run import NETWORKS, main
 
@@ -24,25 +21,31 @@ def random_batch() -> int:
     return random.SystemRandom().randint(5, BATCHES - 1)
 
 
-def run(folder: Path, kill_at: int = 0) -> subprocess.CompletedProcess:
-    """THOR in a process of its own."""
-    folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "tests.helpers.tiny_run", str(folder), "thor", str(kill_at)]
-    return subprocess.run(command, cwd=folder, env=environment(GLOG_v="3"), capture_output=True, text=True, timeout=240)
-
-
 def rows(folder: Path) -> list[dict[str, str]]:
     with open(folder / "metrics.csv", newline="", encoding="utf-8") as stream:
         return [{key: value for key, value in row.items() if key != "seconds"}
                 for row in csv.DictReader(stream)]
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("thor")
-    result = run(folder)
-    assert result.returncode == 0, result.stderr
-    return folder
+@pytest.fixture(autouse=True)
+def tiny_networks():
+    """The networks of those names."""
+    for name, build in NETWORKS.items():
+        registry.register_network(name)(build)
+    yield
+    for name in NETWORKS:
+        registry.unregister_network(name)
+
+
+def run_and_resume(folder: Path, optimizer: str) -> tuple[Path, Path, int]:
+    """A whole run; what SIGKILL at a random batch would have left of it; that batch."""
+    end = random_batch()
+    whole, resumed = folder / "whole", folder / "resumed"
+    whole.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks, "build_callbacks", left_after(end, resumed))
+        main(whole, optimizer)
+    return whole, resumed, end
 
 
 def assert_goes_on_as(resumed: Path, whole: Path, end: int, output: str) -> None:
@@ -58,41 +61,22 @@ def assert_goes_on_as(resumed: Path, whole: Path, end: int, output: str) -> None
     assert rows(resumed) == rows(whole), f"ended after batch {end}"
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path, uninterrupted):
-    end = random_batch()
-    killed = run(tmp_path, end)
-    assert killed.returncode == -9, killed.stderr
-    assert not (tmp_path / "final.npz").exists()
-    resumed = run(tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert_goes_on_as(tmp_path, uninterrupted, end, resumed.stdout)
-
-
-@pytest.fixture
-def tiny_sharp():
-    """The network of that name."""
-    registry.register_network("tiny_sharp")(NETWORKS["tiny_sharp"])
-    yield
-    registry.unregister_network("tiny_sharp")
-
-
-@pytest.mark.usefixtures("tiny_sharp")
-def test_steps_that_were_skipped_stay_skipped(tmp_path, monkeypatch, capsys):
+def test_steps_that_were_skipped_stay_skipped(tmp_path, capsys):
     """With a loss scale that overflows now and then, updates lag behind batches."""
-    end = random_batch()
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    whole.mkdir()
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "build_callbacks", left_after(end, resumed))
-        main(whole, "momentum")
+    whole, resumed, end = run_and_resume(tmp_path, "momentum")
     assert 0 < int(np.load(whole / "final.npz")["global_step"][0]) < BATCHES
     capsys.readouterr()
     main(resumed, "momentum")
     assert_goes_on_as(resumed, whole, end, capsys.readouterr().out)
 
 
-def test_metrics_have_a_row_for_every_batch_and_an_evaluation_for_every_epoch(uninterrupted):
-    found = rows(uninterrupted)
+def test_ended_and_resumed_equals_uninterrupted(tmp_path, capsys):
+    """THOR, compiled; and its metrics: a row for every batch, an evaluation for every epoch."""
+    whole, resumed, end = run_and_resume(tmp_path, "thor")
+    capsys.readouterr()
+    main(resumed, "thor")
+    assert_goes_on_as(resumed, whole, end, capsys.readouterr().out)
+    found = rows(resumed)
     assert [int(row["step"]) for row in found] == list(range(1, BATCHES + 1))
     assert [int(row["step"]) for row in found if row["eval_accuracy"]] == [11, 22, 33]
     dampings = [float(row["damping"]) for row in found]

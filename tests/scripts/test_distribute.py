@@ -64,11 +64,16 @@ def test_missing_arguments_show_the_usage(script, arguments, sandbox):
 
 
 @pytest.mark.parametrize("script, arguments, message", [
-    (SCRIPT, ["--workers", "0", CONFIG], "error: --workers=0; must be an int >= 1"),
-    (SCRIPT, ["--workers", "two", CONFIG], "error: --workers=two; must be an int >= 1"),
+    (SCRIPT, ["--workers", "0", CONFIG], "error: --workers=0; must be an int from 1 to 4096"),
+    (SCRIPT, ["--workers", "two", CONFIG], "error: --workers=two; must be an int from 1 to 4096"),
+    (SCRIPT, ["--workers", "9" * 5000, CONFIG],
+     f"error: --workers={'9' * 200}... (5000 characters); must be an int from 1 to 4096"),
     (SCRIPT, ["--workers", "2", "--nodes", "2", "--node-rank", "2", CONFIG],
      "error: --node-rank=2; must be below --nodes=2"),
-    (SCRIPT, ["--workers", "2", "--master", "here", CONFIG], "error: --master=here; must be ADDRESS:PORT"),
+    *[(SCRIPT, ["--workers", "2", "--master", value, CONFIG], f"error: --master={value}; must be ADDRESS:PORT with a "
+       "port from 1 to 65535; give the first machine's name or IPv4 address and a free port of it")
+      for value in ("here", "here:65536")],
+    (SCRIPT, ["--workers", "2", "a" * 300], f"error: CONFIG_PATH={'a' * 200}... (300 characters) is not a file"),
     (SCRIPT, ["--workers", "2", "no.yaml"], "error: CONFIG_PATH=no.yaml is not a file"),
     (SCRIPT, ["no.json", "none", CONFIG], "error: RANK_TABLE_FILE=no.json is not a file"),
     (SCRIPT, ["setup.py", "no", CONFIG], "error: DATASET_PATH=no is not a directory"),
@@ -83,9 +88,11 @@ def test_wrong_arguments_are_one_line(script, arguments, message, sandbox):
     assert not sandbox["VENV"].exists()
 
 
-def test_a_number_of_gpus_that_is_none(sandbox):
-    result = run(GPU, "none", CONFIG, DEVICE_NUM="many", **sandbox)
-    assert (result.returncode, result.stderr) == (1, "error: DEVICE_NUM=many; must be an int >= 1\n")
+@pytest.mark.parametrize("value", ["many", "0", "-1", "4097", "99999999999999999999", "9" * 5000])
+def test_a_number_of_gpus_that_is_none(value, sandbox):
+    result = run(GPU, "none", CONFIG, DEVICE_NUM=value, **sandbox)
+    shown = value if len(value) < 200 else f"{value[:200]}... (5000 characters)"
+    assert (result.returncode, result.stderr) == (1, f"error: DEVICE_NUM={shown}; must be an int from 1 to 4096\n")
 
 
 @pytest.mark.parametrize("script", [SCRIPT, GPU])

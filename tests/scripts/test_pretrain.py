@@ -61,8 +61,10 @@ def test_several_devices_train_from_the_five_arguments(sandbox, tmp_path):
 @pytest.mark.parametrize("arguments, expected", [
     (["8", "3", "models", "none"], "usage: bash run_distribute_pretrain.sh DEVICE_NUM EPOCH_SIZE "),
     (["8", "3", "models", "none", "--seed", "1"], "usage: bash run_distribute_pretrain.sh DEVICE_NUM EPOCH_SIZE "),
-    (["eight", "3", "models", "none", "none"], "error: DEVICE_NUM=eight; must be an int >= 1\n"),
-    (["8", "0", "models", "none", "none"], "error: EPOCH_SIZE=0; must be an int >= 1\n"),
+    (["eight", "3", "models", "none", "none"], "error: DEVICE_NUM=eight; must be an int from 1 to 4096\n"),
+    (["8", "0", "models", "none", "none"], "error: EPOCH_SIZE=0; must be an int from 1 to 1000000\n"),
+    (["9" * 5000, "3", "models", "none", "none"],
+     f"error: DEVICE_NUM={'9' * 200}... (5000 characters); must be an int from 1 to 4096\n"),
     (["8", "3", "no", "none", "none"], "error: DATA_DIR=no is not a directory\n"),
     (["8", "3", "models", "no", "none"], "error: SCHEMA_DIR=no is not a file or directory\n"),
     (["8", "3", "models", "none", "no"], "error: RANK_TABLE_FILE=no is not a file\n"),

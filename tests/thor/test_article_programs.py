@@ -138,7 +138,8 @@ def text_program(bucket_list):
 
 
 def trained(network, with_loss, data, **options):
-    """Weights after the same steps, taken one by one without a Model, a train cell or a loss scale."""
+    """Weights after the same steps, one by one and operator by operator, with no Model, train cell or loss scale."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     optimizer = THOR(network, RATE, DAMPING, 0.9, batch_size=BATCH, frequency=FREQUENCY, **options)
     step = thor.train.make_train_step(with_loss, optimizer)
     for i in range(STEPS):

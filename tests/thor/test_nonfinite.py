@@ -1,4 +1,4 @@
-"""An update that is not finite is skipped and counted, in both graphs, in own loops and in sinks; nothing is poisoned."""
+"""An update that is not finite is skipped and counted, in graphs, own loops and sinks; nothing is poisoned."""
 from __future__ import annotations
 
 import mindspore as ms

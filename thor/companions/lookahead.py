@@ -7,6 +7,7 @@ import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from thor.checks import IN_RANGE, checked, integer, number
+from thor.grouped import WrappedOptimizer
 from thor.train import make_train_step
 
 SLOW = "slow"
@@ -21,7 +22,7 @@ def _follow(rest, slow, fast):
     return ops.depend(True, (ops.assign(slow, moved), ops.assign(fast, moved)))
 
 
-class Lookahead(nn.Optimizer):
+class Lookahead(WrappedOptimizer):
     r"""k steps of another optimizer, then one of the slow weights towards it (Zhang et al. 2019,
     https://arxiv.org/abs/1907.08610).
 
@@ -49,12 +50,7 @@ class Lookahead(nn.Optimizer):
         k = checked("k", k, integer(1), "use 5 as published")
         if checked("alpha", alpha, number(above=0), IN_RANGE) > 1:
             raise ValueError(f"alpha={alpha!r}; must be at most 1; use 0.5 as published")
-        super().__init__(0.0, list(base.parameters), loss_scale=base.loss_scale)
-        for name in ("global_step", "learning_rate"):  # those of base, not a second set
-            delattr(self, name)
-            setattr(self, name, getattr(base, name))
-        self.is_group, self.is_group_lr, self.dynamic_lr = base.is_group, base.is_group_lr, base.dynamic_lr
-        self.base = base
+        super().__init__(base)
         self.k, self.alpha = k, alpha
         self.synchronisation = Synchronisation(getattr(base, "weights", base.parameters), alpha)
 
@@ -67,18 +63,6 @@ class Lookahead(nn.Optimizer):
     def due(self):
         """Whether the slow weights move after the step just done, as a Tensor of shape ``()``."""
         return ops.equal(ops.floor_mod(self.global_step[0], self.k), 0)
-
-    def get_lr(self):
-        """The learning rate of ``base``; where its groups have their own, one for each parameter."""
-        return self.base.get_lr()
-
-    def get_weight_decay(self):
-        """The weight decay of ``base``."""
-        return self.base.get_weight_decay()
-
-    def get_lr_parameter(self, param):
-        """What holds the learning rate of a parameter in ``base``."""
-        return self.base.get_lr_parameter(param)
 
     def make_train_step(self, network: nn.Cell, loss_scale_manager=None, accumulate_steps: int = 1) -> nn.Cell:
         """The train step of ``base``, followed by synchronisation; see :func:`thor.train.make_train_step`."""

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -61,13 +62,40 @@ def test_servers_and_devices_come_in_the_order_of_their_ranks(form, tmp_path):
     (newer(("a", ((0, 0), (1, 2))), ("b", ((0, 1), (1, 3)))), "the ranks of b do not follow one another"),
     (newer(("a", ((0, 0),)), ("b", ((0, 1), (1, 2)))), "devices of the servers {'a': 1, 'b': 2}; must be equally many"),
     ({"server_list": [{"server_id": "a", "device": [{"device_id": "x", "rank_id": "0"}]}]},
-     "is no rank table, invalid literal"),
+     "is no rank table, device_id='x' is no number from 0 on"),
+    *[(newer(("a", ((value, 0),))), f"is no rank table, device_id='{value}' is no number from 0 on")
+      for value in (-1, 0.5, True, "", "9" * 7)],
+    *[({"server_list": [{"server_id": "a", "device": [{"device_id": "0", "rank_id": value}]}]},
+       f"is no rank table, rank_id={value!r} is no number from 0 on") for value in (-1, 0.5, True, None, 10 ** 7)],
+    (newer(("a", ((3, 0), (3, 1)))), r"device_id=\[3, 3\] of a; must differ from one another"),
+    (newer(("a b", ((0, 0),))), "is no rank table, server_id='a b' is no name or IPv4 address of a machine"),
+    ({"server_list": [{"server_id": None, "device": [{"device_id": "0", "rank_id": "0"}]}]},
+     "is no rank table, server_id=None is no name"),
+    ("[" * 100_000 + "]" * 100_000, "is no rank table, it is nested thousands deep"),
+    ('{"server_list": ' + "[" * 100_000 + "]" * 100_000 + "}", "is no rank table, it is nested thousands deep"),
+    ('{"server_list": ' + "9" * 5000 + "}", "is no rank table, Exceeds the limit"),
+    (newer(("a", tuple((i, i + 1) for i in range(500)))), r"rank_id=\[1, 2, 3, .*\.\.\. \(\d+ characters\); must be"),
+    (" " * (2 ** 26 + 1), "is no rank table, it is larger than 64 MiB"),
 ])
 def test_what_is_no_rank_table_is_refused(contents, message, tmp_path):
     path = write(tmp_path, contents)
     with pytest.raises(ValueError, match=message) as raised:
         read_rank_table(path)
-    assert str(raised.value).startswith(f"{path}: ")
+    assert str(raised.value).startswith(f"{path}: ") and len(str(raised.value)) < len(str(path)) + 400
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="/dev/zero: is no rank table, it is not a file; generate it"):
+        read_rank_table("/dev/zero")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ValueError, match="it is not a file"):
+        read_rank_table(tmp_path / "fifo")
+
+
+def test_numbers_may_be_written_as_numbers(tmp_path):
+    devices = [{"device_id": 4 + rank, "rank_id": rank} for rank in range(2)]
+    table = read_rank_table(write(tmp_path, {"server_list": [{"server_id": "a", "device": devices}]}))
+    assert table == RankTable((Server("a", (4, 5)),))
 
 
 def test_this_machine_has_a_name_and_addresses():

@@ -11,22 +11,32 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from tests.helpers import environment
+from models import callbacks, train
+from tests.helpers import DIGITS, environment, ranks_run
+from tests.helpers.interrupted import after_batch
 
 pytestmark = pytest.mark.slow
 
 EPOCH = 22  # batches of 64 of the 1437 digits
+EARLY, KILL = 8, 25
+ALONE = ("--data.batch_size", "64", "--train.checkpoint_keep", "99")
 
 
-def start(folder: Path, *words: str, ranks: int = 1, kill_at: int = 0) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "tests.helpers.ranks_run"]
-    if ranks > 1:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            master = f"127.0.0.1:{listener.getsockname()[1]}"
-        command = [sys.executable, "-m", "models.launch", "--workers", str(ranks), "--master", master, command[-1]]
-    return subprocess.run([*command, "--train.run_dir", str(folder), *words], cwd=folder, timeout=240,
-                          env=environment(KILL_AT=str(kill_at)), capture_output=True, text=True)
+def alone(folder: Path, *words: str) -> None:
+    """A run on one rank, in this process."""
+    settings = [*ranks_run.SETTINGS, *ALONE, "--train.run_dir", str(folder), *words]
+    assert train.main(["--config", str(DIGITS), *settings]) == 0
+
+
+def start_two(folder: Path, checkpoint: Path) -> subprocess.Popen:
+    """A run on two ranks that goes on from ``checkpoint``, until its first rank is killed after batch ``KILL``."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        master = f"127.0.0.1:{listener.getsockname()[1]}"
+    command = [sys.executable, "-m", "models.launch", "--workers", "2", "--master", master, "tests.helpers.ranks_run",
+               "--train.run_dir", str(folder), "--data.batch_size", "32", "--train.resume", str(checkpoint)]
+    return subprocess.Popen(command, cwd=folder, env=environment(KILL_AT=str(KILL)), stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
 
 
 def run_folder(folder: Path) -> Path:
@@ -44,22 +54,34 @@ def evaluation(folder: Path, step: int) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Folders and outputs: on one rank; on two from its batch 8 of the same images, killed; on one to the end."""
-    made = {name: tmp_path_factory.mktemp(name) for name in ("whole", "two", "end")}
-    batch = ("--data.batch_size", "64", "--train.checkpoint_keep", "99")
-    done = {"whole": start(made["whole"], *batch)}
-    early = str(run_folder(made["whole"]) / "checkpoints" / "step-000008.ckpt")
-    done["two"] = start(made["two"], "--data.batch_size", "32", "--train.resume", early, ranks=2, kill_at=25)
-    done["end"] = start(made["end"], *batch, "--train.resume", newest(made["two"]))
-    return {name: (made[name], done[name]) for name in made}
+def folders(tmp_path_factory):
+    return {name: tmp_path_factory.mktemp(name) for name in ("whole", "two", "end")}
 
 
-def test_one_to_two_to_one_ranks_is_the_uninterrupted_run(runs):
+@pytest.fixture(scope="module")
+def two(folders):
+    """Status and outputs of the run on two ranks; it starts beside the one on one rank, all of which is done here.
+
+    In ``folders``: on one rank; on two from its batch ``EARLY`` of the same images, killed; on one to the end.
+    """
+    started = []
+
+    def begin(folder: Path) -> None:
+        started.append(start_two(folders["two"], folder / "checkpoints" / f"step-{EARLY:06d}.ckpt"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folders["whole"])
+        patch.setattr(callbacks, "build_callbacks", after_batch(EARLY, begin))
+        alone(folders["whole"])
+    out, err = started[0].communicate(timeout=240)
+    alone(folders["end"], "--train.resume", newest(folders["two"]))
+    return started[0].returncode, out, err
+
+
+def test_one_to_two_to_one_ranks_is_the_uninterrupted_run(folders, two):
     """To float32 rounding; weights and inverses after 44 steps, nine refreshes."""
-    assert runs["whole"][1].returncode == runs["end"][1].returncode == 0, runs["end"][1].stderr
-    assert Path(newest(runs["two"][0])).name == "step-000024.ckpt"
-    expected, found = (ms.load_checkpoint(newest(runs[name][0])) for name in ("whole", "end"))
+    assert Path(newest(folders["two"])).name == "step-000024.ckpt"
+    expected, found = (ms.load_checkpoint(newest(folders[name])) for name in ("whole", "end"))
+    assert all(Path(newest(folders[name])).name == "step-000044.ckpt" for name in ("whole", "end"))
     compared = [name for name in expected if name.startswith(("hidden", "fc", "inverses")) and "factor" not in name]
     assert len(compared) >= 5
     for name in compared:
@@ -67,13 +89,16 @@ def test_one_to_two_to_one_ranks_is_the_uninterrupted_run(runs):
         assert np.linalg.norm(two - one) <= 1e-3 * np.linalg.norm(one), name
 
 
-def test_two_ranks_evaluate_all_held_out_images_together(runs):
-    one, two = evaluation(runs["whole"][0], EPOCH), evaluation(runs["two"][0], EPOCH)
-    np.testing.assert_allclose(two, one, rtol=1e-4)
+def test_two_ranks_evaluate_all_held_out_images_together(folders, two):
+    one, both = evaluation(folders["whole"], EPOCH), evaluation(folders["two"], EPOCH)
+    np.testing.assert_allclose(both, one, rtol=1e-4)
     assert one[1] * 360 == pytest.approx(round(one[1] * 360), abs=1e-4)
 
 
-def test_the_killed_rank_is_named_and_the_first_ranks_output_shown(runs):
-    _, done = runs["two"]
-    assert done.returncode == 1 and "error: rank 0 was killed; the other ranks were stopped" in done.stderr
-    assert "going on after batch 8 of this number of devices, from " in done.stdout
+def test_the_killed_rank_is_named_and_the_first_ranks_output_shown(folders, two):
+    status, out, err = two
+    log = next(folders["two"].glob("runs/logs/*/worker_0.log"))
+    assert (status, err) == (1, (
+        "error: rank 0 was killed by SIGKILL, as when memory runs out; the other ranks were stopped; its log is "
+        f"{log}; the same command goes on with the newest checkpoint\n"))
+    assert f"going on after batch {EARLY} of this number of devices, from " in out

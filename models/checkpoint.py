@@ -27,17 +27,26 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from mindspore.train import Callback
 
-from models.checkpoint_file import BATCHES, COUNTERS, DIGEST, SAMPLES, SEED, STEPS, check_value, checkpoints, read
-from models.command_line import DivergedError, LoadError, one_line
+from models.checkpoint_file import (
+    BATCHES,
+    COUNTERS,
+    DIGEST,
+    OWED,
+    SAMPLES,
+    SEED,
+    STEPS,
+    check_value,
+    checkpoints,
+    read,
+)
+from models.command_line import CAUSES, DivergedError
 from models.config import Config, config_tree
+from models.files import cannot_write
+from models.interruption import INTERRUPTION
 
 logger = logging.getLogger("models")
 
 PART, MINDSPORE_PART = "part.ckpt", "part.tmp"  # what is written first: by this module, by MindSpore beneath it
-
-
-class WriteError(LoadError, OSError):
-    """A checkpoint that cannot be written; told in one line, exit status 1."""
 
 
 def check_finite(cell: nn.Cell, batches: int) -> None:
@@ -48,8 +57,8 @@ def check_finite(cell: nn.Cell, batches: int) -> None:
     for _, parameter in cell.parameters_and_names():
         values = parameter.asnumpy()
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise DivergedError(f"parameter {parameter.name} is not finite after batch {batches}; training "
-                                f"has diverged; lower the learning rate or raise the damping")
+            raise DivergedError(f"parameter {parameter.name} is not finite after batch {batches}; {CAUSES} "
+                                "lower the learning rate or raise the damping")
 
 
 def config_digest(config: Config) -> str:
@@ -59,10 +68,16 @@ def config_digest(config: Config) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def save(session: Any, folder: Path, batches: int) -> Path:
+def save(session: Any, folder: Path, batches: int, owed_loss: float | None = None) -> Path:
     """Write the checkpoint after ``batches`` batches; it appears under its name only when it is whole.
 
     Older checkpoints beyond ``config.train.checkpoint_keep`` are deleted afterwards.
+
+    Args:
+        session: the run.
+        folder: of the checkpoints.
+        batches: seen so far.
+        owed_loss: loss of the last batch, where an epoch ends with it whose evaluation is still to come.
 
     Raises:
         DivergedError: a parameter is not finite; nothing is written.
@@ -71,23 +86,23 @@ def save(session: Any, folder: Path, batches: int) -> Path:
     check_finite(session.step, batches)
     path = folder / f"step-{batches:06d}.ckpt"
     try:
-        _write(session, folder, path, batches)
+        with INTERRUPTION.writing():
+            _write(session, folder, path, batches, {} if owed_loss is None else {OWED: owed_loss})
     except (OSError, RuntimeError, ValueError) as error:
         _remove(folder / MINDSPORE_PART)
-        reason = getattr(error, "strerror", None) or one_line(error)
-        raise WriteError(f"checkpoint={path}; cannot be written: {reason}; make room or make its folder writable, the "
-                         "same command then goes on with the newest checkpoint") from error
+        _remove(folder / PART)
+        raise cannot_write(path, error, "checkpoint") from error
     return path
 
 
-def _write(session: Any, folder: Path, path: Path, batches: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _write(session: Any, folder: Path, path: Path, batches: int, more: dict[str, float]) -> None:
+    folder.mkdir(exist_ok=True)  # not its parents: where the run's folder was deleted, the run ends
     part = folder / PART
     part.unlink(missing_ok=True)
     part.touch()  # fails where MindSpore would write a line of its own
     part.unlink()
     facts = {BATCHES: batches, SAMPLES: _samples_a_batch(session), SEED: session.config.seed,
-             DIGEST: config_digest(session.config)}
+             DIGEST: config_digest(session.config), **more}
     with _silent():
         ms.save_checkpoint(session.step, str(part), append_dict=facts, crc_check=True)
     _to_disk(part)
@@ -166,6 +181,7 @@ def restore(session: Any, path: Path) -> int:
         logger.warning("checkpoint=%s; was written with another configuration; its weights, its state and "
                        "its place in the data are used", path)
     session.train_set.start_at(batches)
+    session.owed_loss = float(contents[OWED].asnumpy()) if OWED in contents else None
     return batches
 
 

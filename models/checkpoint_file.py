@@ -18,6 +18,7 @@ import numpy as np
 from models.wire import BYTES, VARINT, fields, varint
 
 BATCHES, SAMPLES, SEED, DIGEST = "run.batches", "run.samples_a_batch", "run.seed", "run.config"
+OWED = "run.owed_loss"  # loss of the last batch, where an epoch ends with it that is still to be evaluated
 STEPS = {"global_step": 0, "step_of_last_refresh": -1}  # parameters that count steps, and the least they can be
 COUNTERS = ("skipped_updates", "overflowed_updates")  # parameters that count from 0
 _NAME = re.compile(r"step-([0-9]+)\.ckpt")

@@ -8,6 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from models.config import Config, ConfigError, UsageError, load_config
+from models.interruption import INTERRUPTION, Asked, Interrupted, end_with
+
+# of numbers that are not finite
+CAUSES = "training has diverged, or the data hold NaN or Inf; look for these, or"
 
 
 class LoadError(Exception):
@@ -47,11 +51,27 @@ def positive(text: str) -> int:
 
 def run(entry: Callable[[], None]) -> int:
     """Run ``entry`` and give the exit status. Expected errors are one line on stderr, others a traceback."""
+    status = _status(entry)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python reports it once more as it ends
+        if not status:
+            print(f"error: standard output cannot be written: {error.strerror}", file=sys.stderr)
+            return 1
+    return status
+
+
+def _status(entry: Callable[[], None]) -> int:
     try:
         entry()
-    except (ConfigError, LoadError) as error:
+    except (ConfigError, LoadError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
+    except Interrupted as error:
+        return end_with(error)
+    except Asked:
+        return end_with(Interrupted(INTERRUPTION.describe(), INTERRUPTION.status))
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with the newest checkpoint", file=sys.stderr)
         return 130
@@ -82,5 +102,7 @@ def loading() -> Iterator[None]:
 
 def one_line(error: BaseException) -> str:
     """The first line of the message that says something, or the error's type."""
+    if isinstance(error, BrokenPipeError):
+        return "standard output was closed"
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if line.strip("- ")), type(error).__name__)

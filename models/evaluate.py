@@ -1,6 +1,11 @@
 """Evaluate: ``python -m models.evaluate --config FILE --checkpoint FILE [--section.key value ...]``."""
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything starts a thread
+    from models.interruption import hold_signals
+
+    hold_signals(lambda: "interrupted; the same command evaluates again")
+
 import os
 import sys
 from collections.abc import Sequence

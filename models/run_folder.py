@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from models.config import Config, ConfigError, config_tree, dump_config, load_config
 from models.config.errors import invalid
+from models.files import replacing
 
 CONFIG, CHECKPOINTS, RESULTS, LOCK = "config.yaml", "checkpoints", "results.json", ".lock"
 DEVICES = "parallel.device_num"
@@ -46,9 +47,8 @@ class RunFolder:
 
     def finish(self, results: dict[str, Any]) -> None:
         """Write ``results`` and with it that the run has come to its end."""
-        part = self.path / (RESULTS + ".part")
-        part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        part.replace(self.path / RESULTS)
+        with replacing(self.path / RESULTS) as part:
+            part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 def open_run_folder(config: Config) -> RunFolder:
@@ -104,7 +104,8 @@ def _new(config: Config) -> RunFolder:
             count += 1
     lock = _locked(path)
     (path / CHECKPOINTS).mkdir()
-    (path / CONFIG).write_text(dump_config(config), encoding="utf-8")
+    with replacing(path / CONFIG) as part:
+        part.write_text(dump_config(config), encoding="utf-8")
     return RunFolder(path, lock=lock)
 
 

@@ -3,13 +3,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import mindspore as ms
 from mindspore import Model, nn
 from mindspore.dataset import Dataset
+from mindspore.train import Callback
 
 from models import device
 from models.config import Config
+from models.interruption import INTERRUPTION, MOST
 from models.metrics import Total, over_devices
 from models.optimizers import create_loss_scale_manager, create_optimizer
 from models.ranks import Ranks, check_started, join, started
@@ -36,6 +39,7 @@ class Session:
         metrics: of the evaluation.
         ranks: this process among those that train together.
         instruction_set: what was set or kept for oneDNN and why, "" if there is nothing to say.
+        owed_loss: of the last batch before a resumed run, where an epoch ended with it that was not evaluated.
     """
 
     config: Config
@@ -49,6 +53,7 @@ class Session:
     metrics: dict[str, Total]
     instruction_set: str
     ranks: Ranks = Ranks()
+    owed_loss: float | None = None
 
     @property
     def batches_per_epoch(self) -> int:
@@ -117,8 +122,16 @@ def create_evaluation(config: Config) -> tuple[nn.Cell, Callable[[], dict[str, f
 
 def evaluate(model: Model, eval_set: Dataset, metrics: dict[str, Total], ranks: Ranks) -> dict[str, float]:
     """``metrics`` of ``model`` on ``eval_set``, over all processes."""
-    results = model.eval(eval_set, dataset_sink_mode=False)
+    INTERRUPTION.looks(MOST)  # the first batch may have to be compiled
+    results = model.eval(eval_set, callbacks=[LooksForSignals()], dataset_sink_mode=False)
     return results if ranks.count == 1 else over_devices(metrics, ranks.sum)
+
+
+class LooksForSignals(Callback):
+    """Ends an evaluation when the process is asked to end."""
+
+    def on_eval_step_end(self, run_context: Any) -> None:
+        INTERRUPTION.check()
 
 
 def start(config: Config) -> Ranks:

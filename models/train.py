@@ -1,20 +1,29 @@
 """Train a network: ``python -m models.train --config FILE [--section.key value ...]``."""
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything starts a thread
+    from models.interruption import hold_signals
+
+    hold_signals()
+
 import json
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from models.command_line import LoadError, loading, parse, parser, quiet_mindspore, run
+from models.command_line import LoadError, loading, one_line, parse, parser, quiet_mindspore, run
 from models.config import Config
+from models.files import WriteError, replacing
+from models.interruption import INTERRUPTION
 from models.run_folder import RunFolder, open_run_folder
 from models.sinks import has_sinks, plan_sinks
 from models.task import Task
 
 if TYPE_CHECKING:
+    from mindspore.train import Callback
+
     from models.session import Session
 
 
@@ -52,6 +61,7 @@ def train(config: Config) -> dict[str, float]:
     _announce(session, folder, done)
     results = fit(session, folder, done)
     results["seconds"] = time.perf_counter() - started
+    INTERRUPTION.over()
     if session.ranks.is_first:
         folder.finish(results)
         print(report(session.task, results, folder))
@@ -95,24 +105,26 @@ def _announce(session: Session, folder: RunFolder, done: int) -> None:
         from models.optimizers import thor_within
 
         table = folder.path / "parameters.txt"
-        table.write_text(thor_within(session.optimizer).registration_table() + "\n", encoding="utf-8")
+        with replacing(table) as part:
+            part.write_text(thor_within(session.optimizer).registration_table() + "\n", encoding="utf-8")
         print(f"how THOR updates each parameter: {table}")
     sys.stdout.flush()
 
 
 def fit(session: Session, folder: RunFolder, done: int) -> dict[str, float]:
     """Run the epochs that are left after ``done`` batches; loss and accuracies on the held-out data."""
-    from models.callbacks import TrainingState, build_callbacks
+    from models.callbacks import build_callbacks
+    from models.callbacks.stopping import stopping
     from models.data import dataset_error_line
 
-    sinks = plan_sinks(session.config, session.batches_per_epoch, done)
     callbacks = build_callbacks(session, folder)
     try:
-        if sinks.done < sinks.epochs:
-            session.model.train(sinks.epochs, session.train_set, callbacks, session.config.train.sink, sinks.size,
-                                sinks.done)
-        state = next(callback for callback in callbacks if isinstance(callback, TrainingState))
-        results = state.evaluation or session.evaluate()
+        with stopping(callbacks):
+            results = _fit(session, callbacks, done)
+    except WriteError:
+        raise
+    except OSError as error:
+        raise LoadError(f"{one_line(error)}; the same command goes on with the newest checkpoint") from error
     except RuntimeError as error:
         line = dataset_error_line(error)
         if not line:
@@ -121,12 +133,28 @@ def fit(session: Session, folder: RunFolder, done: int) -> dict[str, float]:
     return {name: float(value) for name, value in results.items()}
 
 
+def _fit(session: Session, callbacks: list[Callback], done: int) -> dict[str, Any]:
+    from models.callbacks import TrainingState
+    from models.callbacks.owed import end_epoch
+
+    state = next(callback for callback in callbacks if isinstance(callback, TrainingState))
+    if session.owed_loss is not None and done % session.batches_per_epoch == 0:
+        end_epoch(state, callbacks, session.owed_loss)
+    sinks = plan_sinks(session.config, session.batches_per_epoch, done)
+    if sinks.done < sinks.epochs:
+        session.model.train(sinks.epochs, session.train_set, callbacks, session.config.train.sink, sinks.size,
+                            sinks.done)
+    state.skipped.check_any_applied(state.total)
+    return {**(state.evaluation or session.evaluate()), "skipped_updates": state.skipped.total}
+
+
 def report(task: Task, results: dict[str, float], folder: RunFolder) -> str:
     """The block of lines a run ends with."""
     from models.checkpoint import checkpoints
 
     minutes, seconds = divmod(round(results["seconds"]), 60)
-    rows = [*task.report(results), ("wall-clock time", f"{minutes} min {seconds} s"),
+    skipped = [("skipped updates", f"{results['skipped_updates']:g}")] if results.get("skipped_updates") else []
+    rows = [*task.report(results), *skipped, ("wall-clock time", f"{minutes} min {seconds} s"),
             ("run folder", str(folder.path))]
     rows += [(name, str(path)) for name, path in (("metrics", folder.path / "metrics.csv"),
                                                   ("curves", folder.path / "curves.png")) if path.exists()]

@@ -11,9 +11,10 @@ from models.callbacks.evaluation import Evaluation
 from models.callbacks.files import CurvesPicture, MetricsFile
 from models.callbacks.progress import ProgressBar
 from models.callbacks.state import TrainingState
+from models.callbacks.stopping import Stopping
 from models.checkpoint import CheckpointCallback
 
-__all__ = ["CurvesPicture", "Evaluation", "MetricsFile", "ProgressBar", "TrainingState", "build_callbacks"]
+__all__ = ["CurvesPicture", "Evaluation", "MetricsFile", "ProgressBar", "Stopping", "TrainingState", "build_callbacks"]
 
 
 def build_callbacks(session: Any, folder: Any) -> list[Callback]:
@@ -30,12 +31,13 @@ def build_callbacks(session: Any, folder: Any) -> list[Callback]:
     parallel = session.config.parallel
     agreement = [Agreement(state)] if session.ranks.count > 1 and parallel.check_every else []
     if not session.ranks.is_first:
-        return [state, *agreement, Evaluation(state)]
+        return [state, *agreement, Evaluation(state), Stopping(state, None, folder)]
     metrics = MetricsFile(state, folder.path / "metrics.csv")
     curves = CurvesPicture(metrics, folder.path / "curves.png")
     record = []
     if session.config.curvature.record:
         curvature = CurvatureFile(state, folder.path / "curvature.csv")
         record = [curvature, CurvaturePicture(curvature, folder.path / "curvature.png")]
-    return [state, *agreement, Evaluation(state), *record, metrics, ProgressBar(state), curves,
-            CheckpointCallback(session, folder.checkpoints)]
+    saving = CheckpointCallback(session, folder.checkpoints)
+    return [state, *agreement, Evaluation(state), *record, metrics, ProgressBar(state), curves, saving,
+            Stopping(state, saving, folder)]

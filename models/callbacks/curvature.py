@@ -9,6 +9,7 @@ from typing import Any
 from mindspore.train import Callback
 
 from models.callbacks.state import TrainingState
+from models.files import replacing, writing
 from models.optimizers import thor_within
 from thor.curvature.record import LayerReport
 
@@ -36,12 +37,10 @@ class CurvatureFile(Callback):
             return
         self._reported = self.optimizer.last_refresh
         kept = [row for row in read_rows(self.path) if int(row["step"]) < self._next_step()]
-        part = self.path.with_suffix(".part")
-        with open(part, "w", newline="", encoding="utf-8") as stream:
+        with replacing(self.path) as part, open(part, "w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(kept)
-        part.replace(self.path)
         report = self.optimizer.curvature_report()
         if any(row.refreshes for row in report):
             self.state.refreshed = _count_refreshed(report)
@@ -56,7 +55,7 @@ class CurvatureFile(Callback):
         seconds = f"{(time.perf_counter() - self._began) / max(self.state.batches - self.state.before, 1):.4f}"
         damping = self.state.damping_at(step)
         report = self.optimizer.curvature_report()
-        with open(self.path, "a", newline="", encoding="utf-8") as stream:
+        with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             for row in report:
                 numbers = [_text(value) for value in (row.trace, row.change, row.condition, damping)]
@@ -127,9 +126,8 @@ def draw_curvature(rows: list[dict[str, str]], path: Path) -> None:
     if any(marks.values()):
         axes.legend(loc="upper left", bbox_to_anchor=(1.12, 1))
     figure.colorbar(image, ax=axes, label="relative change")
-    part = path.with_suffix(".part")
-    figure.savefig(part, dpi=120, format="png")
-    part.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=120, format="png")
 
 
 def _text(value: float | None) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 from mindspore.train import Callback
 
 from models.callbacks.state import TrainingState
+from models.files import replacing, writing
 from models.sinks import ROWS_PER_EPOCH, passed
 
-COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "refreshed_layers", "eval_loss", "eval_accuracy",
-           "seconds")
+COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "refreshed_layers", "skipped_updates", "eval_loss",
+           "eval_accuracy", "seconds")
 
 
 class MetricsFile(Callback):
@@ -44,6 +45,7 @@ class MetricsFile(Callback):
             return
         with open(self.path, newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
+                row.setdefault("skipped_updates", "")  # not in files of earlier versions
                 try:
                     yield {name: float(row[name]) if row[name] else None for name in self.columns}
                 except (KeyError, TypeError, ValueError):
@@ -53,12 +55,10 @@ class MetricsFile(Callback):
         kept = [row for row in self.rows() if row["step"] <= self.state.start]
         self._before = kept[-1]["seconds"] if kept else 0.0
         self._written = int(kept[-1]["step"]) if kept else 0
-        part = self.path.with_suffix(".part")
-        with open(part, "w", newline="", encoding="utf-8") as stream:
+        with replacing(self.path) as part, open(part, "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(self.columns)
             writer.writerows([_text(row[name]) for name in self.columns] for row in kept)
-        part.replace(self.path)
         self._started = time.perf_counter()
 
     def on_train_step_end(self, run_context: Any) -> None:
@@ -75,9 +75,10 @@ class MetricsFile(Callback):
         state = self.state
         row = {"epoch": state.epoch, "step": state.batches, "loss": state.loss, "learning_rate": state.learning_rate,
                "damping": state.damping, "refreshed_layers": state.refreshed and state.refreshed[0],
+               "skipped_updates": state.skipped.total,
                "seconds": round(self._before + time.perf_counter() - self._started, 3),
                **{column: state.evaluation.get(metric) for column, metric in self._metrics.items()}}
-        with open(self.path, "a", newline="", encoding="utf-8") as stream:
+        with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerow([_text(row[name]) for name in self.columns])
         self._written = state.batches
 
@@ -116,6 +117,5 @@ def draw_curves(rows: list[dict[str, float | None]], path: Path) -> None:
     loss.legend()
     accuracy.plot(epochs, [100 * row["eval_accuracy"] for row in held_out], marker=".")
     accuracy.set(xlabel="epoch", ylabel="held-out accuracy, %")
-    part = path.with_suffix(".part")
-    figure.savefig(part, dpi=120, format="png")
-    part.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=120, format="png")

@@ -47,4 +47,6 @@ def _numbers(state: TrainingState) -> dict[str, str]:
         numbers["damping"] = f"{state.damping:.3g}"
     if state.refreshed is not None:
         numbers["refreshed"] = "{} of {} layers".format(*state.refreshed)
+    if state.skipped.total:
+        numbers["skipped"] = f"{state.skipped.total} updates"
     return numbers

@@ -8,11 +8,10 @@ import numpy as np
 from mindspore import nn
 from mindspore.train import Callback
 
+from models.callbacks.skipped import Skipped
 from models.checkpoint import check_finite
-from models.command_line import DivergedError
+from models.command_line import CAUSES, DivergedError
 from models.optimizers import damping_array, learning_rate_array
-
-MOST_SKIPPED = 100
 
 
 class TrainingState(Callback):
@@ -29,10 +28,11 @@ class TrainingState(Callback):
         loss: of the latest batch; those within a sink are not seen.
         refreshed: layers refreshed, and layers with curvature, at the latest refresh; None before it.
         evaluation: metrics of the latest evaluation if it belongs to the present batch, else {}.
+        skipped: updates that were skipped.
 
     Raises:
-        DivergedError: the loss, or after an epoch a parameter, is not finite. With a loss scale that skips
-            steps that overflow, only if one 100 batches ago and all seen since were not finite.
+        DivergedError: the loss is not finite and no update was skipped for it; a parameter is not finite after an
+            epoch; ``config.train.skipped_limit`` updates in a row were skipped.
     """
 
     def __init__(self, session: Any) -> None:
@@ -47,9 +47,8 @@ class TrainingState(Callback):
         self.evaluation: dict[str, float] = {}
         self._learning_rates = learning_rate_array(config, self.per_epoch)
         self._dampings = damping_array(config, self.per_epoch) if config.optimizer.second_order else None
-        skips = config.loss_scale.policy == "dynamic" or config.loss_scale.value != 1
-        self._tolerated = MOST_SKIPPED if skips else 0
-        self._not_finite_since: int | None = None
+        self.skipped = Skipped(session.step, config.train.skipped_limit, config.train.accumulate_steps)
+        self._not_finite: float | None = None  # a loss whose update is still to come
 
     @property
     def epoch(self) -> float:
@@ -86,6 +85,7 @@ class TrainingState(Callback):
 
     def on_train_begin(self, run_context: Any) -> None:
         self.start = self.before = self.batches = self.session.train_set.get_init_step()
+        self.skipped.begin()
 
     def on_train_step_end(self, run_context: Any) -> None:
         parameters = run_context.original_args()
@@ -97,14 +97,14 @@ class TrainingState(Callback):
             run_context.request_stop()  # epochs of a data sink need not end where the resumed run began
 
     def _check_loss(self) -> None:
-        if math.isfinite(self.loss):
-            self._not_finite_since = None
-            return
-        if self._not_finite_since is None:
-            self._not_finite_since = self.batches
-        if self.batches - self._not_finite_since >= self._tolerated:
-            raise DivergedError(f"loss is {self.loss} at batch {self.batches} (epoch {self.epoch:.2f}); "
-                                f"training has diverged; lower the learning rate or raise the damping")
+        if not math.isfinite(self.loss):
+            self._not_finite = self.loss
+        due, skipped = self.skipped.look(self.before, self.batches)
+        if due and self._not_finite is not None:
+            loss, self._not_finite = self._not_finite, None
+            if not skipped:
+                raise DivergedError(f"loss is {loss} at batch {self.batches} (epoch {self.epoch:.2f}); {CAUSES} "
+                                    "lower the learning rate or raise the damping")
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         if self.ends_epoch:

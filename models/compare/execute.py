@@ -158,7 +158,7 @@ def _how_it_ended(status: int, folder: Path) -> str:
     errors = [line for line in lines if line.startswith("error: ")]
     if status == 1 and errors and DIVERGED in errors[-1]:
         return "diverged"
-    if status == 130:
+    if status in (129, 130, 143):  # SIGHUP, SIGINT, SIGTERM, see models.interruption
         raise KeyboardInterrupt
     reason = errors[-1].removeprefix("error: ") if errors else f"ended with status {status}"
     raise LoadError(f"{reason} (log: {folder / LOG})")

@@ -123,6 +123,8 @@ class TrainConfig(Section):
         checkpoint_every_epochs: epochs between checkpoints, 0 for none by epoch.
         checkpoint_every_steps: optimizer steps between checkpoints, 0 for none by step.
         checkpoint_keep: checkpoints kept; older ones are deleted.
+        skipped_limit: updates skipped in a row, for overflow or because they were not finite, that end the run; a
+            dynamic loss scale skips about 16 as it begins.
         run_dir: folder under which every run gets a new folder of its own.
         resume: auto (go on with the newest unfinished run of this same configuration, else start anew),
             never, or the path of a run folder or checkpoint.
@@ -138,6 +140,7 @@ class TrainConfig(Section):
     checkpoint_every_epochs: int = setting(1, integer(0))
     checkpoint_every_steps: int = setting(0, integer(0))
     checkpoint_keep: int = setting(3, integer(1))
+    skipped_limit: int = setting(100, integer(1))
     run_dir: str = setting("runs", file_path("the path of a folder"))
     resume: str = setting("auto", file_path("auto, never, or the path of a run folder or checkpoint"))
 

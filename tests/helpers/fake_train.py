@@ -30,7 +30,7 @@ def main(words: list[str]) -> int:
         rows = rows[:3]
     (folder / "metrics.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     if how == "diverged":
-        print("error: loss is nan at batch 11 (epoch 0.55); training has diverged; lower the learning rate")
+        print("error: loss is nan at batch 11 (epoch 0.55); training has diverged, or the data hold NaN")
         return 1
     if how == "refused":
         print("error: data.path=x; is not a folder")

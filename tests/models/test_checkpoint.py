@@ -100,7 +100,7 @@ def test_a_failed_write_leaves_the_older_checkpoint_and_no_new_name(tmp_path, mo
     monkeypatch.setattr(ms, "save_checkpoint", half)
     with pytest.raises(OSError, match="disk full"):
         checkpoint.save(session, tmp_path, 2)
-    assert names(tmp_path) == ["part.ckpt", "step-000001.ckpt"]
+    assert names(tmp_path) == ["step-000001.ckpt"]
     monkeypatch.undo()
     checkpoint.save(session, tmp_path, 3)
     assert names(tmp_path) == ["step-000003.ckpt"]

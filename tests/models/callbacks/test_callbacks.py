@@ -13,7 +13,6 @@ import pytest
 from models.callbacks import CurvesPicture, Evaluation, MetricsFile, ProgressBar, TrainingState
 from models.callbacks.files import COLUMNS
 from models.command_line import DivergedError
-from models.config import LossScaleConfig
 from models.optimizers import damping_array, learning_rate_array
 from tests.helpers.fake_run import drive, fake_session
 
@@ -88,17 +87,68 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(loss):
     state = TrainingState(session)
     with pytest.raises(DivergedError) as caught:
         drive(session, [state], 20, lambda batch: loss if batch == 12 else 1.0)
-    assert str(caught.value) == (f"loss is {loss} at batch 12 (epoch 1.20); training has diverged; lower the "
-                                 "learning rate or raise the damping")
+    assert str(caught.value) == (f"loss is {loss} at batch 12 (epoch 1.20); training has diverged, or the data "
+                                 "hold NaN or Inf; look for these, or lower the learning rate or raise the damping")
 
 
-def test_a_loss_scale_that_skips_tolerates_a_hundred_such_losses():
-    session = fake_session(epochs=30)
-    session.config = type(session.config)(train=session.config.train, optimizer=session.config.optimizer,
-                                          loss_scale=LossScaleConfig(policy="dynamic"))
-    drive(session, [TrainingState(session)], 250, lambda batch: 1.0 if batch % 101 == 0 else math.nan)
-    with pytest.raises(DivergedError, match="at batch 101"):
-        drive(session, [TrainingState(session)], 250, lambda batch: math.nan)
+def skipping_session(**train):
+    """A session whose step counts skipped updates, and losses for ``drive`` that skip where they are not finite."""
+    session = fake_session(epochs=30, **train)
+    counter = session.step.overflowed = ms.Parameter(ms.Tensor(0, ms.int32), name="step.overflowed_updates")
+    every = session.config.train.accumulate_steps
+
+    def losses(finite):
+        seen = []
+
+        def loss(batch):
+            seen.append(finite(batch))
+            if batch % every == 0 and not all(seen[-every:]):
+                counter.set_data(ms.Tensor(int(counter.asnumpy()) + 1, ms.int32))
+            return 1.0 if seen[-1] else math.nan
+        return loss
+    return session, losses
+
+
+@pytest.mark.parametrize("accumulate_steps", [1, 2])
+def test_a_hundred_updates_skipped_in_a_row_are_too_many(accumulate_steps):
+    session, losses = skipping_session(accumulate_steps=accumulate_steps)
+    state = TrainingState(session)
+    first = 100 * accumulate_steps
+    drive(session, [state], 140 * accumulate_steps, losses(lambda batch: first - accumulate_steps < batch <= first))
+    assert (state.skipped.total, state.skipped.in_a_row) == (139, 40)
+    with pytest.raises(DivergedError) as caught:
+        drive(session, [TrainingState(session)], 250, losses(lambda batch: False))
+    assert str(caught.value) == (
+        f"100 updates in a row were skipped up to batch {first}, for overflow or because they were not finite; "
+        "training has diverged, or the data hold NaN or Inf; look for these, or lower the loss scale or the "
+        "learning rate, or raise the damping (train.skipped_limit is 100)")
+
+
+def test_the_limit_of_skipped_updates_is_a_setting_and_counts_from_where_a_run_goes_on():
+    session, losses = skipping_session(skipped_limit=3)
+    session.step.overflowed.set_data(ms.Tensor(50, ms.int32))
+    state = TrainingState(session)
+    with pytest.raises(DivergedError, match="^3 updates in a row were skipped up to batch 4, "):
+        drive(session, [state], 10, losses(lambda batch: batch == 1))
+    assert state.skipped.total == 53
+
+
+def test_updates_that_are_skipped_are_shown_and_written(tmp_path, capsys):
+    session, losses = skipping_session()
+    state = TrainingState(session)
+    drive(session, [state, MetricsFile(state, tmp_path / "m.csv"), ProgressBar(state)], 10,
+          losses(lambda batch: batch not in (3, 7)))
+    assert [row["skipped_updates"] for row in table(tmp_path / "m.csv")] == list("0011112222")
+    assert capsys.readouterr().out.strip().endswith("skipped 2 updates")
+
+
+def test_a_run_in_which_every_update_was_skipped_is_no_success():
+    session, losses = skipping_session(accumulate_steps=2)
+    state = TrainingState(session)
+    drive(session, [state], 20, losses(lambda batch: False))
+    with pytest.raises(DivergedError, match="^all 10 updates were skipped, for overflow or because they were not fin"):
+        state.skipped.check_any_applied(20)
+    state.skipped.check_any_applied(22)
 
 
 def test_a_parameter_that_is_not_finite_ends_the_run_though_the_loss_is():

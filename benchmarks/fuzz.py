@@ -1,4 +1,4 @@
-"""How damaged input ends: ``python -m benchmarks.fuzz [--seed N] [--cases N] [--only PART ...]``.
+"""How damaged input ends: ``python -m benchmarks.faults fuzz [--seed N] [--cases N] [--only PART ...]``.
 
 Each case is one random damage, a function of the seed and its number. The table counts how the command ended: accepted,
 told in one line or in several, a traceback, a crash (a signal) or a hang. The status is 1 if there are any of the last
@@ -27,7 +27,8 @@ Row = tuple[str, Counter]
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the parts and print the table; the exit status."""
-    made = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description="Damaged input, and how it is met.")
+    made = argparse.ArgumentParser(prog="python -m benchmarks.faults fuzz",
+                                   description="Damaged input, and how it is met.")
     made.add_argument("--seed", type=int, default=1)
     made.add_argument("--cases", type=int, help="of each part, instead of 500, 200 and 100")
     made.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
@@ -88,7 +89,3 @@ def table(rows: Sequence[Row]) -> str:
     for name, counts in (*rows, ("all", total)):
         lines.append(f"| {name} | {sum(counts.values())} | " + " | ".join(str(counts[o]) for o in OUTCOMES) + " |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,1 +1,1 @@
-"""Damaged configurations, data and checkpoints: how to make them, and how each ends; ``python -m benchmarks.fuzz``."""
+"""Damaged configurations, data and checkpoints: how each is made, and how it ends."""

@@ -15,6 +15,8 @@ def test_wrong_arguments_and_a_folder_in_use(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         faults.main(["kills", "--output", "x", "--only", "resnet51"])
     assert stop.value.code == 2 and "invalid choice: 'resnet51'" in capsys.readouterr().err
+    assert faults.main(["kill"]) == 2
+    assert capsys.readouterr().err == "error: kill given; must be kills or fuzz first; --help shows both\n"
     (tmp_path / "kept").touch()
     assert faults.main(["kills", "--output", str(tmp_path)]) == 1
     assert capsys.readouterr().err == (f"error: --output={tmp_path}; must be a new or an empty folder; choose another "

@@ -16,7 +16,7 @@ from models import checkpoint, registry, train
 from models.callbacks import MetricsFile, TrainingState
 from models.callbacks.agreement import Agreement
 from models.command_line import DivergedError
-from models.config import Config, DeviceConfig, LossScaleConfig, ParallelConfig, TrainConfig, load_config
+from models.config import Config, DeviceConfig, ParallelConfig, TrainConfig, load_config
 from models.session import create_session
 from models.sinks import Sinks, plan_sinks
 from tests.helpers import DIGITS
@@ -178,12 +178,18 @@ def test_fifty_rows_of_many_sinks(tmp_path):
     assert steps[:5] == [20, 30, 40, 50, 60] and len(steps) == 100 and {600, 1200} <= set(steps)
 
 
-def test_a_loss_between_is_not_seen_and_one_at_the_end_of_two_sinks_is_divergence():
+def test_a_loss_that_is_not_finite_is_divergence_where_a_sink_skipped_no_update():
     session = fake_session(per_epoch=300, epochs=9)
-    session.config = dataclasses.replace(session.config, loss_scale=LossScaleConfig(policy="dynamic"))
-    report_sinks(session, [TrainingState(session)], 150, 4, lambda batch: math.nan if batch % 300 else 1.0)
-    with pytest.raises(DivergedError, match="at batch 300 "):
-        report_sinks(session, [TrainingState(session)], 150, 4, lambda batch: math.nan)
+    skipped = ms.Parameter(ms.Tensor(0, ms.int32), name="overflowed_updates", requires_grad=False)
+    session.step.insert_param_to_cell("skipped", skipped)
+
+    def losses(batch):
+        if batch == 150:  # one of its updates overflowed; all after it were applied
+            ms.ops.assign_add(skipped, ms.Tensor(1, ms.int32))
+        return math.nan if batch in (150, 450) else 1.0
+
+    with pytest.raises(DivergedError, match="at batch 450 "):
+        report_sinks(session, [TrainingState(session)], 150, 4, losses)
 
 
 def test_ranks_are_compared_when_the_sink_ends_in_which_it_is_due():

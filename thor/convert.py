@@ -64,12 +64,7 @@ class ConvertModelUtils:
         Raises:
             TypeError, ValueError: the message names the argument, its value and the remedy.
         """
-        if isinstance(model, nn.TrainOneStepCell):
-            model = Model(model)
-        if not isinstance(model, Model):
-            raise TypeError(f"model={model!r}; must be a mindspore.Model; pass Model(network, loss_fn, optimizer)")
-        if not isinstance(network, nn.Cell):
-            raise TypeError(f"network={network!r}; must be a mindspore.nn.Cell; pass the network to train")
+        model = _checked(model, network)
         ready = train_cells(network)
         optimizer = ready[0].optimizer if ready and optimizer is None else optimizer
         if type(optimizer).__module__ == "mindspore.nn.optim.thor":
@@ -90,10 +85,29 @@ class ConvertModelUtils:
             evaluate, predict = model.eval_network, model.predict_network
         else:
             evaluate, predict = nn.WithEvalCell(network, loss_fn, amp_level in ("O2", "O3", "auto")), network
-        if not metrics:
-            return StepModel(step, predict)
-        indexes = [0, 1, 2] if isinstance(evaluate, nn.WithEvalCell) else None
-        return StepModel(step, predict, eval_network=evaluate, metrics=metrics, eval_indexes=indexes)
+        return _step_model(step, evaluate, predict, metrics)
+
+
+def _step_model(step, evaluate, predict, metrics) -> StepModel:
+    if not metrics:
+        return StepModel(step, predict)
+    indexes = [0, 1, 2] if isinstance(evaluate, nn.WithEvalCell) else None
+    return StepModel(step, predict, eval_network=evaluate, metrics=metrics, eval_indexes=indexes)
+
+
+def _checked(model, network) -> Model:
+    """The Model itself, or one of a train cell.
+
+    Raises:
+        TypeError: one of them is something else.
+    """
+    if isinstance(model, nn.TrainOneStepCell):
+        model = Model(model)
+    if not isinstance(model, Model):
+        raise TypeError(f"model={model!r}; must be a mindspore.Model; pass Model(network, loss_fn, optimizer)")
+    if not isinstance(network, nn.Cell):
+        raise TypeError(f"network={network!r}; must be a mindspore.nn.Cell; pass the network to train")
+    return model
 
 
 def _check_ready_cell_options(accumulate_steps: int, **ignored: bool) -> None:

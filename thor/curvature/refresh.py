@@ -159,11 +159,14 @@ class Curvature(nn.Cell):
                                                 damping)
 
         # Record: what was rejected, and how well the damped blocks were conditioned.
-        worst = None
-        if self.record.traced:
-            worst = ops.unsorted_segment_max(self.concat(conditions), self.layer_of_block, self.n_layers)
-        self.record.add_inversion(rejected, worst, refreshed)
+        self.record.add_inversion(rejected, self.worst_of_layer(conditions), refreshed)
         return refreshed
+
+    def worst_of_layer(self, conditions):
+        """The largest condition of each layer's blocks, ``(n_layers,)``; None where nothing of it is recorded."""
+        if not self.record.traced:
+            return None
+        return ops.unsorted_segment_max(self.concat(conditions), self.layer_of_block, self.n_layers)
 
     def mean_diagonals(self, factors):
         """Of each factor, ``(n_factors,)``."""

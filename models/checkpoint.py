@@ -146,9 +146,12 @@ def restore_newest(session: Any, folder: Path) -> int:
         ValueError: there are checkpoints but none can be used.
     """
     found = checkpoints(folder)
-    for path in found:
+    for place, path in enumerate(found):
         try:
-            return restore(session, path)
+            batches = restore(session, path)
+            for old in found[max(session.config.train.checkpoint_keep, place + 1):]:
+                _remove(old)  # left where a run was killed between writing one and deleting another
+            return batches
         except ValueError as error:
             if path == found[-1]:
                 raise ValueError(f"{error}; no checkpoint in {folder} can be used; set train.resume to never "

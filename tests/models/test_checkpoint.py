@@ -89,6 +89,21 @@ def test_the_newest_are_kept_by_number_not_by_name(tmp_path):
     assert checkpoint.restore_newest(session, tmp_path) == 1_000_000
 
 
+def test_what_a_kill_left_beyond_those_kept_is_deleted(tmp_path):
+    """Killed after the newest was written, before the oldest was deleted; one that is damaged does not count."""
+    session = fake_session(checkpoint_keep=9)
+    for batches in range(1, 6):
+        checkpoint.save(session, tmp_path, batches)
+    damage(tmp_path / "step-000005.ckpt", lambda content: content[:-1])
+    session = fake_session(checkpoint_keep=2)
+    assert checkpoint.restore_newest(session, tmp_path) == 4
+    assert names(tmp_path) == ["step-000004.ckpt", "step-000005.ckpt"]
+    damage(tmp_path / "step-000004.ckpt", lambda content: content[:-1])
+    checkpoint.save(fake_session(checkpoint_keep=9), tmp_path, 3)
+    assert checkpoint.restore_newest(session, tmp_path) == 3
+    assert names(tmp_path) == ["step-000003.ckpt", "step-000004.ckpt", "step-000005.ckpt"]
+
+
 def test_a_failed_write_leaves_the_older_checkpoint_and_no_new_name(tmp_path, monkeypatch):
     session = fake_session(checkpoint_keep=1)
     checkpoint.save(session, tmp_path, 1)

@@ -10,10 +10,11 @@ from thor.optimizer import THOR
 
 # Primitives, not functions of mindspore.ops: of hundreds of parameters each, they compile several times faster.
 _assign, _assign_add, _depend = ops.Assign(), ops.AssignAdd(), ops.Depend()
-_multiply, _zeros_like = ops.Mul(), ops.ZerosLike()
+_cast, _multiply, _zeros_like = ops.Cast(), ops.Mul(), ops.ZerosLike()
 
 _accumulated = ops.MultitypeFuncGraph("accumulated")
 _emptied = ops.MultitypeFuncGraph("emptied")
+_unscaled = ops.MultitypeFuncGraph("unscaled")
 
 
 @_accumulated.register("Tensor", "Tensor")
@@ -27,6 +28,12 @@ def _empty(share, total):
     """The average, leaving zeros."""
     average = _multiply(total, share)
     return _depend(average, _assign(total, _depend(_zeros_like(average), average)))
+
+
+@_unscaled.register("Tensor", "Tensor")
+def _unscale(share, gradient):
+    """A gradient times ``share`` ``()``."""
+    return _multiply(gradient, _cast(share, gradient.dtype))
 
 
 class LossScaling(nn.Cell):
@@ -59,6 +66,7 @@ class LossScaling(nn.Cell):
             if isinstance(optimizer, THOR):
                 optimizer.bind_loss_scale(fixed)
             return
+        self.map = ops.Map()
         self.scaler = _create_scaler(manager)
         self.scale_value = self.scaler.scale_value
         self.skipped = Parameter(Tensor(0, ms.int32), name="overflowed_updates", requires_grad=False)
@@ -72,8 +80,14 @@ class LossScaling(nn.Cell):
         return self.scale_value.reshape(()) if self.skips_overflow else self.constant
 
     def unscale(self, gradients):
-        """Gradients divided by the present scale, unless the optimizer divides them."""
-        return gradients if self.optimizer_unscales else self.scaler.unscale(gradients)
+        """Gradients divided by the present scale, unless the optimizer divides them.
+
+        Not by MindSpore's scaler: compiled by itself in PyNative mode, its division knows a scale by its address and
+        takes that of another scaler, deleted long ago, where a new one has come to lie in its place.
+        """
+        if self.optimizer_unscales:
+            return gradients
+        return self.map(ops.partial(_unscaled, ops.reciprocal(self.scale())), gradients)
 
     def adjust(self, finite):
         """Adapt a dynamic scale to whether the step was finite, and count those that were not."""

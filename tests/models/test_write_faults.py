@@ -81,18 +81,20 @@ def test_output_that_cannot_be_written_is_one_line(where):
     assert process.wait() == 1
 
 
-def running(*words: str) -> subprocess.Popen:
+def running(*words: str, every: int = 3) -> subprocess.Popen:
     """A run that has a checkpoint and goes on for long."""
-    process = start("--train.epochs", "2000", "--train.checkpoint_every_steps", "3", *words)
+    process = start("--train.epochs", "2000", "--train.checkpoint_every_steps", str(every), *words)
     wait_for(lambda: [*Path().glob("runs/*/*/checkpoints/step-*.ckpt")], process)
     return process
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("room, what", [(0, "file={}/metrics.csv"), (3000, "checkpoint={}/checkpoints/step-")],
-                         ids=["metrics", "checkpoint"])
-def test_a_disk_that_fills_up_ends_a_run_in_one_line_and_it_goes_on_later(room, what):
-    process = running("--train.eval_every_epochs", "0", "--data.batch_size", "16")
+@pytest.mark.parametrize("room, every, what", [
+    (0, 300, "file={}/metrics.csv"),  # a row follows every second step
+    (3000, 3, "checkpoint={}/checkpoints/step-"),
+], ids=["metrics", "checkpoint"])
+def test_a_disk_that_fills_up_ends_a_run_in_one_line_and_it_goes_on_later(room, every, what):
+    process = running("--train.eval_every_epochs", "0", "--data.batch_size", "16", every=every)
     folder = zoo_process.folder()
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
     status, _, err = end(process)
@@ -102,8 +104,8 @@ def test_a_disk_that_fills_up_ends_a_run_in_one_line_and_it_goes_on_later(room, 
     assert not [name for name in names if "part" in name]
     newest = int(checkpoints(folder / "checkpoints")[0].stem[5:])
     ms.load_checkpoint(str(checkpoints(folder / "checkpoints")[0]), crc_check=True)
-    process = start("--train.epochs", "2000", "--train.checkpoint_every_steps", "3", "--train.eval_every_epochs", "0",
-                    "--data.batch_size", "16")
+    process = start("--train.epochs", "2000", "--train.checkpoint_every_steps", str(every), "--train.eval_every_epochs",
+                    "0", "--data.batch_size", "16")
     out = [process.stdout.readline() for _ in range(2)]
     process.send_signal(signal.SIGTERM)
     assert end(process)[0] == 143 and out[1].startswith(f"going on after batch {newest} ")

@@ -11,6 +11,7 @@ from tests.helpers.layer_cases import value
 from tests.helpers.modes import BOTH_MODES
 from tests.helpers.training_cases import BATCH, Sink, arrays, assert_same_weights, batches, create, state_of, weights_of
 from thor import THOR
+from thor.scaling import LossScaling
 from thor.train import make_train_step
 
 
@@ -70,6 +71,17 @@ def test_an_overflow_is_skipped_and_nothing_changes(pynative, manager):
         clean_step(*batch)
     assert optimizer.rejected_blocks == 0 and optimizer.global_step.asnumpy() == [6]
     assert_same_weights(network, weights_of(clean), rtol=1e-6, atol=1e-7)
+
+
+def test_a_scale_is_its_own_where_another_lay_before(pynative):
+    """Scales come and go at one address: an operator compiled with a scale must not outlive it."""
+    _, _, optimizer = create()
+    for exponent in range(60):
+        scaling = LossScaling(DynamicLossScaleManager(2 ** (exponent % 20), 2, 1), optimizer)
+        wide, narrow = scaling.unscale((Tensor([3.0], ms.float32), Tensor([0.5], ms.float16)))
+        assert wide.asnumpy() == 3.0 * 2.0 ** -(exponent % 20)
+        assert narrow.asnumpy() == np.float16(0.5) * np.float16(2.0 ** -(exponent % 20))
+        del scaling
 
 
 @pytest.mark.parametrize("manager, loss_scale, message", [

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from models import registry
 from models.planner import __main__ as planner
 from models.planner.profile import Published, dump_profile, load_profile
 from models.planner.report import numbers, report, table
@@ -120,7 +119,6 @@ def test_a_measured_profile_can_be_read(tmp_path, capsys):
     words = ["--config", str(DIGITS), "--imports", "[tests.helpers.plain_network]", "--model.name", "plain",
              "--measure", str(path), "--data.batch_size", "4", "--optimizer.frequency", "2"]
     assert planner.main(words) == 0
-    registry.unregister_network("plain")
     profile = load_profile(path)
     assert capsys.readouterr().out == path.read_text()
     assert profile.name == "CPU process" and "batch 4 a device" in profile.description

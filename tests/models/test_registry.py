@@ -70,8 +70,8 @@ def test_the_pixels_are_normalised_with_the_statistics_given(mine):
 
 def test_names_of_ones_own_are_checked_like_all_others(mine):
     load_config(mine)
-    with pytest.raises(ConfigError, match="model.name='mine_mpl'; must be one of resnet18, .*, bert.*, mine_mlp; did you "
-                                          "mean mine_mlp[?]"):
+    with pytest.raises(ConfigError, match="model.name='mine_mpl'; must be one of resnet18, .*, bert.*, mine_mlp; did "
+                                          "you mean mine_mlp[?]"):
         load_config(mine, ["--model.name", "mine_mpl"])
     with pytest.raises(ConfigError, match="data.image_size=7; must be 6 or 12 for mine_mlp; set data.image_size to 12"):
         load_config(mine, ["--data.image_size", "7"])

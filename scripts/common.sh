@@ -125,7 +125,7 @@ find_any_python() {
 
 # What the environment was made from; a change of it makes the environment out of date.
 fingerprint() {
-    cksum <"$ROOT/setup.py"
+    cat "$ROOT/setup.py" "$ROOT"/thor/backends/native/* | cksum
     echo "$ROOT"
     ! has_cann || echo "sees CANN's packages"
 }

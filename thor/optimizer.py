@@ -17,12 +17,12 @@ from thor.checks import IN_RANGE, checked, flag, function, integer, number, whol
 from thor.clipping import gradient_clip
 from thor.curvature.policies import UpdatePolicy, check_policy
 from thor.distribution import check_split_indices, world
-from thor.finite import AllFinite
 from thor.groups import groups_within
 from thor.layers.batch import BatchFacts
-from thor.maps import cut, flatten, pick
+from thor.maps import pick
 from thor.momentum import MomentumUpdate
 from thor.options import USE_A_BOOL, curvature_options, with_options
+from thor.preconditioning import NetworkPreconditioner
 from thor.registration import Registration, tap_network
 from thor.reporting import ReportingOptimizer
 from thor.schedules import by_step, learning_rate_by_step, weight_decay_by_step
@@ -31,15 +31,6 @@ logger = logging.getLogger("thor")
 
 SCHEDULED, SECOND_ORDER, STALE = "scheduled", "second_order", "stale"
 EVERY_STEP = "use 1 to refresh curvature every step"
-
-_preconditioned = ops.MultitypeFuncGraph("preconditioned")
-
-
-@_preconditioned.register("Tensor", "Function", "Tuple")
-def _precondition_layer(damping, preconditioner, gradients):
-    """The gradients of one layer's parameters, a tuple."""
-    return preconditioner(gradients, damping)
-
 
 class THOR(ReportingOptimizer):
     r"""Second-order optimizer with block-diagonal Kronecker factors that are refreshed every ``frequency`` steps.
@@ -115,30 +106,26 @@ class THOR(ReportingOptimizer):
         super().__init__(learning_rate, damping, weight_decay, loss_scale, groups, registration, policy, facts)
         self.backend, self.n_weights = registration.backend, len(registration.parameters())
         self.split_indices = check_split_indices(split_indices, len(self.factor_places()))
-        self._create_preconditioners(registration)
+        self._order_weights(registration)
         self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
         decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
         self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)
-        self.clip, self.all_finite = gradient_clip(clip_norm), AllFinite([weight.shape for weight in self.weights])
+        self.clip, self.all_finite = gradient_clip(clip_norm), self.backend.finite_operator(self.weights)
         self.graph, self.measuring = SCHEDULED, True
         logger.info("THOR updates:\n%s", registration.table())
 
-    def _create_preconditioners(self, registration: Registration) -> None:
-        """One for each layer, and ``weight_indices``: the layers' weights first, in layer order, then the others."""
+    def _order_weights(self, registration: Registration) -> None:
+        """``weight_indices`` into ``parameters``: the layers' weights first, in layer order, then the others."""
         layers = registration.layers
         with_factors = iter(self.curvature.preconditioners if self.has_factors else ())
         preconditioners = [next(with_factors) if layer.factors else layer.create_preconditioner(self.batch_facts)
                            for layer in layers]
-        self.preconditioners = nn.CellList(preconditioners, auto_prefix=False)
-        self.each_preconditioner = tuple(preconditioners)
+        self.precondition = NetworkPreconditioner(registration.backend, preconditioners,
+                                                  [len(layer.parameters) for layer in layers])
         index = {id(parameter): i for i, parameter in enumerate(self.parameters)}
         of_layers = [index[id(parameter)] for layer in layers for parameter in layer.parameters]
         others = [i for i in range(self.n_weights) if i not in set(of_layers)]
         self.weight_indices, self.n_preconditioned = tuple(of_layers + others), len(of_layers)
-        counts = [len(layer.parameters) for layer in layers]
-        self.layer_spans = tuple((sum(counts[:i]), sum(counts[:i + 1])) for i in range(len(layers)))
-        self.in_layers = tuple((layer, k) for layer, count in enumerate(counts) for k in range(count))
-        self.map = ops.Map()
 
     @property
     def params(self) -> ParameterTuple:
@@ -201,7 +188,7 @@ class THOR(ReportingOptimizer):
         """
         gradients = self.scale_grad(gradients)
         damping = self.damping(self.global_step).reshape(())
-        updates = self.precondition(gradients, damping) + gradients[self.n_preconditioned:]
+        updates = self.precondition(gradients[:self.n_preconditioned], damping) + gradients[self.n_preconditioned:]
         updates = self.clip(gradients, updates)
         finite = self.all_finite(updates)
         if finite:
@@ -219,14 +206,6 @@ class THOR(ReportingOptimizer):
             weight_decay = pick(weight_decay, self.weight_indices)
         self.assignadd(self.global_step, self.global_step_increase_tensor)
         return self.momentum_update(updates, learning_rate, weight_decay)
-
-    def precondition(self, gradients, damping):
-        """Preconditioned gradients of the layers' parameters, a tuple in the order of ``weights``."""
-        if not self.layer_spans:
-            return ()
-        groups = self.map(ops.partial(_preconditioned, damping), self.each_preconditioner,
-                          cut(gradients, self.layer_spans))
-        return flatten(groups, self.in_layers)
 
     def refresh_due(self):
         """Whether the present step refreshes curvature, as a Tensor of shape ``()``."""

@@ -17,9 +17,15 @@ def create_backend(device_target: str | None = None) -> Backend:
 
         device_target = mindspore.get_context("device_target")
     if device_target == "CPU":
-        from thor.backends.cpu import CpuBackend
+        from thor.backends import kernels
 
-        return CpuBackend()
+        if kernels.library_path() is None:
+            from thor.backends.cpu import CpuBackend
+
+            return CpuBackend()
+        from thor.backends.native_cpu import NativeCpuBackend
+
+        return NativeCpuBackend()
     if device_target == "GPU":
         from thor.backends.gpu import GpuBackend
 

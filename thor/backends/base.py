@@ -1,8 +1,10 @@
 """The operator interface every device implements, with a reference in plain MindSpore operators."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mindspore as ms
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 
 from thor.backends.convolution import (
     CovarianceOfMapsOperator,
@@ -11,6 +13,7 @@ from thor.backends.convolution import (
     SquaresOperator,
     see,
 )
+from thor.backends.finite import AllFinite
 from thor.backends.geometry import ConvGeometry, diagonals, factor_shape, plan_columns, plan_features, plan_windows
 from thor.backends.preconditioning import (
     BlocksToColumns,
@@ -18,6 +21,7 @@ from thor.backends.preconditioning import (
     PreconditionColumnsOperator,
     PreconditionOperator,
     PreconditionRowsOperator,
+    Product,
 )
 
 
@@ -31,6 +35,7 @@ class Backend(nn.Cell):
     """
 
     name = "reference"
+    joins_products = False  # whether joint_product_operator multiplies all layers' gradients at once
     skips_blocks = False  # whether updated_inverse saves the work of blocks that are not selected
     columns_to_blocks_operator, blocks_to_columns_operator = ColumnsToBlocks, BlocksToColumns  # as it does them best
 
@@ -169,6 +174,14 @@ class Backend(nn.Cell):
     def precondition_columns_operator(self, matrix: tuple, blocks: tuple):
         """``gradient, inverses -> g A^-1`` in the same way."""
         return PreconditionColumnsOperator(self, matrix, blocks)
+
+    def joint_product_operator(self, products: Sequence[Product]):
+        """``gradients -> preconditioned gradients`` of all layers, tuples; where :attr:`joins_products`."""
+        raise NotImplementedError
+
+    def finite_operator(self, tensors: Sequence[Parameter]):
+        """``tensors -> ()``: whether all numbers of a tuple shaped like these are finite, and their norm below 1e19."""
+        return AllFinite([tensor.shape for tensor in tensors])
 
     def columns_to_blocks(self, matrices: Tensor, n_blocks: int) -> Tensor:
         """``(groups, rows, n_blocks * size)`` to ``(groups * n_blocks, rows, size)``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 
 import numpy as np
 
@@ -16,7 +17,12 @@ _ONE, _ZERO = ctypes.c_float(1.0), ctypes.c_float(0.0)
 
 @functools.cache
 def _routine(name: str, arguments: int):
-    """A Fortran routine of ``arguments`` pointers; SciPy is loaded at the first call, so that import stays light."""
+    """A Fortran routine of ``arguments`` pointers."""
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments)(address_of(name))
+
+
+def address_of(name: str) -> int:
+    """Of a Fortran routine; SciPy is loaded at the first call, so that import stays light."""
     from scipy.linalg import cython_blas, cython_lapack
 
     capsules = {**cython_blas.__pyx_capi__, **cython_lapack.__pyx_capi__}
@@ -24,8 +30,7 @@ def _routine(name: str, arguments: int):
     api.PyCapsule_GetName.restype, api.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
     api.PyCapsule_GetPointer.restype = ctypes.c_void_p
     api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    address = api.PyCapsule_GetPointer(capsules[name], api.PyCapsule_GetName(capsules[name]))
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments)(address)
+    return api.PyCapsule_GetPointer(capsules[name], api.PyCapsule_GetName(capsules[name]))
 
 
 @functools.lru_cache(maxsize=1)
@@ -35,6 +40,18 @@ def libraries():
 
     _routine("sgemm", 13)
     return ThreadpoolController().select(user_api="blas")
+
+
+def thread_functions() -> tuple[int, int] | None:
+    """Addresses of the functions that set and give the threads of SciPy's OpenBLAS; None where it is another BLAS."""
+    for prefix, suffix in itertools.product(("scipy_", ""), ("", "64_", "_64")):
+        names = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("set", "get")]
+        for controller in libraries().lib_controllers:
+            if "scipy" in controller.filepath and all(hasattr(controller.dynlib, name) for name in names):
+                setter, getter = (ctypes.cast(getattr(controller.dynlib, name), ctypes.c_void_p).value or 0
+                                  for name in names)
+                return setter, getter
+    return None
 
 
 def add_second_moment(features: np.ndarray, out: np.ndarray, scale: float) -> None:

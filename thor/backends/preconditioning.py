@@ -1,7 +1,63 @@
 """Multiplying a layer's gradient with its inverses: operators whose shapes are fixed before compilation."""
 from __future__ import annotations
 
-from mindspore import nn, ops
+from dataclasses import dataclass
+
+import numpy as np
+from mindspore import Parameter, nn, ops
+
+
+@dataclass(frozen=True)
+class Inverse:
+    """Where the inverse of a factor is kept: ``count`` blocks from ``first`` on in a parameter of many.
+
+    Args:
+        parameter: ``(n_blocks, size, size)`` with the blocks of all factors of this block size.
+    """
+
+    parameter: Parameter
+    first: int
+    count: int
+
+    @property
+    def size(self) -> int:
+        """Rows of a block."""
+        return self.parameter.shape[-1]
+
+    @property
+    def blocks(self) -> tuple[int, int, int]:
+        """``(first, count, size)``."""
+        return self.first, self.count, self.size
+
+    def asnumpy(self) -> np.ndarray:
+        """A copy of the blocks, ``(count, size, size)``."""
+        return self.parameter.asnumpy()[self.first:self.first + self.count].copy()
+
+
+@dataclass(frozen=True)
+class Product:
+    """``G^-1 g A^-1`` for the gradients of one layer's parameters.
+
+    Args:
+        matrix: ``(groups, rows, columns)`` of the first gradient.
+        shapes: of the gradients: one, or two of which the second is a further column of the matrix, a folded bias.
+        inverse_g: None where there is no G.
+    """
+
+    matrix: tuple[int, int, int]
+    shapes: tuple[tuple[int, ...], ...]
+    inverse_a: Inverse
+    inverse_g: Inverse | None
+
+    @property
+    def folded(self) -> bool:
+        """Whether the second gradient is a column of the matrix."""
+        return len(self.shapes) == 2
+
+    @property
+    def inverses(self) -> tuple[Inverse, ...]:
+        """Those there are."""
+        return (self.inverse_a,) if self.inverse_g is None else (self.inverse_a, self.inverse_g)
 
 
 class PreconditionRowsOperator(nn.Cell):

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mindspore as ms
-import numpy as np
 from mindspore import Parameter, nn, ops
 from mindspore.common.initializer import initializer
 
 from thor.backends.base import Backend
 from thor.backends.geometry import factor_shape
+from thor.backends.preconditioning import Inverse
 from thor.layers.batch import BatchFacts
 from thor.layers.tap import MEASURED_A, MEASURED_G, STATISTICS, Recorder, Tap, install
 from thor.layers.usage import UnmeasuredUse, operators_tell_apart
@@ -93,28 +93,6 @@ def running_average(stored, measured, weight: float, refreshes):
     """
     e = ops.minimum(refreshes / (refreshes + 1.0), weight * ops.ones_like(refreshes))
     return e * stored + (1.0 - e) * measured
-
-
-@dataclass(frozen=True)
-class Inverse:
-    """Where the inverse of a factor is kept: ``count`` blocks from ``first`` on in a parameter of many.
-
-    Args:
-        parameter: ``(n_blocks, size, size)`` with the blocks of all factors of this block size.
-    """
-
-    parameter: Parameter
-    first: int
-    count: int
-
-    @property
-    def blocks(self) -> tuple[int, int, int]:
-        """``(first, count, size)``."""
-        return self.first, self.count, self.parameter.shape[-1]
-
-    def asnumpy(self) -> np.ndarray:
-        """A copy of the blocks, ``(count, size, size)``."""
-        return self.parameter.asnumpy()[self.first:self.first + self.count].copy()
 
 
 class Layer:
@@ -229,6 +207,9 @@ class Layer:
 
     def create_preconditioner(self, batch: BatchFacts, *inverses: Inverse) -> nn.Cell:
         """A cell ``(gradients of parameters, damping) -> preconditioned gradients``, both tuples.
+
+        Where it is nothing but products with ``inverses``, an attribute ``product``, a
+        :class:`thor.backends.preconditioning.Product`, says so: a backend may then multiply all layers at once.
 
         One that refreshes curvature of its own, which no block of :attr:`factors` holds, has a method ``refresh``,
         see :class:`thor.layers.embedding.EmbeddingPreconditioner`.

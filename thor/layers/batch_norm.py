@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import mindspore as ms
 from mindspore import nn, ops
 
+from thor.backends.preconditioning import Product
 from thor.layers.base import Factor, Inverse, Layer, LayerContext, NotTapped, register_layer, require_operator
 from thor.layers.batch import BatchFacts
 from thor.layers.tap import MEASUREMENT_SCALE, Gate, Tap, deferred
@@ -95,6 +96,8 @@ class UnitPreconditioner(nn.Cell):
     def __init__(self, layer: BatchNormLayer, inverse: Inverse):
         super().__init__(auto_prefix=False)
         self.inverses = inverse.parameter
+        channels = layer.matrix[0]
+        self.product = Product((channels, 1, 1), ((channels,), (channels,)), inverse, None)
         self.precondition = layer.context.backend.precondition_columns_operator(layer.matrix, inverse.blocks)
 
     def construct(self, gradients, damping):

@@ -9,11 +9,13 @@ from tests.helpers import emulated
 from thor.backends.ascend import AscendBackend
 from thor.backends.cpu import CpuBackend
 from thor.backends.gpu import GpuBackend
+from thor.backends.native_cpu import NativeCpuBackend
 from thor.selfcheck import cases
 from thor.selfcheck import operators as selfcheck
 
 BACKENDS = {
-    "cpu": CpuBackend,
+    "cpu": NativeCpuBackend,
+    "numpy": CpuBackend,
     "gpu": lambda: GpuBackend(emulated.gpu()),
     "ascend a2": lambda: AscendBackend(primitives=emulated.ascend_a2()),
     "ascend a2 half": lambda: AscendBackend(precision="float16", primitives=emulated.ascend_a2()),

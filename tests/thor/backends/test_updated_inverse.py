@@ -10,8 +10,9 @@ from tests.helpers import emulated
 from thor.backends.ascend import AscendBackend
 from thor.backends.cpu import CpuBackend
 from thor.backends.gpu import GpuBackend
+from thor.backends.native_cpu import NativeCpuBackend
 
-BACKENDS = {"cpu": CpuBackend, "gpu": lambda: GpuBackend(emulated.gpu()),
+BACKENDS = {"cpu": NativeCpuBackend, "numpy": CpuBackend, "gpu": lambda: GpuBackend(emulated.gpu()),
             "ascend": lambda: AscendBackend(primitives=emulated.ascend_a2())}
 SIZE = 12
 

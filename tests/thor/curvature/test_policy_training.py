@@ -7,8 +7,9 @@ import pytest
 from mindspore import Tensor, nn
 
 from tests.helpers import emulated
-from thor import THOR, CurvatureOptions
+from thor import THOR, CurvatureOptions, registration
 from thor.backends import Backend, blas, host
+from thor.backends.cpu import CpuBackend
 from thor.backends.gpu import GpuBackend
 from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
 from thor.registration import tap_network
@@ -115,6 +116,13 @@ def counting(monkeypatch, name, module=blas, calls=None):
     return calls
 
 
+@pytest.fixture
+def counted(monkeypatch):
+    """The backend whose arithmetic is Python's, where it can be counted; kernels skip alike, see test_kernels."""
+    monkeypatch.setattr(registration, "create_backend", CpuBackend)
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
 def counting_moments(monkeypatch):
     """Second moments of convolutions on the host, of Dense layers by MindSpore's own product."""
     return counting(monkeypatch, "covariance", Backend, counting(monkeypatch, "add_second_moment"))
@@ -129,7 +137,7 @@ class OnlyLast(UpdatePolicy):
         return opened, Tensor([False] * 4 + [True] * 2)
 
 
-@pytest.mark.usefixtures("pynative")
+@pytest.mark.usefixtures("counted")
 def test_what_is_not_refreshed_is_neither_measured_nor_inverted(monkeypatch):
     optimizer, step = create(OnlyLast(1))
     inverses, moments = counting(monkeypatch, "invert"), counting_moments(monkeypatch)
@@ -148,7 +156,7 @@ def test_what_is_not_refreshed_is_neither_measured_nor_inverted(monkeypatch):
     assert [row.refreshes for row in optimizer.curvature_report()] == [1, 1, 1, 2]
 
 
-@pytest.mark.usefixtures("pynative")
+@pytest.mark.usefixtures("counted")
 def test_a_kept_layer_is_not_even_measured_but_one_that_must_be_averaged_first_is(monkeypatch):
     def moments_of_second_refresh(averaged_first):
         optimizer, step = create(TracePolicy(1, 1e6))
@@ -191,7 +199,7 @@ def test_stopped_means_stopped():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("pynative")
+@pytest.mark.usefixtures("counted")
 def test_traces_are_measured_only_for_a_policy_that_reads_them_and_of_layers_it_looks_at(monkeypatch):
     squares = counting(monkeypatch, "squares", host)
     train(OnlyLast(1), steps=2)

@@ -6,11 +6,11 @@ import subprocess
 import numpy as np
 import pytest
 
-from benchmarks import inverse, memory, peak_memory, step_time, time_to_target
+from benchmarks import inverse, memory, peak_memory, peers, step_time, time_to_target
 from benchmarks.workload import Work
 
 PROGRAMS = {"step_time": step_time, "inverse": inverse, "memory": memory, "peak_memory": peak_memory,
-            "time_to_target": time_to_target}
+            "time_to_target": time_to_target, "peers": peers}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -107,8 +107,8 @@ def report(numbers: dict[str, Any]) -> str:
         rows.append((text, f"{numbers['seconds'][name]:.3f}", common.spread(numbers["to_first_order"][name])))
     size = numbers["image_size"]
     return "\n".join([
-        f"ResNet-50, {size}x{size}, batch {numbers['batch_size']}, float32; kfac-pytorch has whole matrices, THOR blocks "
-        "of 128",
+        f"ResNet-50, {size}x{size}, batch {numbers['batch_size']}, float32; kfac-pytorch has whole matrices, THOR "
+        "blocks of 128",
         common.describe(numbers["machine"]), "", common.table(rows), "",
         f"MindSpore's momentum / PyTorch's: {common.spread(numbers['ratio'])}",
         f"amortised over {numbers['frequency']} steps, THOR / kfac-pytorch: "

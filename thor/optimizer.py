@@ -17,6 +17,7 @@ from thor.checks import IN_RANGE, checked, flag, function, integer, number, whol
 from thor.clipping import gradient_clip
 from thor.curvature.policies import UpdatePolicy, check_policy
 from thor.distribution import check_split_indices, world
+from thor.grafting import Grafting, KLClip
 from thor.groups import groups_within
 from thor.layers.batch import BatchFacts
 from thor.maps import pick
@@ -107,6 +108,12 @@ class THOR(ReportingOptimizer):
         self.backend, self.n_weights = registration.backend, len(registration.parameters())
         self.split_indices = check_split_indices(split_indices, len(self.factor_places()))
         self._order_weights(registration)
+        self.grafts = options.graft is not None and self.n_preconditioned > 0
+        self.clips_kl = options.kl_clip is not None and self.n_preconditioned > 0
+        if self.grafts:
+            self.graft = Grafting([len(layer.parameters) for layer in registration.layers])
+        if self.clips_kl:
+            self.kl_clip = KLClip(options.kl_clip)
         self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
         decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
         self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)
@@ -187,8 +194,7 @@ class THOR(ReportingOptimizer):
         An update that is not finite is skipped and counted. Returns whether it was finite, ``()``.
         """
         gradients = self.scale_grad(gradients)
-        damping = self.damping(self.global_step).reshape(())
-        updates = self.precondition(gradients[:self.n_preconditioned], damping) + gradients[self.n_preconditioned:]
+        updates = self.preconditioned(gradients[:self.n_preconditioned]) + gradients[self.n_preconditioned:]
         updates = self.clip(gradients, updates)
         finite = self.all_finite(updates)
         if finite:
@@ -197,11 +203,24 @@ class THOR(ReportingOptimizer):
             ops.assign_add(self.skipped, self.global_step_increase_tensor.reshape(()))
         return finite
 
+    def preconditioned(self, gradients):
+        """The updates of the layers' weights, as far as they go."""
+        updates = self.precondition(gradients, self.damping(self.global_step).reshape(()))
+        if self.grafts:
+            updates = self.graft(gradients, updates)
+        if self.clips_kl:
+            rates = self.rates_of_weights()
+            updates = self.kl_clip(gradients, updates, rates[:self.n_preconditioned] if self.is_group_lr else rates)
+        return updates
+
+    def rates_of_weights(self):
+        """The learning rate, ``()``, or a tuple with that of each of ``weights``."""
+        rates = self.get_lr()
+        return pick(rates, self.weight_indices) if self.is_group_lr else rates
+
     def move(self, updates):
         """Weight decay, momentum and the step count; ``updates`` are those of ``weights``, in order."""
-        learning_rate, weight_decay = self.get_lr(), self.get_weight_decay()
-        if self.is_group_lr:
-            learning_rate = pick(learning_rate, self.weight_indices)
+        learning_rate, weight_decay = self.rates_of_weights(), self.get_weight_decay()
         if self.is_group:
             weight_decay = pick(weight_decay, self.weight_indices)
         self.assignadd(self.global_step, self.global_step_increase_tensor)

@@ -12,8 +12,8 @@ USE_A_BOOL = "use True or False"
 
 
 @dataclasses.dataclass(frozen=True)
-class FactorOptions:
-    """What the factors are, and how they become inverses; in YAML settings of the section ``optimizer``.
+class PreconditionerOptions:
+    """What the factors and their inverses are, and how far an update goes; in YAML of the section ``optimizer``.
 
     Args:
         split_dim: rows of a diagonal block; None for whole matrices (K-FAC). Default: 128.
@@ -23,6 +23,10 @@ class FactorOptions:
             :mod:`thor.damping`. Default: False.
         fold_bias: precondition biases as one more column of their weight, and a row of ones in A. Default: False.
         batchnorm_blocks: precondition BatchNorm with 2x2 blocks of (gamma, beta) per channel. Default: False.
+        graft: "sgd" for updates with THOR's direction and, layer by layer, the norm of the gradient, so that a learning
+            rate known for momentum serves, see :class:`thor.grafting.Grafting`. Default: None, THOR's own norm.
+        kl_clip: bound of the squared distance, in the metric of the curvature, that a step moves the preconditioned
+            weights, > 0, see :class:`thor.grafting.KLClip`. Default: None, no bound.
     """
 
     split_dim: int | None = setting(128, optional(integer(1), "whole factors"), "use 128 for the published setting", "")
@@ -31,11 +35,13 @@ class FactorOptions:
     pi_correction: bool = setting(False, flag(), USE_A_BOOL, "")
     fold_bias: bool = setting(False, flag(), USE_A_BOOL, "")
     batchnorm_blocks: bool = setting(False, flag(), USE_A_BOOL, "")
+    graft: str | None = setting(None, optional(choice("sgd"), "THOR's own norm"), "use None for THOR's own norm", "")
+    kl_clip: float | None = setting(None, optional(number(above=0), "no bound"), "use 0.001, or None for no bound", "")
 
 
 @dataclasses.dataclass(frozen=True)
-class CurvatureOptions(FactorOptions):
-    """All options of THOR's curvature: those of :class:`FactorOptions`, and how measuring and inverting go about it.
+class CurvatureOptions(PreconditionerOptions):
+    """All options of THOR's curvature: :class:`PreconditionerOptions`, and how measuring and inverting go about it.
 
     Args:
         subsample: measure factors on every so many-th row of data (image of a convolution), >= 1; the covariances

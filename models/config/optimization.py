@@ -18,7 +18,7 @@ from models.config.companions import (
 from models.config.groups import parameter_groups
 from models.config.section import Section, subsection
 from thor.checks import ascending, choice, flag, integer, number, optional, setting
-from thor.options import FactorOptions
+from thor.options import PreconditionerOptions
 
 LAST_EPOCH = 10 ** 9  # of a schedule, which may be made for longer than training
 
@@ -118,8 +118,8 @@ class UpdateRuleConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(FactorOptions, UpdateRuleConfig):
-    """The optimizer: all settings of :class:`UpdateRuleConfig`, THOR's of :class:`thor.options.FactorOptions`, and
+class OptimizerConfig(PreconditionerOptions, UpdateRuleConfig):
+    """The optimizer: :class:`UpdateRuleConfig`, THOR's settings of :class:`thor.options.PreconditionerOptions`, and
 
     Attributes:
         lookahead: lookahead(...), ranger: the slow weights.

@@ -17,7 +17,7 @@ from models.config.companions import DELAYED, OPTIMIZERS, SECOND_ORDER, base_of,
 from models.config.errors import invalid
 from models.config.section import Section
 from thor.checks import shortened
-from thor.options import FactorOptions
+from thor.options import PreconditionerOptions
 
 NAME = "optimizer.name"
 # Settings of the section optimizer that only these optimizers read; weight_decay, clip_norm and all that is not here
@@ -32,7 +32,7 @@ OPTIMIZER_READERS: dict[str, tuple[str, ...]] = {
     "epsilon": ("adam", "adamw", "lamb", "lars", "radam", "ranger"),
     "lars_coefficient": ("lars",),
     **dict.fromkeys(("damping", "clip", "frequency", "split_indices"), SECOND_ORDER),
-    **dict.fromkeys((field.name for field in dataclasses.fields(FactorOptions)), SECOND_ORDER),
+    **dict.fromkeys((field.name for field in dataclasses.fields(PreconditionerOptions)), SECOND_ORDER),
     **dict.fromkeys(("compensation", "delay"), DELAYED),
 }
 

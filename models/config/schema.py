@@ -13,7 +13,7 @@ from models.config.run import TEXT, DataConfig, DeviceConfig, LossConfig, ModelC
 from models.config.section import Section, subsection
 from models.registry import dataset_names, network
 from thor.checks import Check, integer, setting
-from thor.options import CurvatureOptions, FactorOptions
+from thor.options import CurvatureOptions, PreconditionerOptions
 
 
 def _module_names() -> Check:
@@ -56,8 +56,9 @@ class Config(Section):
     @property
     def curvature_options(self) -> CurvatureOptions:
         """The options of THOR."""
-        of_factors = {field.name: getattr(self.optimizer, field.name) for field in dataclasses.fields(FactorOptions)}
-        return CurvatureOptions(**of_factors, subsample=self.curvature.subsample,
+        options = {field.name: getattr(self.optimizer, field.name) for field in
+                   dataclasses.fields(PreconditionerOptions)}
+        return CurvatureOptions(**options, subsample=self.curvature.subsample,
                                 share_inverses=self.parallel.curvature == "hybrid",
                                 record_curvature=self.curvature.record)
 

@@ -1,0 +1,103 @@
+"""How far a preconditioned update goes: as far as the gradient (grafting), no further than curvature says (KL clip)."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from thor.maps import cut, flatten
+
+_half_square_sum, _multiply = ops.L2Loss(), ops.Mul()
+
+_grafted = ops.MultitypeFuncGraph("grafted")
+_inner = ops.MultitypeFuncGraph("inner")
+_scaled = ops.MultitypeFuncGraph("scaled")
+
+
+def _norm(tensors):
+    """The L2 norm of a layer's one or two tensors together, ``()``."""
+    half = _half_square_sum(tensors[0])
+    if len(tensors) == 2:
+        half = half + _half_square_sum(tensors[1])
+    return ops.sqrt(2.0 * half)
+
+
+@_grafted.register("Tuple", "Tuple")
+def _graft_layer(gradients, updates):
+    """The updates of a layer with the norm of its gradients; zeros stay zeros."""
+    norm = _norm(updates)
+    factor = ops.select(norm == 0, norm, _norm(gradients) / norm)
+    if len(updates) == 2:
+        return _multiply(updates[0], factor), _multiply(updates[1], factor)
+    return (_multiply(updates[0], factor),)
+
+
+@_inner.register("Tensor", "Tensor")
+def _inner_product(gradient, update):
+    """``()``"""
+    return _multiply(gradient, update).sum()
+
+
+@_scaled.register("Tensor", "Tensor")
+def _scale(factor, update):
+    """``factor`` ``()`` times an update."""
+    return _multiply(update, factor)
+
+
+class Grafting(nn.Cell):
+    r"""``u <- u |g| / |u|``, layer by layer: the direction of one method, the step size of another.
+
+    Source: Agarwal et al. 2020 (https://arxiv.org/abs/2002.11803), layer-wise, from SGD. A folded bias counts with its
+    weight.
+
+    Args:
+        counts: tensors of each layer, one or two.
+
+    Inputs:
+        gradients, updates: of the layers, flat tuples.
+    """
+
+    def __init__(self, counts: Sequence[int]):
+        super().__init__(auto_prefix=False)
+        ends = [sum(counts[:i + 1]) for i in range(len(counts))]
+        self.spans = tuple(zip([0, *ends], ends))
+        self.places = tuple((layer, part) for layer, count in enumerate(counts) for part in range(count))
+        self.map = ops.Map()
+
+    def construct(self, gradients, updates):
+        groups = self.map(_grafted, cut(gradients, self.spans), cut(updates, self.spans))
+        return flatten(groups, self.places)
+
+
+class KLClip(nn.Cell):
+    r"""``u <- nu u`` for all layers, ``nu = min(1, sqrt(kappa / sum lr^2 |u' g|))``.
+
+    ``lr^2 u' g`` is ``dw' F dw``, twice the KL divergence that a step dw = lr u with ``u = F^-1 g`` makes to second
+    order. Sources: Ba, Grosse & Martens 2017; Pauloski et al. 2021 (KAISA, https://arxiv.org/abs/2107.01739), whose sum
+    this is. Gradients are those averaged over devices, so that all agree on nu.
+
+    Args:
+        kappa: > 0; 0.001 is usual.
+
+    Inputs:
+        gradients, updates: of the layers, flat tuples.
+        learning_rate: of all, ``()``, or a tuple with one for each.
+    """
+
+    def __init__(self, kappa: float):
+        super().__init__(auto_prefix=False)
+        self.kappa = Tensor(float(kappa), ms.float32)
+        self.map = ops.Map()
+
+    def construct(self, gradients, updates, learning_rate):
+        if isinstance(learning_rate, tuple):
+            stepped = self.map(_scaled, learning_rate, self.map(_scaled, learning_rate, updates))
+            products = self.map(_inner, gradients, stepped)
+        else:
+            products = self.map(_inner, gradients, updates)
+        moved = ops.abs(ops.stack(products)).sum()
+        if not isinstance(learning_rate, tuple):
+            moved = moved * ops.square(learning_rate)
+        nu = ops.sqrt(self.kappa / ops.maximum(moved, self.kappa))  # exactly 1 up to the bound
+        return self.map(ops.partial(_scaled, nu), updates)

@@ -20,7 +20,7 @@ def unpacked(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # a copy, because setuptools leaves and reuses a build folder
     for package in ("thor", "models", "benchmarks", "tests"):
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     for name in ("setup.py", "README.md"):
         shutil.copy(ROOT / name, source)
     built = subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder,
@@ -59,6 +59,13 @@ def test_every_module_of_thor_is_in_the_wheel(unpacked):
         return {str(path.relative_to(folder)) for path in (folder / "thor").rglob("*.py")}
 
     assert modules(unpacked) == modules(ROOT)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C compiler")
+def test_the_wheel_carries_the_kernels_compiled(unpacked):
+    program = "from thor.backends import create_backend; print(type(create_backend('CPU')).__name__)"
+    assert python(program, unpacked) == "NativeCpuBackend\n"
+    assert [path.name.split(".")[0] for path in (unpacked / "thor").rglob("*.so")] == ["_kernels"]
 
 
 def test_yaml_is_a_requirement_of_the_zoo_alone(distribution):

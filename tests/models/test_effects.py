@@ -22,7 +22,7 @@ OTHER = {
     "beta1=0.5": (), "beta2=0.5": (), "epsilon=0.1": (), "lars_coefficient=0.5": (), "damping.initial=0.5": (),
     "damping={schedule: thor, decay: 1.0e-9}": (), "clip=true": (), "frequency=2": ("frequency=1",), "split_dim=3": (),
     "running_average=0.7": ("running_average=0.2", "frequency=1"),
-    "pi_correction=true": ("pi_correction=false",), "fold_bias=true": (),
+    "graft=sgd": (), "kl_clip=1.0e-9": (), "pi_correction=true": ("pi_correction=false",), "fold_bias=true": (),
     "batchnorm_blocks=true": ("batchnorm_blocks=false",), "compensation.strength=3": LATE,
     "compensation.adaptive=true": LATE,
     "compensation={adaptive: true, decay: 0.1}": (*LATE, "compensation.adaptive=true"),

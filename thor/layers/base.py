@@ -209,7 +209,8 @@ class Layer:
         """A cell ``(gradients of parameters, damping) -> preconditioned gradients``, both tuples.
 
         Where it is nothing but products with ``inverses``, an attribute ``product``, a
-        :class:`thor.backends.preconditioning.Product`, says so: a backend may then multiply all layers at once.
+        :class:`thor.backends.preconditioning.Product`, says so: a backend may then multiply all layers at once,
+        and does not call the cell.
 
         One that refreshes curvature of its own, which no block of :attr:`factors` holds, has a method ``refresh``,
         see :class:`thor.layers.embedding.EmbeddingPreconditioner`.

@@ -97,7 +97,8 @@ class UnitPreconditioner(nn.Cell):
         super().__init__(auto_prefix=False)
         self.inverses = inverse.parameter
         channels = layer.matrix[0]
-        self.product = Product((channels, 1, 1), ((channels,), (channels,)), inverse, None)
+        if type(self).construct is UnitPreconditioner.construct:
+            self.product = Product((channels, 1, 1), ((channels,), (channels,)), inverse, None)
         self.precondition = layer.context.backend.precondition_columns_operator(layer.matrix, inverse.blocks)
 
     def construct(self, gradients, damping):

@@ -49,7 +49,8 @@ class KroneckerPreconditioner(nn.Cell):
         self.matrix, self.weight_shape = layer.matrix, layer.weight.shape
         self.inverses_a, self.inverses_g = inverse_a.parameter, inverse_g.parameter
         joint = (groups, rows, columns + (layer.bias is not None))
-        self.product = Product(layer.matrix, tuple([p.shape for p in layer.parameters]), inverse_a, inverse_g)
+        if type(self).construct is KroneckerPreconditioner.construct:  # a kind of one's own may do something else
+            self.product = Product(layer.matrix, tuple([p.shape for p in layer.parameters]), inverse_a, inverse_g)
         self.precondition = layer.context.backend.precondition_operator(joint, inverse_g.blocks, inverse_a.blocks)
         self.reshape = ops.Reshape()
 

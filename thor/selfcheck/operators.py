@@ -7,9 +7,10 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Parameter, Tensor, nn
 
 from thor.backends import Backend
+from thor.backends.preconditioning import Inverse, Product
 from thor.selfcheck.cases import Case, make_cases
 
 
@@ -35,8 +36,11 @@ class OperatorCell(nn.Cell):
         self.operator = case.operator
         self.options = case.options
         self.statistics = Tensor([1.0], ms.float32)
+        self.joint = case.operator == "precondition" and backend.joins_products
         if case.operator.startswith(("covariance", "squares")):
             self.held = getattr(backend, case.operator + "_operator")(*case.options)
+        elif self.joint:
+            self.held = _joint_product(backend, *case.arrays)
         elif case.operator.startswith("precondition"):
             self.held = getattr(backend, case.operator + "_operator")(case.arrays[0].shape,
                                                                       *map(_all_blocks, case.arrays[1:]))
@@ -44,6 +48,8 @@ class OperatorCell(nn.Cell):
     def construct(self, *tensors):
         if self.operator.startswith("covariance"):
             return self.held(tensors[0], self.statistics)
+        if self.joint:
+            return self.held((tensors[0],))[0]
         if self.operator.startswith(("precondition", "squares")):
             return self.held(*tensors)
         if self.operator == "updated_inverse":
@@ -52,6 +58,14 @@ class OperatorCell(nn.Cell):
             kernel, stride, padding, dilation = self.options
             return self.backend.patches(tensors[0], kernel, stride, padding, dilation)
         return self.backend.damped_inverse(tensors[0], tensors[1])
+
+
+def _joint_product(backend: Backend, gradient: np.ndarray, inverse_g: np.ndarray, inverse_a: np.ndarray) -> nn.Cell:
+    """What multiplies the gradients of all layers, with one layer."""
+    g, a = (Inverse(Parameter(Tensor(blocks), name=name, requires_grad=False), 0, len(blocks))
+            for name, blocks in (("inverses_g", inverse_g), ("inverses_a", inverse_a)))
+    groups, rows, columns = gradient.shape
+    return backend.joint_product_operator([Product((groups, rows, columns), (gradient.shape,), a, g)])
 
 
 def _all_blocks(inverses: np.ndarray) -> tuple[int, int, int]:

@@ -77,9 +77,10 @@ static void forget_threads_of_parent(void) { /* a forked process has none of the
 
 __attribute__((constructor)) static void at_load(void) { pthread_atfork(NULL, NULL, forget_threads_of_parent); }
 
+/* Of the process, but no more than the threads that SciPy's OpenBLAS has memory for. */
 static int cores(void) {
     cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? (int)at_most(CPU_COUNT(&set), 64) : 1;
 }
 
 /* Signals are the program's: its own threads get them. */

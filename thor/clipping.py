@@ -5,23 +5,16 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from thor.checks import checked, number, optional
+from thor.maps import scale
 
 _squared = ops.MultitypeFuncGraph("squared")
-_scaled_down = ops.MultitypeFuncGraph("scaled_down")
-
-_square, _multiply, _cast = ops.Square(), ops.Mul(), ops.Cast()
+_square, _cast = ops.Square(), ops.Cast()
 
 
 @_squared.register("Tensor")
 def _square_sum(gradient):
     """The sum of squares in float32, shape ``()``."""
     return _square(_cast(gradient, ms.float32)).sum()
-
-
-@_scaled_down.register("Tensor", "Tensor")
-def _scale_down(factor, gradient):
-    """The gradient times ``factor``, in its own type."""
-    return _multiply(gradient, _cast(factor, gradient.dtype))
 
 
 class GlobalNormClip(nn.Cell):
@@ -48,7 +41,7 @@ class GlobalNormClip(nn.Cell):
     def construct(self, gradients, updates):
         total = ops.sqrt(ops.stack(self.map(_squared, gradients)).sum())
         factor = self.norm / ops.maximum(total, self.norm)  # exactly 1 up to the limit
-        return self.map(ops.partial(_scaled_down, factor), updates)
+        return scale(updates, factor)
 
 
 class NoClip(nn.Cell):

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from thor.maps import cut, flatten
+from thor.maps import cut, flatten, scale
 
 _half_square_sum, _multiply = ops.L2Loss(), ops.Mul()
 
 _grafted = ops.MultitypeFuncGraph("grafted")
 _inner = ops.MultitypeFuncGraph("inner")
-_scaled = ops.MultitypeFuncGraph("scaled")
 
 
 def _norm(tensors):
@@ -27,22 +26,13 @@ def _norm(tensors):
 def _graft_layer(gradients, updates):
     """The updates of a layer with the norm of its gradients; zeros stay zeros."""
     norm = _norm(updates)
-    factor = ops.select(norm == 0, norm, _norm(gradients) / norm)
-    if len(updates) == 2:
-        return _multiply(updates[0], factor), _multiply(updates[1], factor)
-    return (_multiply(updates[0], factor),)
+    return scale(updates, ops.select(norm == 0, norm, _norm(gradients) / norm))
 
 
 @_inner.register("Tensor", "Tensor")
 def _inner_product(gradient, update):
-    """``()``"""
+    """Of a gradient and an update, ``()``."""
     return _multiply(gradient, update).sum()
-
-
-@_scaled.register("Tensor", "Tensor")
-def _scale(factor, update):
-    """``factor`` ``()`` times an update."""
-    return _multiply(update, factor)
 
 
 class Grafting(nn.Cell):
@@ -91,13 +81,7 @@ class KLClip(nn.Cell):
         self.map = ops.Map()
 
     def construct(self, gradients, updates, learning_rate):
-        if isinstance(learning_rate, tuple):
-            stepped = self.map(_scaled, learning_rate, self.map(_scaled, learning_rate, updates))
-            products = self.map(_inner, gradients, stepped)
-        else:
-            products = self.map(_inner, gradients, updates)
-        moved = ops.abs(ops.stack(products)).sum()
-        if not isinstance(learning_rate, tuple):
-            moved = moved * ops.square(learning_rate)
+        rate = ops.stack(learning_rate) if isinstance(learning_rate, tuple) else learning_rate
+        moved = (ops.abs(ops.stack(self.map(_inner, gradients, updates))) * ops.square(rate)).sum()
         nu = ops.sqrt(self.kappa / ops.maximum(moved, self.kappa))  # exactly 1 up to the bound
-        return self.map(ops.partial(_scaled, nu), updates)
+        return scale(updates, nu)

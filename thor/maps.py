@@ -1,4 +1,4 @@
-"""Picking, cutting and calling over tuples inside graphs.
+"""Picking, cutting and scaling over tuples inside graphs.
 
 MindSpore compiles a Python loop over layers, or a list comprehension, as functions that call one another, three deep a
 round: the 161 parameters of ResNet-50 come to half of the thousand calls it allows, and take minutes. Maps are flat.
@@ -12,6 +12,8 @@ _MAP = ops.Map()  # unlike HyperMap it does not walk into tuples of tuples
 _picked = ops.MultitypeFuncGraph("picked")
 _cut = ops.MultitypeFuncGraph("cut")
 _taken = ops.MultitypeFuncGraph("taken")
+_scaled = ops.MultitypeFuncGraph("scaled")
+_multiply, _cast = ops.Mul(), ops.Cast()
 
 
 @_picked.register("Tuple", "Number")
@@ -27,6 +29,16 @@ def _slice(values, span):
 @_taken.register("Tuple", "Tuple")
 def _take(groups, place):
     return groups[place[0]][place[1]]
+
+
+@_scaled.register("Tensor", "Tensor")
+def _scale(factor, tensor):
+    return _multiply(tensor, _cast(factor, tensor.dtype))
+
+
+def scale(tensors: tuple, factor) -> tuple:
+    """Every tensor times ``factor``, ``()``, in its own type."""
+    return _MAP(ops.partial(_scaled, factor), tensors)
 
 
 def pick(values: tuple, places: tuple[int, ...]) -> tuple:

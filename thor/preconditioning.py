@@ -17,6 +17,14 @@ def _precondition_layer(damping, preconditioner, gradients):
     return preconditioner(gradients, damping)
 
 
+def _is_product(kind: type) -> bool:
+    """Whether ``product`` says what ``construct`` computes: one class has both, and none derived from it its own."""
+    def owner(name: str) -> type | None:
+        return next((base for base in kind.__mro__ if name in vars(base)), None)
+
+    return owner("product") is not None and owner("product") is owner("construct")
+
+
 class NetworkPreconditioner(nn.Cell):
     """Preconditioned gradients of the layers' parameters, layer after layer.
 
@@ -27,12 +35,12 @@ class NetworkPreconditioner(nn.Cell):
 
     def __init__(self, backend: Backend, preconditioners: Sequence[nn.Cell], counts: Sequence[int]):
         super().__init__(auto_prefix=False)
-        joined = [i for i, cell in enumerate(preconditioners) if backend.joins_products and hasattr(cell, "product")]
+        joined = [i for i, cell in enumerate(preconditioners) if backend.joins_products and _is_product(type(cell))]
         alone = [i for i in range(len(counts)) if i not in joined]
         firsts = [sum(counts[:i]) for i in range(len(counts))]
         self.joined = tuple(firsts[i] + part for i in joined for part in range(counts[i]))  # places of gradients
         if joined:
-            self.joint = backend.joint_product_operator([preconditioners[i].product for i in joined])
+            self.joint = backend.joint_product_operator([preconditioners[i].product() for i in joined])
         self.each = tuple(preconditioners[i] for i in alone)
         self.preconditioners = nn.CellList(list(self.each), auto_prefix=False)
         self.spans = tuple((firsts[i], firsts[i] + counts[i]) for i in alone)

@@ -5,16 +5,15 @@ import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.amp import DynamicLossScaleManager, DynamicLossScaler, FixedLossScaleManager, StaticLossScaler
 
-from thor.maps import pick
+from thor.maps import pick, scale
 from thor.optimizer import THOR
 
 # Primitives, not functions of mindspore.ops: of hundreds of parameters each, they compile several times faster.
 _assign, _assign_add, _depend = ops.Assign(), ops.AssignAdd(), ops.Depend()
-_cast, _multiply, _zeros_like = ops.Cast(), ops.Mul(), ops.ZerosLike()
+_multiply, _zeros_like = ops.Mul(), ops.ZerosLike()
 
 _accumulated = ops.MultitypeFuncGraph("accumulated")
 _emptied = ops.MultitypeFuncGraph("emptied")
-_unscaled = ops.MultitypeFuncGraph("unscaled")
 
 
 @_accumulated.register("Tensor", "Tensor")
@@ -28,12 +27,6 @@ def _empty(share, total):
     """The average, leaving zeros."""
     average = _multiply(total, share)
     return _depend(average, _assign(total, _depend(_zeros_like(average), average)))
-
-
-@_unscaled.register("Tensor", "Tensor")
-def _unscale(share, gradient):
-    """A gradient times ``share`` ``()``."""
-    return _multiply(gradient, _cast(share, gradient.dtype))
 
 
 class LossScaling(nn.Cell):
@@ -66,7 +59,6 @@ class LossScaling(nn.Cell):
             if isinstance(optimizer, THOR):
                 optimizer.bind_loss_scale(fixed)
             return
-        self.map = ops.Map()
         self.scaler = _create_scaler(manager)
         self.scale_value = self.scaler.scale_value
         self.skipped = Parameter(Tensor(0, ms.int32), name="overflowed_updates", requires_grad=False)
@@ -87,7 +79,7 @@ class LossScaling(nn.Cell):
         """
         if self.optimizer_unscales:
             return gradients
-        return self.map(ops.partial(_unscaled, ops.reciprocal(self.scale())), gradients)
+        return scale(gradients, ops.reciprocal(self.scale()))
 
     def adjust(self, finite):
         """Adapt a dynamic scale to whether the step was finite, and count those that were not."""

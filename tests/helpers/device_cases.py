@@ -79,7 +79,8 @@ def policies(target: str) -> list[Case]:
         custom(target, "images, growing policy, groups, O0", Images, images_batch,
                graphs=sink if target == "GPU" else second_order, update=UpdatePolicy(((0, 2), (4, 3))), groups=[
                    {"params": ["norm.gamma", "norm.beta"], "lr": [0.1, 0.2], "weight_decay": 0.0},
-                   {"params": ["last.weight"], "lr": 0.3, "weight_decay": [0.1, 0.2]}], **blocks),
+                   {"params": ["last.weight"], "lr": 0.3, "weight_decay": [0.1, 0.2]}],
+               graft="sgd", kl_clip=0.001, **blocks),
         custom(target, "words, trace policy, O2, dynamic scale", Words, words_batch, "O2",
                DynamicLossScaleManager(2.0 ** 10), graphs=sink if target == "Ascend" else second_order,
                update=TracePolicy(2)),

@@ -208,9 +208,9 @@ class Layer:
     def create_preconditioner(self, batch: BatchFacts, *inverses: Inverse) -> nn.Cell:
         """A cell ``(gradients of parameters, damping) -> preconditioned gradients``, both tuples.
 
-        Where it is nothing but products with ``inverses``, an attribute ``product``, a
-        :class:`thor.backends.preconditioning.Product`, says so: a backend may then multiply all layers at once,
-        and does not call the cell.
+        Where it is nothing but products with ``inverses``, a method ``product()`` of its class gives them, a
+        :class:`thor.backends.preconditioning.Product`: a backend may then multiply all layers at once, and does not
+        call the cell. A class derived from it with a ``construct`` of its own is called.
 
         One that refreshes curvature of its own, which no block of :attr:`factors` holds, has a method ``refresh``,
         see :class:`thor.layers.embedding.EmbeddingPreconditioner`.

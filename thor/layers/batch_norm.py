@@ -97,9 +97,12 @@ class UnitPreconditioner(nn.Cell):
         super().__init__(auto_prefix=False)
         self.inverses = inverse.parameter
         channels = layer.matrix[0]
-        if type(self).construct is UnitPreconditioner.construct:
-            self.product = Product((channels, 1, 1), ((channels,), (channels,)), inverse, None)
+        self.product_of_layer = Product((channels, 1, 1), ((channels,), (channels,)), inverse, None)
         self.precondition = layer.context.backend.precondition_columns_operator(layer.matrix, inverse.blocks)
+
+    def product(self) -> Product:
+        """What :meth:`construct` computes."""
+        return self.product_of_layer
 
     def construct(self, gradients, damping):
         joint = ops.stack((gradients[0], gradients[1]), axis=1).expand_dims(1)  # (channels, 1, 2)

@@ -49,10 +49,13 @@ class KroneckerPreconditioner(nn.Cell):
         self.matrix, self.weight_shape = layer.matrix, layer.weight.shape
         self.inverses_a, self.inverses_g = inverse_a.parameter, inverse_g.parameter
         joint = (groups, rows, columns + (layer.bias is not None))
-        if type(self).construct is KroneckerPreconditioner.construct:  # a kind of one's own may do something else
-            self.product = Product(layer.matrix, tuple([p.shape for p in layer.parameters]), inverse_a, inverse_g)
+        self.product_of_layer = Product(layer.matrix, tuple([p.shape for p in layer.parameters]), inverse_a, inverse_g)
         self.precondition = layer.context.backend.precondition_operator(joint, inverse_g.blocks, inverse_a.blocks)
         self.reshape = ops.Reshape()
+
+    def product(self) -> Product:
+        """What :meth:`construct` computes."""
+        return self.product_of_layer
 
     def construct(self, gradients, damping):
         weight = self.reshape(gradients[0], self.matrix)

@@ -7,7 +7,7 @@ from mindspore import Model, amp, nn
 
 from thor.distribution import world
 from thor.inputs import in_order
-from thor.layers.batch import LossScaleTap
+from thor.layers.loss import LossScaleTap, check_reduction
 from thor.model import StepModel
 from thor.optimizer import THOR
 from thor.reduction import GradientReducer
@@ -167,7 +167,7 @@ def wrap_train_cell(step: nn.Cell, optimizer: THOR) -> nn.Cell:
 
 def _measure_in(cell: nn.TrainOneStepCell, optimizer: THOR) -> None:
     """Have the loss scale and the factors of all ranks in what a train cell hands to its optimizer."""
-    optimizer.batch_facts.check_loss(cell.network)
+    check_reduction(cell.network, optimizer.batch_facts.sums)
     if isinstance(cell, nn.TrainOneStepWithLossScaleCell):
         optimizer.bind_loss_scale(cell.scale_sense)
     elif any(True for _ in cell.parameters_and_names(expand=False)):

@@ -1,10 +1,10 @@
-"""Inputs of a train step by keyword: its graphs, which serve networks of any inputs, have positions alone."""
+"""Inputs of a train step: in order, for its graphs have positions alone; and how many samples they are."""
 from __future__ import annotations
 
 import inspect
 from typing import Any
 
-from mindspore import nn
+from mindspore import Tensor, nn
 
 _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -41,3 +41,28 @@ def _inner(network: nn.Cell) -> nn.Cell:
             break
         network = cells[0]
     return network
+
+
+def samples_of(inputs, batch_size: int) -> int:
+    """The leading axis most tensors of a batch have, tuples and dicts looked into.
+
+    Of axes equally often ``batch_size``, if it is one of them, else the first.
+    """
+    axes = leading_axes(inputs)
+    best, times = batch_size, 0
+    for axis in axes:
+        count = sum([1 for other in axes if other == axis])
+        if count > times or (count == times and axis == batch_size):
+            best, times = axis, count
+    return best
+
+
+def leading_axes(inputs) -> list[int]:
+    """Of the tensors in a tuple, a list or a dict, one after the other."""
+    axes: list[int] = []
+    for x in inputs.values() if isinstance(inputs, dict) else inputs:
+        if isinstance(x, (tuple, list, dict)):
+            axes = axes + leading_axes(x)
+        elif isinstance(x, Tensor) and x.ndim > 0:
+            axes = axes + [x.shape[0]]
+    return axes

@@ -134,35 +134,11 @@ class THOR(ReportingOptimizer):
         others = [i for i in range(self.n_weights) if i not in set(of_layers)]
         self.weight_indices, self.n_preconditioned = tuple(of_layers + others), len(of_layers)
 
-    @property
-    def params(self) -> ParameterTuple:
-        """The weights, as MindSpore's THOR names them; ``moments`` are in their order."""
-        return self.weights
-
-    @property
-    def moments(self) -> ParameterTuple:
-        """The running sums of momentum."""
-        return self.momentum_update.moments
-
-    @property
-    def momentum(self) -> Parameter:
-        """mu, a scalar."""
-        return self.momentum_update.momentum
-
-    @property
-    def use_nesterov(self) -> bool:
-        """Whether momentum is Nesterov's."""
-        return self.momentum_update.nesterov
-
     def factor_places(self) -> list[tuple[int, ...]]:
         """For each layer with factors, where its measurements stand among ``parameters``."""
         index = {id(parameter): i for i, parameter in enumerate(self.parameters)}
         return [tuple(index[id(parameter)] for parameter in layer.factor_parameters.values())
                 for layer in self.registration.layers if layer.factor_parameters]
-
-    def __call__(self, *inputs):
-        self.warn_of_skipped_updates()  # those of earlier calls
-        return super().__call__(*inputs)
 
     def construct(self, gradients):
         """One step; see the class for the equations."""
@@ -184,9 +160,9 @@ class THOR(ReportingOptimizer):
         if self.policy.keep_below > 0:
             next_damping = self.damping(self.policy.following(self.global_step[0]).reshape(1)).reshape(())
         loss_scale = self.batch_facts.loss_scale(measurements[-1])
-        refreshed = self.curvature(measurements[:-1], damping, next_damping, loss_scale)
+        seen = self.curvature(measurements[:-1], damping, next_damping, loss_scale)
         ops.assign(self.refreshed_at, self.global_step)
-        return refreshed
+        return self.curvature.record(seen)
 
     def apply_update(self, gradients):
         """Update ``weights`` with the inverses that are there; ``gradients`` are those of ``weights``, in order.
@@ -252,12 +228,6 @@ class THOR(ReportingOptimizer):
         if isinstance(scale, Parameter):
             self.measure_always()
         self.batch_facts.said_loss_scale = scale if isinstance(scale, Parameter) else Tensor(float(scale), ms.float32)
-
-    def warn_once(self, inputs) -> None:
-        """Warn, the first time, of what a refresh in a step with these inputs saw that it should not have."""
-        self.batch_facts.warn_once(inputs)
-        if self.has_factors:
-            self.curvature.record.warn_once()
 
     @contextmanager
     def using_graph(self, graph: str):

@@ -5,13 +5,14 @@ import logging
 from collections.abc import Sequence
 
 import mindspore as ms
-from mindspore import Parameter, Tensor
+from mindspore import Parameter, ParameterTuple, Tensor
 
 from thor.curvature.policies import UpdatePolicy
 from thor.curvature.record import LayerReport
 from thor.curvature.refresh import Curvature
 from thor.grouped import GroupedOptimizer
 from thor.groups import Group
+from thor.inputs import samples_of
 from thor.layers.batch import BatchFacts
 from thor.registration import Registration
 
@@ -46,7 +47,11 @@ class ReportingOptimizer(GroupedOptimizer):
         object.__setattr__(self, "registration", registration)
         self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
         self.skipped = Parameter(Tensor(0, ms.int32), name="skipped_updates", requires_grad=False)
-        self.warned_of_skipped = False
+        self.warned_of_skipped = self.warned_of_batch_size = False
+
+    def __call__(self, *inputs):
+        self.warn_of_skipped_updates()  # those of earlier calls
+        return super().__call__(*inputs)
 
     def registration_table(self) -> str:
         """One row for each trainable parameter: its shape and how it is updated."""
@@ -72,6 +77,16 @@ class ReportingOptimizer(GroupedOptimizer):
                        "raise the damping=%.4g or lower the learning_rate=%.4g", int(self.global_step.asnumpy()[0]),
                        float(self.damping(self.global_step).asnumpy().reshape(())), float(self.own_lr().asnumpy()))
 
+    def warn_once(self, inputs) -> None:
+        """Warn, the first time, of what a refresh in a step with these inputs saw that it should not have."""
+        said, samples = self.batch_size, samples_of(inputs, self.batch_size)
+        if samples != said and not self.warned_of_batch_size:
+            self.warned_of_batch_size = True
+            logger.warning("batch_size=%d; this step saw %d samples, and curvature is measured with those; give "
+                           "batch_size=%d if that is what a device sees in one step", said, samples, samples)
+        if self.has_factors:
+            self.curvature.record.warn_once()
+
     @property
     def unmeasured_layers(self) -> list[str]:
         """Layers that did not run through their taps in the last refresh; they keep the inverse they had."""
@@ -84,6 +99,26 @@ class ReportingOptimizer(GroupedOptimizer):
     def curvature_report(self) -> list[LayerReport]:
         """What the last refresh saw and did, layer by layer; traces and conditions where they are measured."""
         return self.curvature.record.reports() if self.has_factors else []
+
+    @property
+    def params(self) -> ParameterTuple:
+        """The weights, as MindSpore's THOR names them; ``moments`` are in their order."""
+        return self.weights
+
+    @property
+    def moments(self) -> ParameterTuple:
+        """The running sums of momentum."""
+        return self.momentum_update.moments
+
+    @property
+    def momentum(self) -> Parameter:
+        """mu, a scalar."""
+        return self.momentum_update.momentum
+
+    @property
+    def use_nesterov(self) -> bool:
+        """Whether momentum is Nesterov's."""
+        return self.momentum_update.nesterov
 
     @property
     def last_refresh(self) -> int:

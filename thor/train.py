@@ -7,6 +7,7 @@ from mindspore.amp import all_finite
 from thor.checks import checked, integer
 from thor.divergence import DivergenceWatch
 from thor.inputs import in_order
+from thor.layers.loss import check_reduction
 from thor.optimizer import SECOND_ORDER, STALE, THOR
 from thor.reduction import GradientReducer
 from thor.scaling import GradientAccumulator, LossScaling
@@ -175,7 +176,7 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
     second_order = TrainStep(network, optimizer, scaling, None, accumulator)
     if not isinstance(optimizer, THOR):
         return second_order.set_train()
-    optimizer.batch_facts.check_loss(network)
+    check_reduction(network, optimizer.batch_facts.sums)
     sums = accumulator is not None or second_order.reducer_flag
     optimizer.batch_facts.weigh(sums, accumulate_steps)
     if sums:

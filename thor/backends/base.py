@@ -15,6 +15,7 @@ from thor.backends.convolution import (
 )
 from thor.backends.finite import AllFinite
 from thor.backends.geometry import ConvGeometry, diagonals, factor_shape, plan_columns, plan_features, plan_windows
+from thor.backends.inversion import BlockUpdate, BlockUpdateByFactor
 from thor.backends.preconditioning import (
     BlocksToColumns,
     ColumnsToBlocks,
@@ -36,7 +37,6 @@ class Backend(nn.Cell):
 
     name = "reference"
     joins_products = False  # whether joint_product_operator multiplies all layers' gradients at once
-    skips_blocks = False  # whether updated_inverse saves the work of blocks that are not selected
     columns_to_blocks_operator, blocks_to_columns_operator = ColumnsToBlocks, BlocksToColumns  # as it does them best
 
     def __init__(self):
@@ -156,6 +156,15 @@ class Backend(nn.Cell):
         condition = ops.where(good, condition.reshape(-1, 1, 1), ops.zeros_like(accepted))
         return ops.where(good, inverse / divisor, old), accepted, condition
 
+    def block_update_operator(self, spans: tuple, selective: bool):
+        """:meth:`updated_inverse` of a batch of blocks, as an operator.
+
+        Args:
+            spans: ``(first, count)`` of each factor's blocks.
+            selective: only some of the factors are refreshed at a time; the work of the others is saved.
+        """
+        return BlockUpdateByFactor(self, spans) if selective else BlockUpdate(self)
+
     def precondition_operator(self, matrix: tuple, blocks_g: tuple, blocks_a: tuple):
         """``gradient, inverses_g, inverses_a -> G^-1 g A^-1`` for block-diagonal inverses.
 
@@ -217,14 +226,3 @@ class SkippingOperator(nn.Cell):
         if self.slice(statistics, (self.column,), (1,)) > 0:  # an index fails in a second differentiation in PyNative
             return self.operator(x, statistics)
         return ops.zeros(self.operator.shape(x.shape), ms.float32)
-
-
-class BlockUpdate(nn.Cell):
-    """:meth:`Backend.updated_inverse` of all blocks; those that save work derive from it (thor.backends.inversion)."""
-
-    def __init__(self, backend: Backend):
-        super().__init__(auto_prefix=False)
-        self.backend = backend
-
-    def construct(self, blocks, scale, damping, divisor, wanted, old):
-        return self.backend.updated_inverse(blocks, scale, damping, divisor, wanted, old)

@@ -11,6 +11,7 @@ from mindspore import Tensor, ops
 from thor.backends import host
 from thor.backends.base import Backend
 from thor.backends.geometry import ConvGeometry, factor_shape
+from thor.backends.inversion import BlockUpdate
 from thor.backends.preconditioning import BlocksToColumns, ColumnsToBlocks
 from thor.backends.threads import scratch, zeros
 
@@ -41,7 +42,6 @@ class CpuBackend(Backend):
     """A convolution's covariances and all inverses are one node of the graph each."""
 
     name = "cpu"
-    skips_blocks = True
     columns_to_blocks_operator, blocks_to_columns_operator = SplitColumns, JoinColumns
 
     def __init__(self):
@@ -57,6 +57,9 @@ class CpuBackend(Backend):
                         old: Tensor) -> tuple:
         result = self.host_update(blocks, scale, damping, divisor, selected, old)
         return result[0], result[1], result[2]
+
+    def block_update_operator(self, spans: tuple, selective: bool):
+        return BlockUpdate(self)  # saves the work of blocks that are not selected
 
     # MindSpore's Transpose on CPU keeps an index of eight bytes for every element and takes twice as long as these.
     def columns_to_blocks(self, matrices: Tensor, n_blocks: int) -> Tensor:

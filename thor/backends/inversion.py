@@ -4,8 +4,6 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from thor.backends.base import Backend, BlockUpdate
-
 RESIDUAL_LIMIT = 0.5
 
 _kept = ops.MultitypeFuncGraph("kept")
@@ -15,6 +13,17 @@ _kept = ops.MultitypeFuncGraph("kept")
 def _keep(blocks, stored, span):
     """Assign one member's part of ``blocks``."""
     return ops.depend(True, ops.assign(stored, part(blocks, span)))
+
+
+class BlockUpdate(nn.Cell):
+    """:meth:`thor.backends.base.Backend.updated_inverse` of all blocks."""
+
+    def __init__(self, backend):
+        super().__init__(auto_prefix=False)
+        self.backend = backend
+
+    def construct(self, blocks, scale, damping, divisor, wanted, old):
+        return self.backend.updated_inverse(blocks, scale, damping, divisor, wanted, old)
 
 
 class BlockUpdateIfWanted(BlockUpdate):
@@ -35,7 +44,7 @@ class BlockUpdateByFactor(nn.Cell):
         spans: ``(first, count)`` of each factor's blocks.
     """
 
-    def __init__(self, backend: Backend, spans: tuple):
+    def __init__(self, backend, spans: tuple):
         super().__init__(auto_prefix=False)
         self.tree = FactorTree(backend, spans)
         self.concat = ops.Concat()
@@ -48,7 +57,7 @@ class BlockUpdateByFactor(nn.Cell):
 class FactorTree(nn.Cell):
     """Updates of the factors at ``spans``: three tuples, of inverses, what was accepted, and conditions."""
 
-    def __init__(self, backend: Backend, spans: tuple):
+    def __init__(self, backend, spans: tuple):
         super().__init__(auto_prefix=False)
         self.leaf = len(spans) == 1
         if self.leaf:
@@ -66,18 +75,6 @@ class FactorTree(nn.Cell):
         left = self.left(blocks, scale, damping, divisor, wanted, old)
         right = self.right(blocks, scale, damping, divisor, wanted, old)
         return left[0] + right[0], left[1] + right[1], left[2] + right[2]
-
-
-def create_block_update(backend: Backend, selective: bool, spans: tuple) -> nn.Cell:
-    """``(blocks, scale, damping, divisor, wanted, old) -> (inverse, accepted, condition)`` for a batch of blocks.
-
-    Args:
-        selective: only some of the factors are refreshed at a time.
-        spans: ``(first, count)`` of each factor's blocks.
-    """
-    if not selective or backend.skips_blocks:
-        return BlockUpdate(backend)
-    return BlockUpdateByFactor(backend, spans)
 
 
 def keep_blocks(stored, spans, good, fresh):

@@ -20,7 +20,7 @@ class LayerChoice(nn.Cell):
     Args:
         layers: those with factors.
         gates: ``(n_layers, 4)``, see :mod:`thor.layers.tap`; None where nothing is gated.
-        record: told what the refresh saw and did.
+        record: of the refreshes so far.
     """
 
     def __init__(self, policy: UpdatePolicy, layers: Sequence[Layer], gates: Parameter | None, record: RefreshRecord):
@@ -67,7 +67,7 @@ class LayerChoice(nn.Cell):
         ops.assign(self.gates, Tensor(rows, ms.float32))
 
     def construct(self, statistics, measured_calls, scale, damping, next_damping, distances):
-        """Choose, open the gates of the next refresh, and record.
+        """Choose, and open the gates of the next refresh.
 
         Args:
             statistics: of all layers, ``(n_layers, 7)``.
@@ -77,23 +77,23 @@ class LayerChoice(nn.Cell):
             distances: of each factor from the last two, ``(n_factors,)`` both; read where the policy compares.
 
         Returns:
-            1.0 for each factor to refresh, ``(n_factors,)``, and for each layer refreshed, ``(n_layers,)``.
+            1.0 for each factor to refresh, ``(n_factors,)``; and of each layer, ``(n_layers,)``: 1.0 if it is refreshed,
+            1.0 if it is not to be looked at in the next refresh, its change and its trace.
         """
         change, traces = self.change_of_traces(statistics, scale, damping)
         wanted = measured_calls > 0
         if not self.policy.gated:
             refreshed = self.any_of_layer(wanted)
-            self.remember(refreshed, ops.zeros_like(refreshed), change, traces)
-            return wanted.astype(ms.float32), refreshed
+            self.remember(refreshed, traces)
+            return wanted.astype(ms.float32), (refreshed, ops.zeros_like(refreshed), change, traces)
         opened = self.gather(self.gates.reshape(-1), self.gate_of_factor, 0) > 0
         none = ops.zeros_like(measured_calls)
         distance, earlier = distances if self.policy.compares else (none, none)
         chosen, open_next = self.policy.select(opened, self.gather(change, self.of_layer, 0), distance, earlier)
         wanted = ops.logical_and(wanted, chosen)
         refreshed = self.any_of_layer(wanted)
-        latest = self.remember(refreshed, 1.0 - self.any_of_layer(open_next), change, traces)
-        self.set_gates(open_next, latest, scale, next_damping)
-        return wanted.astype(ms.float32), refreshed
+        self.set_gates(open_next, self.remember(refreshed, traces), scale, next_damping)
+        return wanted.astype(ms.float32), (refreshed, 1.0 - self.any_of_layer(open_next), change, traces)
 
     def change_of_traces(self, statistics, scale, damping):
         """``(change, traces)`` of all layers, ``(n_layers,)`` both; not a number where a layer was not looked at."""
@@ -117,9 +117,8 @@ class LayerChoice(nn.Cell):
         return (self.gather(values, self.factors_of_layer[:, 0], 0),
                 self.gather(values, self.factors_of_layer[:, 1], 0))
 
-    def remember(self, refreshed, stopped, change, traces):
-        """Record the refresh; the traces of all layers at their last one."""
-        self.record(refreshed, stopped, change, traces)
+    def remember(self, refreshed, traces):
+        """The traces of all layers at their last refresh, this one among them."""
         if not self.traced:
             return None
         latest = ops.select(ops.logical_and(refreshed > 0, ops.isfinite(traces)), traces, self.traces + 0.0)

@@ -58,23 +58,26 @@ class RefreshRecord(nn.Cell):
             self.traces, self.changes = state("trace_of_layer"), state("change_of_layer")
             self.conditions = state("condition_of_layer")
 
-    def construct(self, refreshed, stopped, change, traces):
-        """Count refreshes and keep what was seen; flags are 1.0 for yes."""
+    def construct(self, seen):
+        """Count refreshes, and keep what was seen.
+
+        Args:
+            seen: calls of each layer; blocks rejected, ``()``; the worst condition number of each layer's damped
+                blocks, None where it is not ``traced``; 1.0 for each layer refreshed, and for each not to be looked at
+                next; where it is traced, the change and the trace of each. ``(n_layers,)`` all but one.
+        """
+        calls, rejected, worst, refreshed, stopped = seen[:5]
         done = refreshed > 0
+        ops.assign(self.calls, calls)
+        ops.assign(self.rejected, self.rejected + rejected)
         ops.assign(self.refreshes, self.refreshes + done.astype(ms.int32))
         status = ops.select(stopped > 0, STOPPED * ops.ones_like(refreshed), ops.zeros_like(refreshed))
         ops.assign(self.status, ops.select(done, REFRESHED * ops.ones_like(refreshed), status).astype(ms.int32))
         if self.traced:
-            ops.assign(self.traces, _finite_or_negative(traces))
-            ops.assign(self.changes, _finite_or_negative(change))
-        return done
-
-    def add_inversion(self, rejected, worst, refreshed):
-        """Count rejected blocks, and keep the worst condition number ``(n_layers,)`` of each layer refreshed."""
-        ops.assign(self.rejected, self.rejected + rejected)
-        if self.traced:
-            ops.assign(self.conditions, ops.select(refreshed > 0, worst, self.conditions + 0.0))
-        return rejected
+            ops.assign(self.conditions, ops.select(done, worst, self.conditions + 0.0))
+            ops.assign(self.changes, _finite_or_negative(seen[5]))
+            ops.assign(self.traces, _finite_or_negative(seen[6]))
+        return refreshed
 
     def rejected_blocks(self) -> int:
         """Blocks that were not finite or not positive definite so far."""

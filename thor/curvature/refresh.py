@@ -1,6 +1,6 @@
 """A refresh of curvature: what the layers measured becomes their damped inverses, all layers together.
 
-It goes in phases: the statistics of the step, the factors, the choice of layers, damping and inversion, the record.
+It goes in phases: the statistics of the step, the factors, the choice of layers, damping and inversion.
 Blocks of one size, over all layers, are one batch for the device instead of many small operators.
 """
 from __future__ import annotations
@@ -11,9 +11,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from thor.backends.base import Backend, BlockUpdate
+from thor.backends.base import Backend
 from thor.backends.geometry import diagonals
-from thor.backends.inversion import create_block_update, keep_blocks
+from thor.backends.inversion import BlockUpdate, keep_blocks
 from thor.curvature.choice import LayerChoice
 from thor.curvature.history import FactorHistory
 from thor.curvature.policies import UpdatePolicy
@@ -121,12 +121,11 @@ class Curvature(nn.Cell):
             loss_scale: s, ``()``.
 
         Returns:
-            1.0 for each layer that was refreshed, ``(n_layers,)``.
+            What :class:`thor.curvature.record.RefreshRecord` keeps.
         """
         # Statistics: how often each layer ran, over how many positions, and which factors were measured.
         statistics = self.concat(measurements[self.first_statistics:]).reshape(-1, STATISTICS)  # (n_layers, 7)
         calls = statistics[:, CALLS]
-        ops.assign(self.record.calls, calls)
         positions = statistics[:, POSITIONS] / calls
         measured_calls = self.gather(statistics.reshape(-1), self.measured_column_of_factor, 0)  # calls, (n_factors,)
 
@@ -140,11 +139,12 @@ class Curvature(nn.Cell):
             ones = ops.ones_like(positions)
             distances = self.history.distances(factors, measured_calls) if self.compares else None
             trace_scale = gradient_scale * positions / ops.select(self.counts_samples, samples * ones, ones)
-            wanted, refreshed = self.choice(statistics, measured_calls, trace_scale, damping, next_damping, distances)
+            wanted, choice = self.choice(statistics, measured_calls, trace_scale, damping, next_damping, distances)
+            refreshed = choice[0]
         else:
             wanted = (measured_calls > 0).astype(ms.float32)
             refreshed = ops.unsorted_segment_max(wanted, self.of_layer, self.n_layers)
-            self.record(refreshed, ops.zeros_like(refreshed), None, None)
+            choice = (refreshed, ops.zeros_like(refreshed))
 
         # Inversion: of damped factors where they are wanted and good; the last good inverses stay elsewhere.
         factor_damping = self.damping(damping, positions, self.mean_diagonals(factors) if self.pi_correction else None)
@@ -157,10 +157,7 @@ class Curvature(nn.Cell):
         for layer, (first, last) in self.self_refreshed:
             self.preconditioners[layer].refresh(measurements[first:last], calls[layer], samples, refreshed[layer],
                                                 damping)
-
-        # Record: what was rejected, and how well the damped blocks were conditioned.
-        self.record.add_inversion(rejected, self.worst_of_layer(conditions), refreshed)
-        return refreshed
+        return (calls, rejected, self.worst_of_layer(conditions)) + choice
 
     def worst_of_layer(self, conditions):
         """The largest condition of each layer's blocks, ``(n_layers,)``; None where nothing of it is recorded."""
@@ -266,7 +263,7 @@ def _create_batches(backend: Backend, options: CurvatureOptions, factors: list[F
     owners = assign_block_owners(list(by_size), counts) if options.share_inverses else None
     for batch, places in enumerate(by_size.values()):
         members = [factors[i] for i in places]
-        update = create_block_update(backend, policy.gated, _spans_of(members)) if owners is None else \
+        update = backend.block_update_operator(_spans_of(members), policy.gated) if owners is None else \
             SharedUpdate(BlockUpdate(backend), owners[batch], *world())
         batches.append(BlockBatch(members, first, [of_layer[i] for i in places], places, update,
                                   options.running_average))

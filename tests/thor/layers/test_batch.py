@@ -14,7 +14,7 @@ from tests.helpers.modes import BOTH_MODES
 from tests.helpers.train_cells import OwnScale, divided
 from thor import THOR, ConvertModelUtils
 from thor.curvature import TracePolicy
-from thor.layers.batch import samples_of
+from thor.inputs import samples_of
 from thor.train import make_train_step
 
 pytestmark = pytest.mark.usefixtures("pynative")

@@ -15,7 +15,7 @@ from models.config import Config, OptimizerConfig
 from models.config.errors import invalid
 from models.parameter_groups import chosen_groups, decays, grouped
 from thor import THOR, schedules
-from thor.companions import DCASGD, Heun, Lookahead, RAdam, draw_delays
+from thor.companions import DCASGD, Heun, Lookahead, Muon, RAdam, draw_delays
 from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
 
 MOST_STEPS = 2 ** 24  # schedules are arrays with a value a step
@@ -174,6 +174,11 @@ def _radam(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.
                  weight_decay=options.weight_decay)
 
 
+def _muon(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
+    return Muon(grouped(options, network, rate), rate, options.momentum, options.weight_decay, options.nesterov,
+                options.beta1, options.beta2, **_epsilon(options, "eps"))
+
+
 def _heun(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
     return Heun(grouped(options, network, rate), rate, options.momentum, options.weight_decay,
                 clip_norm=options.clip_norm)
@@ -187,7 +192,7 @@ def _dcasgd(options: OptimizerConfig, network: nn.Cell, rate: list[float], seed:
 
 
 _BUILDERS = {"momentum": _momentum, "sgd": _sgd, "adam": _adam, "adamw": _adamw, "lamb": _lamb, "lars": _lars,
-             "radam": _radam}
+             "radam": _radam, "muon": _muon}
 
 
 def _epsilon(options: OptimizerConfig, name: str) -> dict[str, float]:

@@ -77,18 +77,18 @@ class UpdateRuleConfig(Section):
     said of thor goes for kfac and spngd as well, what is said of radam for ranger.
 
     Attributes:
-        name: thor, kfac, spngd, momentum, sgd, adam, adamw, lars, lamb, radam, heun, dcasgd, ranger, or
-            lookahead(one of the others).
-        momentum: thor, momentum, sgd, lars, heun, dcasgd: factor of the running sum of updates.
-        weight_decay: added to the gradient as weight_decay * weight (adamw, lamb: decoupled).
+        name: thor, kfac, spngd, momentum, sgd, adam, adamw, lars, lamb, radam, muon, heun, dcasgd, ranger,
+            or lookahead(one of the others).
+        momentum: thor, momentum, sgd, lars, muon, heun, dcasgd: factor of the running sum of updates.
+        weight_decay: added to the gradient as weight_decay * weight (adamw, lamb, muon: decoupled).
         decay_filter: all but lars, which decays matrices only: which parameters decay: all, or no_bias_norm (no biases,
             no normalisation layers).
         groups: all but lars, lamb: a list of {match, lr_factor, weight_decay}: parameters in whose name the regular
             expression ``match`` is found, and in that of no group before, have the learning rate times lr_factor and
             that weight_decay, where they are given.
-        nesterov: thor, momentum, sgd, adam, lars: Nesterov's momentum.
-        beta1, beta2: adam, adamw, lamb, radam: decay of the two moments.
-        epsilon: adam, adamw, lamb, lars, radam: added to the divisor; null for MindSpore's default.
+        nesterov: thor, momentum, sgd, adam, lars, muon: Nesterov's momentum.
+        beta1, beta2: adam, adamw, lamb, radam, muon (of what is no hidden matrix): decay of the two moments.
+        epsilon: adam, adamw, lamb, lars, radam, muon: added to the divisor; null for MindSpore's default.
         lars_coefficient: lars: trust coefficient.
         clip: thor: clip each parameter's update to L2 norm 1.
         clip_norm: scale gradients, before weight decay, down to this L2 norm over all parameters; of thor their

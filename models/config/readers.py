@@ -23,13 +23,13 @@ NAME = "optimizer.name"
 # Settings of the section optimizer that only these optimizers read; weight_decay, clip_norm and all that is not here
 # or below is read by all.
 OPTIMIZER_READERS: dict[str, tuple[str, ...]] = {
-    "momentum": (*SECOND_ORDER, "momentum", "sgd", "lars", "heun", "dcasgd"),
-    "nesterov": (*SECOND_ORDER, "momentum", "sgd", "adam", "lars"),
+    "momentum": (*SECOND_ORDER, "momentum", "sgd", "lars", "muon", "heun", "dcasgd"),
+    "nesterov": (*SECOND_ORDER, "momentum", "sgd", "adam", "lars", "muon"),
     "decay_filter": tuple(name for name in OPTIMIZERS if name != "lars"),
     "groups": tuple(name for name in OPTIMIZERS if name not in ("lars", "lamb")),
-    "beta1": ("adam", "adamw", "lamb", "radam", "ranger"),
-    "beta2": ("adam", "adamw", "lamb", "radam", "ranger"),
-    "epsilon": ("adam", "adamw", "lamb", "lars", "radam", "ranger"),
+    "beta1": ("adam", "adamw", "lamb", "radam", "muon", "ranger"),
+    "beta2": ("adam", "adamw", "lamb", "radam", "muon", "ranger"),
+    "epsilon": ("adam", "adamw", "lamb", "lars", "radam", "muon", "ranger"),
     "lars_coefficient": ("lars",),
     **dict.fromkeys(("damping", "clip", "frequency", "split_indices"), SECOND_ORDER),
     **dict.fromkeys((field.name for field in dataclasses.fields(PreconditionerOptions)), SECOND_ORDER),

@@ -57,6 +57,16 @@ def start():
     return {p.name: p.asnumpy().astype(np.float64) for p in Linear().trainable_params()}
 
 
+def orthogonal(m):
+    """Muon's five steps towards U V' of m = U S V', in float64."""
+    x = m.T if m.shape[0] > m.shape[1] else m
+    x = x / np.linalg.norm(x)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if m.shape[0] > m.shape[1] else x
+
+
 def combine(rule, *trees):
     """``rule`` of the arrays of the same name."""
     return {name: rule(*(tree[name] for tree in trees)) for name in trees[0]}

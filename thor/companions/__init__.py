@@ -6,7 +6,9 @@ from thor.companions.dcasgd import DCASGD
 from thor.companions.delays import draw_delays
 from thor.companions.heun import Heun
 from thor.companions.lookahead import Lookahead, evaluation_weights
+from thor.companions.muon import Muon
 from thor.companions.radam import RAdam, ranger
 from thor.companions.second_order import kfac, spngd
 
-__all__ = ["DCASGD", "Heun", "Lookahead", "RAdam", "draw_delays", "evaluation_weights", "kfac", "ranger", "spngd"]
+__all__ = ["DCASGD", "Heun", "Lookahead", "Muon", "RAdam", "draw_delays", "evaluation_weights", "kfac", "ranger",
+           "spngd"]

@@ -77,7 +77,7 @@ class LayerChoice(nn.Cell):
             distances: of each factor from the last two, ``(n_factors,)`` both; read where the policy compares.
 
         Returns:
-            1.0 for each factor to refresh, ``(n_factors,)``; and of each layer, ``(n_layers,)``: 1.0 if it is refreshed,
+            1.0 for each factor to refresh, ``(n_factors,)``; and of each layer, ``(n_layers,)``: 1.0 if refreshed,
             1.0 if it is not to be looked at in the next refresh, its change and its trace.
         """
         change, traces = self.change_of_traces(statistics, scale, damping)

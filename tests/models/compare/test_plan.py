@@ -140,7 +140,7 @@ def test_unknown_optimizers_and_settings_are_named(write):
 def test_every_shipped_comparison_has_all_optimizers_and_its_settings_make_configurations(path):
     found = read_comparison(path)
     labels = {entry.label for entry in found.entries}
-    assert labels == {"thor", "kfac", "spngd", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam",
+    assert labels == {"thor", "kfac", "spngd", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "muon",
                       "lookahead(momentum)", "ranger", "heun", "asgd", "dcasgd"}
     for entry in found.entries:
         settings = found.settings_of(entry)

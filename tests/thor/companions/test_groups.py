@@ -8,9 +8,9 @@ from mindspore import Tensor, nn
 from mindspore.nn.learning_rate_schedule import ExponentialDecayLR
 
 from tests.helpers import companion_cases as cases
-from tests.helpers.companion_cases import RATES, arrays, gradient, start
+from tests.helpers.companion_cases import RATES, arrays, gradient, orthogonal, start
 from tests.helpers.modes import operator_by_operator
-from thor.companions import DCASGD, Heun, Lookahead, RAdam, ranger
+from thor.companions import DCASGD, Heun, Lookahead, Muon, RAdam, ranger
 
 DECAYS = [0.2, 0.1, 0.05]  # of the weight; that of the bias is constant
 BIAS_RATE, BIAS_DECAY = 0.15, 0.3
@@ -68,6 +68,19 @@ def radam_steps(beta1=0.9, beta2=0.9, eps=1e-8, k=None, alpha=0.5):
         yield weights
 
 
+def muon_steps(mu=0.95, beta1=0.9, beta2=0.95, eps=1e-8):
+    weights, moments, second = start(), dict.fromkeys(start(), 0.0), 0.0
+    for step, batch in enumerate(arrays()):
+        t, g = step + 1, gradient(weights, batch)
+        second = beta2 * second + (1 - beta2) * g["fc.bias"] ** 2
+        moments = {"fc.weight": mu * moments["fc.weight"] + g["fc.weight"],
+                   "fc.bias": beta1 * moments["fc.bias"] + (1 - beta1) * g["fc.bias"]}
+        steps = {"fc.weight": 0.2 * np.sqrt(4) * orthogonal(g["fc.weight"] + mu * moments["fc.weight"]),
+                 "fc.bias": moments["fc.bias"] / (1 - beta1 ** t) / (np.sqrt(second / (1 - beta2 ** t)) + eps)}
+        weights = each(lambda name, w, s: w - rate(name, step) * (s + decay(name, step) * w), weights, steps)
+        yield weights
+
+
 def momentum_steps(mu, k=None, alpha=0.5):
     weights, slow, moments = start(), start(), dict.fromkeys(start(), 0.0)
     for step, batch in enumerate(arrays()):
@@ -103,6 +116,7 @@ DELAYS = [0, 1, 2, 1, 3]
 CASES = {
     "radam": (lambda p: RAdam(groups(p), RATES, 0.9, 0.9), radam_steps),
     "radam, ordered": (lambda p: RAdam(ordered(p), 7.0, 0.9, 0.9, loss_scale=1.0), radam_steps),
+    "muon": (lambda p: Muon(groups(p), RATES, matrices=lambda all: [len(p.shape) > 1 for p in all]), muon_steps),
     "ranger": (lambda p: ranger(ordered(p), RATES, 0.9, 0.9, 1e-8, k=2), lambda: radam_steps(k=2)),
     "lookahead of momentum": (lambda p: Lookahead(nn.Momentum(mindspores(p), RATES, 0.9), 2, 0.5),
                               lambda: momentum_steps(0.9, 2)),
@@ -128,7 +142,7 @@ def mindspores(parameters):
     return [bias, {**weight, "weight_decay": Decays()}]
 
 
-@operator_by_operator(CASES, graph=["radam", "ranger", "heun", "dcasgd"])
+@operator_by_operator(CASES, graph=["radam", "muon", "ranger", "heun", "dcasgd"])
 def test_five_steps_follow_the_equations(mode, name):
     ms.set_context(mode=mode)
     build, expected = CASES[name]

@@ -1,0 +1,132 @@
+"""Muon: momentum whose singular values are all made one, for the matrices of hidden layers; AdamW for all else."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import mindspore as ms
+from mindspore import Parameter, ParameterTuple, Tensor, ops
+
+from thor.checks import IN_RANGE, checked, flag, number
+from thor.grouped import GroupedOptimizer
+from thor.groups import Decay, Rate, parameters_and_groups
+from thor.maps import pick
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of x, x^3, x^5: steep at 0, and not converging but near 1, on [0, 1]
+NEWTON_SCHULZ_STEPS = 5
+RMS_OF_ADAM = 0.2  # of its updates, by which the step of a matrix is scaled
+
+_orthogonal = ops.MultitypeFuncGraph("orthogonal")
+_adam = ops.MultitypeFuncGraph("adam")
+
+
+def hidden_matrices(parameters: Sequence[Parameter]) -> list[bool]:
+    """Which parameters Muon is for: those of two axes or more, but embeddings and the last of them, the classifier."""
+    matrices = [parameter.ndim > 1 for parameter in parameters]
+    last = max((i for i, is_matrix in enumerate(matrices) if is_matrix), default=-1)
+    return [is_matrix and i != last and "embedding" not in parameter.name
+            for i, (is_matrix, parameter) in enumerate(zip(matrices, parameters))]
+
+
+def orthogonalized(matrix: Tensor) -> Tensor:
+    """``U V'`` of ``matrix = U S V'``, ``(rows, columns)``, roughly: singular values between 0.7 and 1.2.
+
+    Source: the quintic Newton-Schulz iteration of Jordan et al. 2024, on the shorter side.
+    """
+    rows, columns = matrix.shape
+    x = matrix.T if rows > columns else matrix
+    x = x / (ops.sqrt(ops.square(x).sum()) + 1e-7)
+    a, b, c = COEFFICIENTS
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = ops.matmul(x, x.T)
+        x = a * x + ops.matmul(b * gram + c * ops.matmul(gram, gram), x)
+    return x.T if rows > columns else x
+
+
+@_orthogonal.register("Tensor", "Bool", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
+def _step_of_matrix(momentum, nesterov, rate, decay, weight, moment, gradient):
+    rows = weight.shape[0]
+    columns = weight.size // rows
+    running = momentum * moment + gradient
+    direction = gradient + momentum * running if nesterov else running
+    step = orthogonalized(direction.reshape(rows, columns)) * (RMS_OF_ADAM * math.sqrt(max(rows, columns)))
+    moved = weight - rate * (step.reshape(weight.shape) + decay * weight)
+    return ops.depend(True, (ops.assign(moment, running), ops.assign(weight, moved)))
+
+
+@_adam.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
+def _step_of_adam(betas, epsilon, count, rate, decay, weight, first, second, gradient):
+    beta1, beta2 = betas[0], betas[1]
+    mean = beta1 * first + (1.0 - beta1) * gradient
+    square = beta2 * second + (1.0 - beta2) * ops.square(gradient)
+    step = mean / (1.0 - ops.pow(beta1, count)) / (ops.sqrt(square / (1.0 - ops.pow(beta2, count))) + epsilon)
+    moved = weight - rate * (step + decay * weight)
+    return ops.depend(True, (ops.assign(first, mean), ops.assign(second, square), ops.assign(weight, moved)))
+
+
+class Muon(GroupedOptimizer):
+    r"""Momentum, orthogonalised (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), with the scale of Liu
+    et al. 2025 (https://arxiv.org/abs/2502.16982), by which matrices and all else share AdamW's rate.
+
+    .. math::
+        v &= \mu v + g, \quad u = g + \mu v \text{ (Nesterov) or } v, \\
+        w &\leftarrow w - lr \, (0.2 \sqrt{\max(m, n)} \, UV' + wd \cdot w), \quad u = U S V' \in R^{m \times n}
+
+    A convolution's kernel is the matrix (output channels, the rest). What ``matrices`` does not name is updated by
+    AdamW (Loshchilov & Hutter 2019).
+
+    Args:
+        params: parameters or groups of them, see :mod:`thor.groups`.
+        learning_rate: float, list by step, Tensor or schedule; as of AdamW. Default: 0.001.
+        momentum: mu, [0, 1). Default: 0.95.
+        weight_decay: wd, given like ``learning_rate``, >= 0; not of parameters named ``beta`` or ``gamma``. Default: 0.
+        use_nesterov: Default: True.
+        beta1, beta2: of AdamW, [0, 1). Default: 0.9 and 0.95.
+        eps: of AdamW, > 0. Default: 1e-8.
+        loss_scale: what gradients are divided by, > 0. Default: 1.
+        matrices: function of the parameters that tells of each whether its momentum is orthogonalised.
+            Default: :func:`hidden_matrices`.
+    """
+
+    def __init__(self, params: Sequence, learning_rate: Rate = 1e-3, momentum: float = 0.95,
+                 weight_decay: Decay = 0.0, use_nesterov: bool = True, beta1: float = 0.9, beta2: float = 0.95,
+                 eps: float = 1e-8, loss_scale: float = 1.0,
+                 matrices: Callable[[Sequence[Parameter]], Sequence[bool]] = hidden_matrices):
+        parameters, groups = parameters_and_groups(params)
+        super().__init__(learning_rate, parameters, weight_decay, loss_scale, groups)
+        unit = number(minimum=0, below=1)
+        self.momentum = Parameter(Tensor(checked("momentum", momentum, unit, IN_RANGE), ms.float32), name="momentum",
+                                  requires_grad=False)
+        self.nesterov = checked("use_nesterov", use_nesterov, flag(), "give True or False")
+        self.betas = Tensor([checked("beta1", beta1, unit, IN_RANGE), checked("beta2", beta2, unit, IN_RANGE)])
+        self.eps = Tensor(checked("eps", eps, number(above=0), IN_RANGE), ms.float32)
+        flags = list(matrices(parameters))
+        self.of_matrices = tuple(i for i, is_matrix in enumerate(flags) if is_matrix and parameters[i].ndim > 1)
+        self.of_others = tuple(i for i in range(len(parameters)) if i not in self.of_matrices)
+        self.decaying = tuple(Tensor(float(flag), ms.float32) for flag in self.decay_flags)
+        self.matrices = ParameterTuple([parameters[i] for i in self.of_matrices])
+        self.others = ParameterTuple([parameters[i] for i in self.of_others])
+        self.moments = self.matrices.clone("moments", "zeros")
+        self.first, self.second = self.others.clone("moment1", "zeros"), self.others.clone("moment2", "zeros")
+        self.map = ops.HyperMap()
+
+    def construct(self, gradients):
+        gradients = self.scale_grad(gradients)
+        rates, decays = self.each(self.get_lr(), self.is_group_lr), self.each(self.get_weight_decay(), self.is_group)
+        decays = self.map(ops.mul, decays, self.decaying)
+        self.assignadd(self.global_step, self.global_step_increase_tensor)
+        done = ()
+        if len(self.of_matrices) > 0:
+            done = self.map(ops.partial(_orthogonal, self.momentum, self.nesterov), pick(rates, self.of_matrices),
+                            pick(decays, self.of_matrices), self.matrices, self.moments,
+                            pick(gradients, self.of_matrices))
+        if len(self.of_others) > 0:
+            count = self.global_step.astype(ms.float32).reshape(())
+            done = done + self.map(ops.partial(_adam, self.betas, self.eps, count), pick(rates, self.of_others),
+                                   pick(decays, self.of_others), self.others, self.first, self.second,
+                                   pick(gradients, self.of_others))
+        return done
+
+    def each(self, values, are_each: bool):
+        """One for each parameter."""
+        return values if are_each else (values,) * len(self.decaying)

@@ -6,6 +6,7 @@ from mindspore import Tensor, nn, ops
 
 RESIDUAL_LIMIT = 0.5
 
+_slice = ops.Slice()
 _kept = ops.MultitypeFuncGraph("kept")
 
 
@@ -88,7 +89,7 @@ def part(blocks: Tensor, span: tuple[int, int]) -> Tensor:
     first, count = span
     if count == blocks.shape[0]:
         return blocks
-    return ops.Slice()(blocks, (first, 0, 0), (count, blocks.shape[1], blocks.shape[2]))
+    return _slice(blocks, (first, 0, 0), (count, blocks.shape[1], blocks.shape[2]))
 
 
 def add_damping(blocks: Tensor, damping: Tensor) -> Tensor:

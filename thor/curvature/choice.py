@@ -70,7 +70,7 @@ class LayerChoice(nn.Cell):
         """Choose, and open the gates of the next refresh.
 
         Args:
-            statistics: of all layers, ``(n_layers, 7)``.
+            statistics: of all layers, seven of ``(n_layers,)``.
             measured_calls: calls that measured each factor, ``(n_factors,)``.
             scale: what each layer's product of measured traces is multiplied with, ``(n_layers,)``.
             damping: lam of this step, ``next_damping`` that of the next refresh, ``()``.
@@ -97,10 +97,10 @@ class LayerChoice(nn.Cell):
 
     def change_of_traces(self, statistics, scale, damping):
         """``(change, traces)`` of all layers, ``(n_layers,)`` both; not a number where a layer was not looked at."""
-        calls = statistics[:, CALLS]
+        calls = statistics[CALLS]
         if not self.traced:
             return ops.zeros_like(calls), ops.zeros_like(calls)
-        traces = (statistics[:, TRACE_A] / calls) * (statistics[:, TRACE_G] / calls) * scale
+        traces = (statistics[TRACE_A] / calls) * (statistics[TRACE_G] / calls) * scale
         if self.policy.gated:
             looked_at = ops.logical_or(self.gates[:, 0] > 0, self.gates[:, 1] > 0)
             traces = ops.select(looked_at, traces, ops.full_like(traces, np.nan))

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from thor.backends.inversion import part
+
 
 class FactorHistory(nn.Cell):
     """Keeps two copies of all factors.
@@ -19,7 +21,7 @@ class FactorHistory(nn.Cell):
     def __init__(self, batches: Sequence[Any], sum_of_blocks: Tensor):
         super().__init__(auto_prefix=False)
         self.sum_of_blocks = sum_of_blocks
-        self.of_factor = tuple(batch.of_factor for batch in batches)
+        self.spans = tuple(batch.span for batch in batches)
 
         def state(name: str) -> ParameterTuple:
             return ParameterTuple([Parameter(Tensor(np.zeros(batch.inverses.shape, np.float32)),
@@ -27,7 +29,7 @@ class FactorHistory(nn.Cell):
                                    for batch in batches])
 
         self.latest, self.earlier = state("last_factors"), state("earlier_factors")
-        self.concat, self.gather = ops.Concat(), ops.Gather()
+        self.concat = ops.Concat()
 
     def distances(self, factors, measured_calls):
         """Relative distances of each factor from the last and the one before, ``(n_factors,)`` both.
@@ -52,9 +54,9 @@ class FactorHistory(nn.Cell):
         return ops.select(ops.isfinite(norms), norms, ops.zeros_like(norms))
 
     def remember(self, factors, wanted):
-        """Move the factors that are refreshed to the last, and the last to the earlier ones."""
+        """Move the factors whose blocks are ``wanted`` to the last, and the last to the earlier ones."""
         for i, (blocks, scale) in enumerate(factors):
-            taken = self.gather(wanted, self.of_factor[i], 0).reshape(-1, 1, 1) > 0
+            taken = part(wanted, self.spans[i]) > 0
             earlier = ops.where(taken, self.latest[i], self.earlier[i])
             ops.assign(self.earlier[i], earlier)
             ops.assign(self.latest[i], ops.where(taken, blocks * scale, ops.depend(self.latest[i], earlier)))

@@ -13,7 +13,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from thor.backends.base import Backend
 from thor.backends.geometry import diagonals
-from thor.backends.inversion import BlockUpdate, keep_blocks
+from thor.backends.inversion import BlockUpdate, keep_blocks, part
 from thor.curvature.choice import LayerChoice
 from thor.curvature.history import FactorHistory
 from thor.curvature.policies import UpdatePolicy
@@ -25,6 +25,10 @@ from thor.layers.batch import BatchFacts
 from thor.layers.tap import CALLS, MEASUREMENT_SCALE, POSITIONS, ROWS, STATISTICS, TRACE_A, TRACE_G
 from thor.options import CurvatureOptions
 from thor.registration import Registration
+
+# Primitives, where MindSpore's functions and methods of tensors are each a dozen functions for its compiler to read.
+_reshape, _cast, _select, _sum = ops.Reshape(), ops.Cast(), ops.Select(), ops.ReduceSum()
+_ones_like, _zeros_like, _square, _segment_max = ops.OnesLike(), ops.ZerosLike(), ops.Square(), ops.UnsortedSegmentMax()
 
 
 class Curvature(nn.Cell):
@@ -50,15 +54,16 @@ class Curvature(nn.Cell):
         self.batch_facts, self.chooses, self.compares = batch_facts, policy.gated or context.traced, policy.compares
         factors = [factor for layer in layers for factor in layer.factors]
         of_layer = [i for i, layer in enumerate(layers) for _ in layer.factors]
-        batches = _create_batches(backend, options, factors, of_layer, policy)
+        batches = _create_batches(backend, options, factors, policy)
         self.batches = nn.CellList(batches, auto_prefix=False)
         self._find_inverses(layers)
         self._order_measurements(layers)
         self.measured_column_of_factor = Tensor([STATISTICS * i + factor.measured_column
                                                  for factor, i in zip(factors, of_layer)], ms.int32)
         self.of_layer, self.n_layers = Tensor(of_layer, ms.int32), len(layers)  # (n_factors,)
-        order = np.concatenate([batch.of_factor.asnumpy() for batch in batches])  # (n_blocks,)
-        self.layer_of_block = Tensor(np.array(of_layer)[order], ms.int32)
+        self.of_inputs = Tensor([factor.of_inputs for factor in factors])  # (n_factors,)
+        order = np.concatenate([np.repeat(batch.places, batch.counts) for batch in batches])
+        self.factor_of_block, self.layer_of_block = Tensor(order, ms.int32), Tensor(np.array(of_layer)[order], ms.int32)
         self.dims = Tensor([factor.dim for factor in factors], ms.float32)
         self.sum_of_blocks = Tensor(order[None] == np.arange(len(factors))[:, None], ms.float32)
         self.pi_correction = options.pi_correction
@@ -75,7 +80,7 @@ class Curvature(nn.Cell):
         self.self_refreshed = tuple((i, self.self_refreshed_places[i])
                                     for i, preconditioner in enumerate(preconditioners)
                                     if hasattr(preconditioner, "refresh"))
-        self.concat, self.gather = ops.Concat(), ops.Gather()
+        self.concat, self.gather, self.columns = ops.Concat(), ops.Gather(), ops.Unstack(axis=1)
 
     def _find_inverses(self, layers: Sequence[Layer]) -> None:
         """Where each layer's inverses are kept."""
@@ -124,34 +129,42 @@ class Curvature(nn.Cell):
             What :class:`thor.curvature.record.RefreshRecord` keeps.
         """
         # Statistics: how often each layer ran, over how many positions, and which factors were measured.
-        statistics = self.concat(measurements[self.first_statistics:]).reshape(-1, STATISTICS)  # (n_layers, 7)
-        calls = statistics[:, CALLS]
-        positions = statistics[:, POSITIONS] / calls
-        measured_calls = self.gather(statistics.reshape(-1), self.measured_column_of_factor, 0)  # calls, (n_factors,)
+        rows = self.concat(measurements[self.first_statistics:])  # (7 n_layers,)
+        statistics = self.columns(_reshape(rows, (-1, STATISTICS)))  # 7 of (n_layers,)
+        calls = statistics[CALLS]
+        positions = statistics[POSITIONS] / calls
+        measured_calls = self.gather(rows, self.measured_column_of_factor, 0)  # calls, (n_factors,)
 
         # Factors: blocks of one size together; the gradient of the mean loss becomes that of a sample.
-        samples = self.batch_facts.see(statistics[:, ROWS] / MEASUREMENT_SCALE, calls / MEASUREMENT_SCALE)
-        gradient_scale = ops.square(self.batch_facts.divisor(samples) / loss_scale)
-        factors = tuple([batch.factors(measurements, measured_calls, gradient_scale) for batch in self.batches])
+        samples = self.batch_facts.see(statistics[ROWS] / MEASUREMENT_SCALE, calls / MEASUREMENT_SCALE)
+        gradient_scale = _square(self.batch_facts.divisor(samples) / loss_scale)
+        ones = _ones_like(measured_calls)
+        scale = self.per_block(_select(self.of_inputs, ones, gradient_scale * ones) / measured_calls)
+        factors = tuple([batch.factors(measurements, scale) for batch in self.batches])
 
         # Choice: which factors, and so which layers, are refreshed.
         if self.chooses:
-            ones = ops.ones_like(positions)
             distances = self.history.distances(factors, measured_calls) if self.compares else None
-            trace_scale = gradient_scale * positions / ops.select(self.counts_samples, samples * ones, ones)
+            ones_of_layers = _ones_like(positions)
+            divisor = _select(self.counts_samples, samples * ones_of_layers, ones_of_layers)
+            trace_scale = gradient_scale * positions / divisor
             wanted, choice = self.choice(statistics, measured_calls, trace_scale, damping, next_damping, distances)
             refreshed = choice[0]
         else:
-            wanted = (measured_calls > 0).astype(ms.float32)
-            refreshed = ops.unsorted_segment_max(wanted, self.of_layer, self.n_layers)
-            choice = (refreshed, ops.zeros_like(refreshed))
+            wanted = _cast(measured_calls > 0, ms.float32)
+            refreshed = _segment_max(wanted, self.of_layer, self.n_layers)
+            choice = (refreshed, _zeros_like(refreshed))
 
         # Inversion: of damped factors where they are wanted and good; the last good inverses stay elsewhere.
         factor_damping = self.damping(damping, positions, self.mean_diagonals(factors) if self.pi_correction else None)
-        rejected, conditions = 0.0, ()
+        added = self.per_block(factor_damping)
+        divisor = self.per_block(_select(self.of_inputs, self.gather(positions, self.of_layer, 0), ones))
+        wanted = self.per_block(wanted)
+        accepted, conditions = (), ()
         for i, batch in enumerate(self.batches):
-            more, condition = batch.invert(factors[i][0], factors[i][1], factor_damping, positions, wanted)
-            rejected, conditions = rejected + more, conditions + (condition,)
+            good, condition = batch.invert(factors[i][0], factors[i][1], added, divisor, wanted)
+            accepted, conditions = accepted + (good,), conditions + (condition,)
+        rejected = _sum((1.0 - self.concat(accepted)) * wanted)
         if self.compares:
             self.history.remember(factors, wanted)
         for layer, (first, last) in self.self_refreshed:
@@ -159,11 +172,15 @@ class Curvature(nn.Cell):
                                                 damping)
         return (calls, rejected, self.worst_of_layer(conditions)) + choice
 
+    def per_block(self, values):
+        """``values`` of the factors ``(n_factors,)`` for every block, ``(n_blocks, 1, 1)``."""
+        return _reshape(self.gather(values, self.factor_of_block, 0), (-1, 1, 1))
+
     def worst_of_layer(self, conditions):
         """The largest condition of each layer's blocks, ``(n_layers,)``; None where nothing of it is recorded."""
         if not self.record.traced:
             return None
-        return ops.unsorted_segment_max(self.concat(conditions), self.layer_of_block, self.n_layers)
+        return _segment_max(_reshape(self.concat(conditions), (-1,)), self.layer_of_block, self.n_layers)
 
     def mean_diagonals(self, factors):
         """Of each factor, ``(n_factors,)``."""
@@ -177,85 +194,73 @@ class BlockBatch(nn.Cell):
 
     Args:
         members: factors with blocks of this size.
+        places: of each member among all factors.
         first: place of their measurements, one after the other, among those of the step.
-        layers, places: of each member, its layer among those with factors, and its place among all factors.
+        first_block: of theirs among those of all batches.
         update: makes new inverses.
         average: weight of the stored factors in the running average.
     """
 
-    def __init__(self, members: list[Factor], first: int, layers: list[int], places: list[int], update: nn.Cell,
+    def __init__(self, members: list[Factor], places: list[int], first: int, first_block: int, update: nn.Cell,
                  average: float):
         super().__init__(auto_prefix=False)
-        self.average, self.update = average, update
+        self.places, self.average, self.update = places, average, update
         object.__setattr__(self, "members", tuple(members))
         self.running_factors = ms.ParameterTuple([factor.parameter for factor in members])
         self.first, self.last = first, first + len(members)
-        counts = [factor.parameter.shape[0] for factor in members]
         self.spans = _spans_of(members)
-        self.of_layer = Tensor(np.repeat(layers, counts), ms.int32)  # (n_blocks,)
-        self.of_factor = Tensor(np.repeat(places, counts), ms.int32)  # (n_blocks,)
-        self.is_a = Tensor(np.repeat([factor.of_inputs for factor in members], counts).reshape(-1, 1, 1))
+        self.counts = [count for _, count in self.spans]
+        self.span = (first_block, sum(self.counts))
         size = members[0].parameter.shape[-1]
-        identity = np.tile(np.eye(size, dtype=np.float32), (sum(counts), 1, 1))
+        identity = np.tile(np.eye(size, dtype=np.float32), (sum(self.counts), 1, 1))
         self.inverses = Parameter(Tensor(identity), name=f"inverses_{size}", requires_grad=False)
         if average > 0.0:
-            self.refreshes = Parameter(Tensor(np.zeros((sum(counts), 1, 1)), ms.float32), requires_grad=False,
+            self.refreshes = Parameter(Tensor(np.zeros((sum(self.counts), 1, 1)), ms.float32), requires_grad=False,
                                        name=f"refreshes_of_blocks_{size}")
-        self.concat, self.gather = ops.Concat(), ops.Gather()
+        self.concat = ops.Concat()
 
-    def per_block(self, values, index):
-        """``values`` (n,) picked for every block, ``(n_blocks, 1, 1)``."""
-        return self.gather(values, index, 0).reshape(-1, 1, 1)
-
-    def factors(self, measurements, measured_calls, gradient_scale):
+    def factors(self, measurements, scale):
         """Blocks ``(n_blocks, size, size)`` and the scale ``(n_blocks, 1, 1)`` that makes them this step's factors.
 
-        The scale is not finite where nothing was measured.
-
         Args:
-            measured_calls: calls that measured each factor, ``(n_factors,)``.
+            scale: of the measured blocks of all batches; not finite where nothing was measured.
         """
-        blocks = self.concat(measurements[self.first:self.last])
-        calls = self.per_block(measured_calls, self.of_factor)
-        scale = ops.select(self.is_a, ops.ones_like(calls), gradient_scale * ops.ones_like(calls)) / calls
+        blocks, scale = self.concat(measurements[self.first:self.last]), part(scale, self.span)
         if self.average == 0.0:
             return blocks, scale
         stored = self.concat(self.running_factors)
-        return running_average(stored, blocks * scale, self.average, self.refreshes + 0.0), ops.ones_like(scale)
+        return running_average(stored, blocks * scale, self.average, self.refreshes + 0.0), _ones_like(scale)
 
     def traces(self, blocks, scale):
         """Trace of every factor block, ``(n_blocks,)``; 0 where not finite, so that a layer spoils no other's pi."""
-        traces = diagonals(blocks).sum(axis=1) * scale.reshape(-1)
-        return ops.select(ops.isfinite(traces), traces, ops.zeros_like(traces))
+        traces = _sum(diagonals(blocks), 1) * _reshape(scale, (-1,))
+        return _select(ops.isfinite(traces), traces, _zeros_like(traces))
 
-    def invert(self, blocks, scale, damping, positions, wanted):
+    def invert(self, blocks, scale, damping, divisor, wanted):
         """Store inverses where they are wanted and good, keep the last good ones elsewhere.
 
         Args:
             blocks, scale: of :meth:`factors`.
-            damping: of each factor, ``(n_factors,)``.
-            positions: of each layer, ``(n_layers,)``; A's inverse is divided by them.
-            wanted: 1.0 for each factor to refresh, ``(n_factors,)``.
+            damping, divisor, wanted: of the blocks of all batches: what is added to the diagonal, what the inverse is
+                divided by, and 1.0 where it is wanted.
 
         Returns:
-            The blocks rejected, ``()``; and a lower bound of the condition number of each damped block that was
-            inverted, 0 for the others, ``(n_blocks,)``.
+            1.0 for each block that was wanted and good; and a lower bound of its condition number, 0 for the others;
+            ``(n_blocks, 1, 1)`` both.
         """
-        damping = self.per_block(damping, self.of_factor)
-        divisor = ops.select(self.is_a, self.per_block(positions, self.of_layer), ops.ones_like(damping))
-        wanted = self.per_block(wanted, self.of_factor)
+        damping, divisor, wanted = part(damping, self.span), part(divisor, self.span), part(wanted, self.span)
         inverses, accepted, condition = self.update(blocks, scale, damping, divisor, wanted, self.inverses)
         ops.assign(self.inverses, inverses)
         if self.average > 0.0:
             keep_blocks(self.running_factors, self.spans, accepted > 0, blocks)
             ops.assign(self.refreshes, self.refreshes + accepted)
-        return ((1.0 - accepted) * wanted).sum(), condition.reshape(-1)
+        return accepted, condition
 
 
-def _create_batches(backend: Backend, options: CurvatureOptions, factors: list[Factor], of_layer: list[int],
+def _create_batches(backend: Backend, options: CurvatureOptions, factors: list[Factor],
                     policy: UpdatePolicy) -> list[BlockBatch]:
     """A batch for each block size; with shared inverses every block has an owner among the ranks."""
-    batches, first = [], 0
+    batches, first, first_block = [], 0, 0
     by_size: dict[int, list[int]] = {}
     for place in sorted(range(len(factors)), key=lambda i: factors[i].parameter.shape[-1]):
         by_size.setdefault(factors[place].parameter.shape[-1], []).append(place)
@@ -265,9 +270,8 @@ def _create_batches(backend: Backend, options: CurvatureOptions, factors: list[F
         members = [factors[i] for i in places]
         update = backend.block_update_operator(_spans_of(members), policy.gated) if owners is None else \
             SharedUpdate(BlockUpdate(backend), owners[batch], *world())
-        batches.append(BlockBatch(members, first, [of_layer[i] for i in places], places, update,
-                                  options.running_average))
-        first += len(members)
+        batches.append(BlockBatch(members, places, first, first_block, update, options.running_average))
+        first, first_block = first + len(members), first_block + counts[batch]
     return batches
 
 

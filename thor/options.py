@@ -27,6 +27,10 @@ class PreconditionerOptions:
             rate known for momentum serves, see :class:`thor.grafting.Grafting`. Default: None, THOR's own norm.
         kl_clip: bound of the squared distance, in the metric of the curvature, that a step moves the preconditioned
             weights, > 0, see :class:`thor.grafting.KLClip`. Default: None, no bound.
+        rule: what follows the preconditioner: "momentum", see :class:`thor.momentum.MomentumUpdate`, or "adamw", whose
+            beta1 is ``momentum`` and whose weight decay is decoupled, see :class:`thor.adam.AdamWUpdate`.
+            Default: "momentum", as THOR was published.
+        beta2: of "adamw": weight of the old mean of squares, (0, 1). Default: 0.999.
     """
 
     split_dim: int | None = setting(128, optional(integer(1), "whole factors"), "use 128 for the published setting", "")
@@ -37,6 +41,8 @@ class PreconditionerOptions:
     batchnorm_blocks: bool = setting(False, flag(), USE_A_BOOL, "")
     graft: str | None = setting(None, optional(choice("sgd"), "THOR's own norm"), "use None for THOR's own norm", "")
     kl_clip: float | None = setting(None, optional(number(above=0), "no bound"), "use 0.001, or None for no bound", "")
+    rule: str = setting("momentum", choice("momentum", "adamw"), 'use "momentum" for the published form', "")
+    beta2: float = setting(0.999, number(above=0, below=1), "use 0.999", "")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,14 +80,15 @@ class UpdateRuleConfig(Section):
         name: thor, kfac, spngd, momentum, sgd, adam, adamw, lars, lamb, radam, muon, heun, dcasgd, ranger,
             or lookahead(one of the others).
         momentum: thor, momentum, sgd, lars, muon, heun, dcasgd: factor of the running sum of updates.
-        weight_decay: added to the gradient as weight_decay * weight (adamw, lamb, muon: decoupled).
+        weight_decay: added to the gradient as weight_decay * weight (adamw, lamb, muon, the rule adamw: decoupled).
         decay_filter: all but lars, which decays matrices only: which parameters decay: all, or no_bias_norm (no biases,
             no normalisation layers).
         groups: all but lars, lamb: a list of {match, lr_factor, weight_decay}: parameters in whose name the regular
             expression ``match`` is found, and in that of no group before, have the learning rate times lr_factor and
             that weight_decay, where they are given.
         nesterov: thor, momentum, sgd, adam, lars, muon: Nesterov's momentum.
-        beta1, beta2: adam, adamw, lamb, radam, muon (of what is no hidden matrix): decay of the two moments.
+        beta1, beta2: adam, adamw, lamb, radam, muon (of what is no hidden matrix): decay of the two moments; beta2 also
+            thor with the rule adamw, whose beta1 is the momentum.
         epsilon: adam, adamw, lamb, lars, radam, muon: added to the divisor; null for MindSpore's default.
         lars_coefficient: lars: trust coefficient.
         clip: thor: clip each parameter's update to L2 norm 1.

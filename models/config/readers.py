@@ -28,11 +28,12 @@ OPTIMIZER_READERS: dict[str, tuple[str, ...]] = {
     "decay_filter": tuple(name for name in OPTIMIZERS if name != "lars"),
     "groups": tuple(name for name in OPTIMIZERS if name not in ("lars", "lamb")),
     "beta1": ("adam", "adamw", "lamb", "radam", "muon", "ranger"),
-    "beta2": ("adam", "adamw", "lamb", "radam", "muon", "ranger"),
+    "beta2": (*SECOND_ORDER, "adam", "adamw", "lamb", "radam", "muon", "ranger"),
     "epsilon": ("adam", "adamw", "lamb", "lars", "radam", "muon", "ranger"),
     "lars_coefficient": ("lars",),
     **dict.fromkeys(("damping", "clip", "frequency", "split_indices"), SECOND_ORDER),
-    **dict.fromkeys((field.name for field in dataclasses.fields(PreconditionerOptions)), SECOND_ORDER),
+    **dict.fromkeys((field.name for field in dataclasses.fields(PreconditionerOptions) if field.name != "beta2"),
+                    SECOND_ORDER),
     **dict.fromkeys(("compensation", "delay"), DELAYED),
 }
 
@@ -82,6 +83,10 @@ def rules() -> Iterator[Rule]:
         yield _of_optimizers(names, f"optimizer.{setting}")
     yield Rule(("optimizer.lookahead",), (NAME,), slow_weights, "ranger and lookahead(...)")
     yield _of_optimizers(SECOND_ORDER, "curvature", "parallel.curvature")
+    yield Rule(("optimizer.beta2",), (NAME, "optimizer.rule"),
+               lambda name, rule: base_of(name) not in SECOND_ORDER or rule == "adamw", "those with rule=adamw")
+    yield Rule(("optimizer.nesterov", "optimizer.clip"), ("optimizer.rule",), lambda rule: rule == "momentum",
+               "those with rule=momentum")
     rate, damping, update = "optimizer.learning_rate", "optimizer.damping", "curvature.update"
     yield _one_of(f"{rate}.schedule", ("cosine", "polynomial"), f"{rate}.final")
     yield _one_of(f"{rate}.schedule", ("thor", "cosine", "polynomial"), f"{rate}.end_epoch")

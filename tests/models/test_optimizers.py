@@ -150,6 +150,8 @@ def test_every_option_reaches_thor(monkeypatch):
                        data__batch_size=16,
                        optimizer__batchnorm_blocks="true", optimizer__weight_decay=0.01, curvature__subsample=3,
                        optimizer__clip_norm=0.5, optimizer__graft="sgd", optimizer__kl_clip=0.001)
+    adamw = configure(optimizer__rule="adamw", optimizer__beta2=0.98).curvature_options
+    assert (adamw.rule, adamw.beta2) == ("adamw", 0.98)
     network = Net()
     create_optimizer(config, network, 4)
     given, decay_filter = seen.pop("given"), seen.pop("decay_filter")
@@ -162,6 +164,7 @@ def test_every_option_reaches_thor(monkeypatch):
     assert seen == {"batch_size": 16, "use_nesterov": True, "split_indices": (0,), "enable_clip_grad": True,
                     "record_curvature": True, "subsample": 3, "share_inverses": False, "split_dim": 32,
                     "running_average": 0.5, "pi_correction": True, "graft": "sgd", "kl_clip": 0.001,
+                    "rule": "momentum", "beta2": 0.999,
                     "fold_bias": True, "batchnorm_blocks": True, "clip_norm": 0.5, "loss_reduction": "mean"}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, ops
 
+from thor.adam import AdamWUpdate
 from thor.checks import IN_RANGE, checked, flag, number
 from thor.grouped import GroupedOptimizer
 from thor.groups import Decay, Rate, parameters_and_groups
@@ -17,7 +18,6 @@ NEWTON_SCHULZ_STEPS = 5
 RMS_OF_ADAM = 0.2  # of its updates, by which the step of a matrix is scaled
 
 _orthogonal = ops.MultitypeFuncGraph("orthogonal")
-_adam = ops.MultitypeFuncGraph("adam")
 
 
 def hidden_matrices(parameters: Sequence[Parameter]) -> list[bool]:
@@ -54,16 +54,6 @@ def _step_of_matrix(momentum, nesterov, rate, decay, weight, moment, gradient):
     return ops.depend(True, (ops.assign(moment, running), ops.assign(weight, moved)))
 
 
-@_adam.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
-def _step_of_adam(betas, epsilon, count, rate, decay, weight, first, second, gradient):
-    beta1, beta2 = betas[0], betas[1]
-    mean = beta1 * first + (1.0 - beta1) * gradient
-    square = beta2 * second + (1.0 - beta2) * ops.square(gradient)
-    step = mean / (1.0 - ops.pow(beta1, count)) / (ops.sqrt(square / (1.0 - ops.pow(beta2, count))) + epsilon)
-    moved = weight - rate * (step + decay * weight)
-    return ops.depend(True, (ops.assign(first, mean), ops.assign(second, square), ops.assign(weight, moved)))
-
-
 class Muon(GroupedOptimizer):
     r"""Momentum, orthogonalised (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), with the scale of Liu
     et al. 2025 (https://arxiv.org/abs/2502.16982), by which matrices and all else share AdamW's rate.
@@ -98,35 +88,36 @@ class Muon(GroupedOptimizer):
         self.momentum = Parameter(Tensor(checked("momentum", momentum, unit, IN_RANGE), ms.float32), name="momentum",
                                   requires_grad=False)
         self.nesterov = checked("use_nesterov", use_nesterov, flag(), "give True or False")
-        self.betas = Tensor([checked("beta1", beta1, unit, IN_RANGE), checked("beta2", beta2, unit, IN_RANGE)])
-        self.eps = Tensor(checked("eps", eps, number(above=0), IN_RANGE), ms.float32)
+        beta1, beta2 = checked("beta1", beta1, unit, IN_RANGE), checked("beta2", beta2, unit, IN_RANGE)
+        eps = checked("eps", eps, number(above=0), IN_RANGE)
         flags = list(matrices(parameters))
         self.of_matrices = tuple(i for i, is_matrix in enumerate(flags) if is_matrix and parameters[i].ndim > 1)
         self.of_others = tuple(i for i in range(len(parameters)) if i not in self.of_matrices)
-        self.decaying = tuple(Tensor(float(flag), ms.float32) for flag in self.decay_flags)
+        self.decays_of_matrices = tuple(Tensor(float(self.decay_flags[i]), ms.float32) for i in self.of_matrices)
         self.matrices = ParameterTuple([parameters[i] for i in self.of_matrices])
-        self.others = ParameterTuple([parameters[i] for i in self.of_others])
         self.moments = self.matrices.clone("moments", "zeros")
-        self.first, self.second = self.others.clone("moment1", "zeros"), self.others.clone("moment2", "zeros")
+        if self.of_others:
+            self.adam = AdamWUpdate(ParameterTuple([parameters[i] for i in self.of_others]), beta1, beta2,
+                                    tuple(self.decay_flags[i] for i in self.of_others), eps)
         self.map = ops.HyperMap()
 
     def construct(self, gradients):
         gradients = self.scale_grad(gradients)
-        rates, decays = self.each(self.get_lr(), self.is_group_lr), self.each(self.get_weight_decay(), self.is_group)
-        decays = self.map(ops.mul, decays, self.decaying)
+        rates, decays = self.get_lr(), self.get_weight_decay()
         self.assignadd(self.global_step, self.global_step_increase_tensor)
         done = ()
         if len(self.of_matrices) > 0:
-            done = self.map(ops.partial(_orthogonal, self.momentum, self.nesterov), pick(rates, self.of_matrices),
-                            pick(decays, self.of_matrices), self.matrices, self.moments,
-                            pick(gradients, self.of_matrices))
+            done = self.map(ops.partial(_orthogonal, self.momentum, self.nesterov),
+                            self.some(rates, self.of_matrices, self.is_group_lr),
+                            self.map(ops.mul, self.some(decays, self.of_matrices, self.is_group),
+                                     self.decays_of_matrices),
+                            self.matrices, self.moments, pick(gradients, self.of_matrices))
         if len(self.of_others) > 0:
-            count = self.global_step.astype(ms.float32).reshape(())
-            done = done + self.map(ops.partial(_adam, self.betas, self.eps, count), pick(rates, self.of_others),
-                                   pick(decays, self.of_others), self.others, self.first, self.second,
-                                   pick(gradients, self.of_others))
+            done = done + self.adam(pick(gradients, self.of_others),
+                                    self.some(rates, self.of_others, self.is_group_lr),
+                                    self.some(decays, self.of_others, self.is_group))
         return done
 
-    def each(self, values, are_each: bool):
-        """One for each parameter."""
-        return values if are_each else (values,) * len(self.decaying)
+    def some(self, values, places, are_each: bool):
+        """Those of the parameters at ``places``; ``values`` are a scalar, or one for each parameter."""
+        return pick(values, places) if are_each else (values,) * len(places)

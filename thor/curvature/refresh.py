@@ -145,9 +145,7 @@ class Curvature(nn.Cell):
         # Choice: which factors, and so which layers, are refreshed.
         if self.chooses:
             distances = self.history.distances(factors, measured_calls) if self.compares else None
-            ones_of_layers = _ones_like(positions)
-            divisor = _select(self.counts_samples, samples * ones_of_layers, ones_of_layers)
-            trace_scale = gradient_scale * positions / divisor
+            trace_scale = self.scale_of_traces(gradient_scale, positions, samples)
             wanted, choice = self.choice(statistics, measured_calls, trace_scale, damping, next_damping, distances)
             refreshed = choice[0]
         else:
@@ -175,6 +173,11 @@ class Curvature(nn.Cell):
     def per_block(self, values):
         """``values`` of the factors ``(n_factors,)`` for every block, ``(n_blocks, 1, 1)``."""
         return _reshape(self.gather(values, self.factor_of_block, 0), (-1, 1, 1))
+
+    def scale_of_traces(self, gradient_scale, positions, samples):
+        """What makes the product of a layer's measured traces tr(HW A x G), ``(n_layers,)``."""
+        ones = _ones_like(positions)
+        return gradient_scale * positions / _select(self.counts_samples, samples * ones, ones)
 
     def worst_of_layer(self, conditions):
         """The largest condition of each layer's blocks, ``(n_layers,)``; None where nothing of it is recorded."""

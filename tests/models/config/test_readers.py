@@ -57,7 +57,7 @@ CASES = {
     "optimizer.split_dim": (64, [], ADAM), "optimizer.running_average": (0.5, [], ADAM),
     "optimizer.pi_correction": ("true", [], ADAM), "optimizer.fold_bias": ("true", [], ADAM),
     "optimizer.batchnorm_blocks": ("true", [], ADAM),
-    "optimizer.graft": ("sgd", [], ADAM), "optimizer.kl_clip": (0.001, [], ADAM),
+    "optimizer.rule": ("adamw", [], ADAM), "optimizer.graft": ("sgd", [], ADAM), "optimizer.kl_clip": (0.001, [], ADAM),
     "optimizer.lookahead.steps": (3, ["--optimizer.name=ranger"], ["--optimizer.name=radam"]),
     "optimizer.lookahead.alpha": (0.3, ["--optimizer.name=lookahead(kfac)"], ["--optimizer.name=kfac"]),
     "optimizer.compensation.strength": (1, ["--optimizer.name=dcasgd"], MOMENTUM),

@@ -27,13 +27,14 @@ OPTIMIZER_READERS: dict[str, tuple[str, ...]] = {
     "nesterov": (*SECOND_ORDER, "momentum", "sgd", "adam", "lars", "muon"),
     "decay_filter": tuple(name for name in OPTIMIZERS if name != "lars"),
     "groups": tuple(name for name in OPTIMIZERS if name not in ("lars", "lamb")),
-    "beta1": ("adam", "adamw", "lamb", "radam", "muon", "ranger"),
-    "beta2": (*SECOND_ORDER, "adam", "adamw", "lamb", "radam", "muon", "ranger"),
+    "beta1": ("adam", "adamw", "lamb", "radam", "muon", "shampoo", "ranger"),
+    "beta2": (*SECOND_ORDER, "adam", "adamw", "lamb", "radam", "muon", "shampoo", "ranger"),
     "epsilon": ("adam", "adamw", "lamb", "lars", "radam", "muon", "ranger"),
     "lars_coefficient": ("lars",),
-    **dict.fromkeys(("damping", "clip", "frequency", "split_indices"), SECOND_ORDER),
-    **dict.fromkeys((field.name for field in dataclasses.fields(PreconditionerOptions) if field.name != "beta2"),
-                    SECOND_ORDER),
+    "frequency": (*SECOND_ORDER, "shampoo"), "split_dim": (*SECOND_ORDER, "shampoo"),
+    **dict.fromkeys(("damping", "clip", "split_indices"), SECOND_ORDER),
+    **dict.fromkeys((field.name for field in dataclasses.fields(PreconditionerOptions)
+                     if field.name not in ("beta2", "split_dim")), SECOND_ORDER),
     **dict.fromkeys(("compensation", "delay"), DELAYED),
 }
 

@@ -20,7 +20,7 @@ from models.optimizers import (
     thor_within,
 )
 from thor import THOR
-from thor.companions import DCASGD, Heun, Lookahead, Muon, RAdam
+from thor.companions import DCASGD, Heun, Lookahead, Muon, RAdam, Shampoo
 from thor.train import make_train_step
 
 
@@ -102,7 +102,8 @@ class Net(nn.Cell):
 @pytest.mark.parametrize("name, kind", [
     ("thor", THOR), ("spngd", THOR), ("momentum", nn.Momentum), ("sgd", nn.SGD), ("adam", nn.Adam),
     ("adamw", nn.AdamWeightDecay), ("lars", layerwise.Lars), ("lamb", layerwise.Lamb), ("radam", RAdam),
-    ("muon", Muon), ("heun", Heun), ("dcasgd", DCASGD), ("ranger", Lookahead), ("lookahead(momentum)", Lookahead)])
+    ("muon", Muon), ("shampoo", Shampoo), ("heun", Heun), ("dcasgd", DCASGD), ("ranger", Lookahead),
+    ("lookahead(momentum)", Lookahead)])
 def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
     ms.set_seed(1)
     initial = 1.0 if name == "lars" else 0.02
@@ -124,8 +125,8 @@ def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
     assert int(optimizer.global_step.asnumpy()[0]) == 12
 
 
-@pytest.mark.parametrize("name", ["thor", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "muon", "heun",
-                                  "dcasgd", "ranger", "lookahead(adam)"])
+@pytest.mark.parametrize("name", ["thor", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "muon",
+                                  "shampoo", "heun", "dcasgd", "ranger", "lookahead(adam)"])
 def test_biases_and_normalisation_do_not_decay_under_no_bias_norm(pynative, name):
     chosen = {} if name == "lars" else {"optimizer__decay_filter": "no_bias_norm"}  # which never decays them
     config = configure(optimizer__name=name, optimizer__weight_decay=0.5, **chosen,

@@ -9,6 +9,7 @@ from thor.companions.lookahead import Lookahead, evaluation_weights
 from thor.companions.muon import Muon
 from thor.companions.radam import RAdam, ranger
 from thor.companions.second_order import kfac, spngd
+from thor.companions.shampoo import Shampoo
 
-__all__ = ["DCASGD", "Heun", "Lookahead", "Muon", "RAdam", "draw_delays", "evaluation_weights", "kfac", "ranger",
-           "spngd"]
+__all__ = ["DCASGD", "Heun", "Lookahead", "Muon", "RAdam", "Shampoo", "draw_delays", "evaluation_weights", "kfac",
+           "ranger", "spngd"]

@@ -49,7 +49,7 @@ class AdamWUpdate(nn.Cell):
         super().__init__(auto_prefix=False)
         self.weights = weights
         self.moments, self.second_moments = weights.clone("moments", "zeros"), weights.clone("second_moments", "zeros")
-        self.momentum = Parameter(Tensor(beta1, ms.float32), name="momentum", requires_grad=False)
+        self.momentum = Parameter(Tensor(beta1, ms.float32), name="beta1", requires_grad=False)
         self.count = Parameter(Tensor(0, ms.float32), name="moves", requires_grad=False)
         self.beta2, self.epsilon = Tensor(beta2, ms.float32), Tensor(epsilon, ms.float32)
         self.decays = tuple(Tensor(float(flag), ms.float32) for flag in decays)

@@ -178,7 +178,8 @@ def test_a_file_that_chooses_anew_puts_aside_what_the_lower_one_gave(tmp_path):
 
 def test_what_stands_beside_the_choice_or_over_it_is_not_put_aside(tmp_path):
     (tmp_path / "both.yaml").write_text("optimizer:\n  name: adam\n  frequency: 7\n")
-    expected = "optimizer.frequency=7; must be left out with optimizer.name=adam; only thor, kfac, spngd and shampoo read it"
+    expected = ("optimizer.frequency=7; must be left out with optimizer.name=adam; only thor, kfac, spngd and shampoo "
+                "read it")
     assert refusal([], tmp_path / "both.yaml") == f"{tmp_path}/both.yaml:3: {expected}"
     (tmp_path / "over.yaml").write_text("extends: adam.yaml\noptimizer: {frequency: 7}\n")
     (tmp_path / "adam.yaml").write_text("optimizer: {name: adam}\n")

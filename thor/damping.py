@@ -12,6 +12,10 @@ the factors (factored Tikhonov damping, Martens & Grosse 2015, section 6.3; conv
 | trace of a Fisher block, for the trace rule | lam times its rows |
 
 pi is 1 as THOR was published; with ``pi_correction`` it is the root of the ratio of the factors' mean diagonals.
+
+With ``relative_damping`` lam is a share: what is added to any of them is lam times its mean diagonal, the mean of its
+eigenvalues (as the ridge of Anil et al. 2020, https://arxiv.org/abs/2002.09018, is a share of the largest). It knows no
+scale: neither of the data, the loss, the batch nor the gradients, which shrink as training goes on.
 """
 from __future__ import annotations
 
@@ -27,11 +31,13 @@ class FactorDamping(nn.Cell):
         roles: of each factor: a, g or unit.
         of_layer: the layer of each factor.
         pi_correction: split by the factors' mean diagonals instead of evenly.
+        relative: add shares of the mean diagonals.
     """
 
-    def __init__(self, roles: list[str], of_layer: list[int], pi_correction: bool):
+    def __init__(self, roles: list[str], of_layer: list[int], pi_correction: bool, relative: bool = False):
         super().__init__(auto_prefix=False)
-        self.pi_correction = pi_correction
+        self.pi_correction, self.relative = pi_correction, relative
+        self.reads_diagonals = pi_correction or relative
         self.of_layer = Tensor(of_layer, ms.int32)  # (n_factors,)
         self.is_unit = Tensor([role == "unit" for role in roles])
         partner = np.arange(len(roles))
@@ -47,9 +53,11 @@ class FactorDamping(nn.Cell):
         Args:
             damping: lam, ``()``.
             positions: HW of each layer, ``(n_layers,)``.
-            mean_diagonals: of each factor, ``(n_factors,)``; read with ``pi_correction`` only.
+            mean_diagonals: of each factor, ``(n_factors,)``; read where ``reads_diagonals``.
         """
         added = self.gather(ops.sqrt(damping / positions), self.of_layer, 0)
+        if self.relative:
+            return share_or(mean_diagonals, damping, added)
         if self.pi_correction:
             added = added * self.pi(mean_diagonals)
         return ops.select(self.is_unit, damping * ops.ones_like(added), added)
@@ -62,11 +70,21 @@ class FactorDamping(nn.Cell):
         return ops.select(usable, ops.sqrt(ratio), ops.ones_like(ratio))
 
 
-def damped_diagonal(diagonal, damping):
+def share_or(mean_diagonal, damping, absolute):
+    """lam times a mean diagonal; ``absolute`` where that is not a positive number, as of a gradient that is zero."""
+    share = damping * mean_diagonal
+    return ops.select(ops.logical_and(share > 0, ops.isfinite(share)), share, absolute)
+
+
+def damped_diagonal(diagonal, damping, relative: bool = False):
     """A diagonal factor of any shape with its damping; ``damping`` is lam, ``()``."""
-    return diagonal + ops.sqrt(damping)
+    added = ops.sqrt(damping)
+    return diagonal + (share_or(diagonal.mean(), damping, added) if relative else added)
 
 
-def trace_of_damping(damping, fisher_rows):
-    """tr(lam I) over the rows of each layer's Fisher block, ``(n_layers,)``: the ridge of the trace rule."""
-    return damping * fisher_rows
+def trace_of_damping(damping, fisher_rows, relative: bool = False):
+    """tr(lam I) over the rows of each layer's Fisher block, ``(n_layers,)``: the ridge of the trace rule.
+
+    What is relative grows with the trace itself, and is left out of its change.
+    """
+    return ops.zeros_like(fisher_rows) if relative else damping * fisher_rows

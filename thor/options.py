@@ -21,6 +21,8 @@ class PreconditionerOptions:
             present batch only, as THOR was published. Default: 0.
         pi_correction: split the damping by the factors' mean traces instead of evenly, see
             :mod:`thor.damping`. Default: False.
+        relative_damping: damping is a share of each factor's mean eigenvalue, see :mod:`thor.damping`; 0.3 serves most.
+            Default: False.
         fold_bias: precondition biases as one more column of their weight, and a row of ones in A. Default: False.
         batchnorm_blocks: precondition BatchNorm with 2x2 blocks of (gamma, beta) per channel. Default: False.
         graft: "sgd" for updates with THOR's direction and, layer by layer, the norm of the gradient, so that a learning
@@ -37,6 +39,7 @@ class PreconditionerOptions:
     running_average: float = setting(0.0, number(minimum=0, below=1, requirement="a float in [0, 1)"),
                                      "use 0.0 for the current batch only, 0.95 for a long average", "")
     pi_correction: bool = setting(False, flag(), USE_A_BOOL, "")
+    relative_damping: bool = setting(False, flag(), USE_A_BOOL, "")
     fold_bias: bool = setting(False, flag(), USE_A_BOOL, "")
     batchnorm_blocks: bool = setting(False, flag(), USE_A_BOOL, "")
     graft: str | None = setting(None, optional(choice("sgd"), "THOR's own norm"), "use None for THOR's own norm", "")
@@ -67,6 +70,8 @@ class CurvatureOptions(PreconditionerOptions):
 
     def __post_init__(self):
         check_fields(self)
+        if self.pi_correction and self.relative_damping:
+            raise ArgumentError("pi_correction=True; must be False with relative_damping=True; use one of the two")
 
     @property
     def block_size(self) -> int:

@@ -86,6 +86,8 @@ def rules() -> Iterator[Rule]:
     yield _of_optimizers(SECOND_ORDER, "curvature", "parallel.curvature")
     yield Rule(("optimizer.beta2",), (NAME, "optimizer.rule"),
                lambda name, rule: base_of(name) not in SECOND_ORDER or rule == "adamw", "those with rule=adamw")
+    yield Rule(("optimizer.pi_correction",), ("optimizer.relative_damping",), lambda relative: not relative,
+               "those without relative_damping")
     yield Rule(("optimizer.nesterov", "optimizer.clip"), ("optimizer.rule",), lambda rule: rule == "momentum",
                "those with rule=momentum")
     rate, damping, update = "optimizer.learning_rate", "optimizer.damping", "curvature.update"

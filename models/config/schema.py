@@ -58,6 +58,7 @@ class Config(Section):
         """The options of THOR."""
         options = {field.name: getattr(self.optimizer, field.name) for field in
                    dataclasses.fields(PreconditionerOptions)}
+        options["pi_correction"] &= not self.optimizer.relative_damping  # of a preset
         return CurvatureOptions(**options, subsample=self.curvature.subsample,
                                 share_inverses=self.parallel.curvature == "hybrid",
                                 record_curvature=self.curvature.record)

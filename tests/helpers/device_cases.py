@@ -87,7 +87,7 @@ def policies(target: str) -> list[Case]:
         custom(target, "rows, frobenius policy, O3, fixed scale, accumulated", Rows, rows_batch, "O3",
                FixedLossScaleManager(128.0, drop_overflow_update=True), 2,
                graphs=stale_and_sink if target == "GPU" else sink, update=FrobeniusPolicy(1),
-               enable_clip_grad=True, use_nesterov=True, clip_norm=1.0),
+               enable_clip_grad=True, use_nesterov=True, clip_norm=1.0, relative_damping=True),
     ]
 
 

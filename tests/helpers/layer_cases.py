@@ -25,6 +25,7 @@ class Options:
     fold_bias: bool = False
     pi_correction: bool = False
     batchnorm_blocks: bool = False
+    relative_damping: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,13 @@ def matrix_updates(groups, has_bias, positions, options):
     groups = [(np.concatenate((x, np.ones((len(x), 1))), axis=1) if fold else x, d) for x, d in groups]
     factors = [(ref.second_moment(x), ref.second_moment(d) * BATCH ** 2) for x, d in groups]
     pi = ref.pi_of(sum(a for a, _ in factors), sum(g for _, g in factors)) if options.pi_correction else 1.0
+    damping = DAMPING
+    if options.relative_damping:
+        share_a, share_g = (DAMPING * np.mean([np.diag(factor) for factor in side]) for side in zip(*factors))
+        damping, pi = share_a * share_g * positions, np.sqrt(share_a / share_g)
     updates = []
     for (x, d), (a, g) in zip(groups, factors):
-        update = ref.kronecker_update(d.T @ x, a, g, DAMPING, positions, split_dim=options.split_dim, pi=pi)
+        update = ref.kronecker_update(d.T @ x, a, g, damping, positions, split_dim=options.split_dim, pi=pi)
         updates.append((update[:, :-1], update[:, -1]) if fold else (update, d.sum(0)))
     return {"weight": np.concatenate([weight for weight, _ in updates]),
             **({"bias": np.concatenate([bias for _, bias in updates])} if has_bias else {})}
@@ -130,7 +135,8 @@ def embedding(cell, x, t, options):
         gradient[index] += row
         counts[index] += 1
     g = ref.second_moment(d) * BATCH ** 2
-    return {"embedding_table": ref.embedding_update(gradient, counts / BATCH, g, DAMPING, options.split_dim)}
+    added = (DAMPING * np.mean(counts / BATCH), DAMPING * np.mean(np.diag(g))) if options.relative_damping else None
+    return {"embedding_table": ref.embedding_update(gradient, counts / BATCH, g, DAMPING, options.split_dim, added)}
 
 
 def layer_norm(cell, x, t, options):
@@ -138,8 +144,10 @@ def layer_norm(cell, x, t, options):
     rows, targets = x.reshape(-1, x.shape[-1]).astype(np.float64), t.reshape(-1, t.shape[-1])
     normalised = (rows - rows.mean(1, keepdims=True)) / np.sqrt(rows.var(1, keepdims=True) + cell.epsilon)
     d = (value(cell.gamma) * normalised + value(cell.beta) - targets) / BATCH
-    return {"gamma": ref.layer_norm_update((d * normalised).sum(0), DAMPING, BATCH),
-            "beta": ref.layer_norm_update(d.sum(0), DAMPING, BATCH)}
+    gradients = {"gamma": (d * normalised).sum(0), "beta": d.sum(0)}
+    relative = options.relative_damping
+    return {name: ref.layer_norm_update(g, (DAMPING * np.mean(g * g) / BATCH) ** 2 if relative else DAMPING, BATCH)
+            for name, g in gradients.items()}
 
 
 def batch_norm(cell, x, t, options):
@@ -150,7 +158,9 @@ def batch_norm(cell, x, t, options):
     d = (value(cell.gamma)[:, None] * normalised + value(cell.beta)[:, None] - targets) / BATCH
     of_gamma, of_beta = (d * normalised).sum((0, 2)), d.sum((0, 2))
     if options.batchnorm_blocks:
-        of_gamma, of_beta = ref.batch_norm_update(of_gamma, of_beta, d, normalised, DAMPING, BATCH ** 2)
+        squares = np.square((d * normalised).sum(2)) + np.square(d.sum(2))  # (n, channels)
+        damping = DAMPING * BATCH ** 2 * np.mean(squares) / 2 if options.relative_damping else DAMPING
+        of_gamma, of_beta = ref.batch_norm_update(of_gamma, of_beta, d, normalised, damping, BATCH ** 2)
     return {"gamma": of_gamma, "beta": of_beta}
 
 

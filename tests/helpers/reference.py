@@ -44,11 +44,11 @@ def kronecker_update(gradient, a, g, damping, positions=1.0, split_dim=None, pi=
     return np.linalg.solve(system, np.asarray(gradient, np.float64).reshape(-1)).reshape(gradient.shape)
 
 
-def embedding_update(gradient, counts, g, damping, split_dim=None) -> np.ndarray:
-    """Rows divided by their damped share of the batch, then ``G^-1``."""
-    root = np.sqrt(damping)
-    damped = block_mask(g, split_dim) + root * np.eye(len(g))
-    return np.linalg.solve(damped, (gradient / (counts + root)[:, None]).T).T
+def embedding_update(gradient, counts, g, damping, split_dim=None, added=None) -> np.ndarray:
+    """Rows divided by their damped share of the batch, then ``G^-1``; ``added`` to A and to G, the root by default."""
+    to_a, to_g = added or (np.sqrt(damping), np.sqrt(damping))
+    damped = block_mask(g, split_dim) + to_g * np.eye(len(g))
+    return np.linalg.solve(damped, (gradient / (counts + to_a)[:, None]).T).T
 
 
 def layer_norm_update(gradient, damping, batch_size) -> np.ndarray:

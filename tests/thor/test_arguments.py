@@ -83,6 +83,7 @@ WRONG = [
     ("running_average", 1.0, ValueError, r"running_average=1.0; must be a float in \[0, 1\); use 0.0"),
     ("running_average", -0.1, ValueError, "running_average=-0.1; must be a float"),
     ("running_average", "0.9", ValueError, "running_average='0.9'; must be a float"),
+    ("relative_damping", None, TypeError, "relative_damping=None; must be a bool; use True or False"),
     ("pi_correction", 1, TypeError, "pi_correction=1; must be a bool; use True or False"),
     ("fold_bias", "yes", TypeError, "fold_bias='yes'; must be a bool"),
     ("batchnorm_blocks", None, TypeError, "batchnorm_blocks=None; must be a bool"),
@@ -98,6 +99,12 @@ def test_wrong_arguments_are_refused(name, value, error, message):
     with pytest.raises(error, match="^" + message) as raised:
         THOR(network(), **{**REQUIRED, name: value})
     assert "\n" not in str(raised.value)
+
+
+def test_two_ways_to_share_damping_are_one_too_many():
+    with pytest.raises(ValueError) as raised:
+        THOR(network(), **REQUIRED, pi_correction=True, relative_damping=True)
+    assert str(raised.value) == "pi_correction=True; must be False with relative_damping=True; use one of the two"
 
 
 def test_a_refused_argument_leaves_the_network_as_it_was():

@@ -21,11 +21,14 @@ class LayerChoice(nn.Cell):
         layers: those with factors.
         gates: ``(n_layers, 4)``, see :mod:`thor.layers.tap`; None where nothing is gated.
         record: of the refreshes so far.
+        relative_damping: see :mod:`thor.damping`.
     """
 
-    def __init__(self, policy: UpdatePolicy, layers: Sequence[Layer], gates: Parameter | None, record: RefreshRecord):
+    def __init__(self, policy: UpdatePolicy, layers: Sequence[Layer], gates: Parameter | None, record: RefreshRecord,
+                 relative_damping: bool):
         super().__init__(auto_prefix=False)
         self.policy, self.gates, self.record, self.traced = policy, gates, record, record.traced
+        self.relative_damping = relative_damping
         self.uses_band = policy.keep_below > 0
         of_layer = [i for i, layer in enumerate(layers) for _ in layer.factors]
         policy.prepare(len(of_layer))
@@ -104,9 +107,13 @@ class LayerChoice(nn.Cell):
         if self.policy.gated:
             looked_at = ops.logical_or(self.gates[:, 0] > 0, self.gates[:, 1] > 0)
             traces = ops.select(looked_at, traces, ops.full_like(traces, np.nan))
-        change = trace_change(traces, self.traces + 0.0, trace_of_damping(damping, self.fisher_rows))
+        change = trace_change(traces, self.traces + 0.0, self.ridge(damping))
         known = ops.logical_or(self.record.refreshes > 0, ops.isnan(traces))
         return ops.select(known, change, ops.full_like(change, np.inf)), traces
+
+    def ridge(self, damping):
+        """The damping's part of each layer's trace, ``(n_layers,)``."""
+        return trace_of_damping(damping, self.fisher_rows, self.relative_damping)
 
     def any_of_layer(self, flags):
         """1.0 for each layer of which any factor is flagged, ``(n_layers,)``."""
@@ -135,7 +142,7 @@ class LayerChoice(nn.Cell):
         """
         low, high = ops.full_like(scale, NO_BAND), ops.full_like(scale, -NO_BAND)
         if self.uses_band:
-            margin = self.policy.keep_below * ops.abs(traces + trace_of_damping(damping, self.fisher_rows))
+            margin = self.policy.keep_below * ops.abs(traces + self.ridge(damping))
             usable = ops.logical_and(ops.logical_and(self.has_band, traces > 0), ops.isfinite(scale))
             low = ops.select(usable, (traces - margin) / scale, low)
             high = ops.select(usable, (traces + margin) / scale, high)

@@ -66,12 +66,12 @@ class Curvature(nn.Cell):
         self.factor_of_block, self.layer_of_block = Tensor(order, ms.int32), Tensor(np.array(of_layer)[order], ms.int32)
         self.dims = Tensor([factor.dim for factor in factors], ms.float32)
         self.sum_of_blocks = Tensor(order[None] == np.arange(len(factors))[:, None], ms.float32)
-        self.pi_correction = options.pi_correction
-        self.damping = FactorDamping([factor.role for factor in factors], of_layer, options.pi_correction)
+        self.damping = FactorDamping([factor.role for factor in factors], of_layer, options.pi_correction,
+                                     options.relative_damping)
         self.record = RefreshRecord([layer.name for layer in layers], context.traced)
         if self.chooses:
             self.counts_samples = Tensor([layer.counts_samples for layer in layers])
-            self.choice = LayerChoice(policy, layers, registration.gates, self.record)
+            self.choice = LayerChoice(policy, layers, registration.gates, self.record, options.relative_damping)
         if self.compares:
             self.history = FactorHistory(batches, self.sum_of_blocks)
         preconditioners = [layer.create_preconditioner(batch_facts, *inverses)
@@ -154,8 +154,8 @@ class Curvature(nn.Cell):
             choice = (refreshed, _zeros_like(refreshed))
 
         # Inversion: of damped factors where they are wanted and good; the last good inverses stay elsewhere.
-        factor_damping = self.damping(damping, positions, self.mean_diagonals(factors) if self.pi_correction else None)
-        added = self.per_block(factor_damping)
+        means = self.mean_diagonals(factors) if self.damping.reads_diagonals else None
+        added = self.per_block(self.damping(damping, positions, means))
         divisor = self.per_block(_select(self.of_inputs, self.gather(positions, self.of_layer, 0), ones))
         wanted = self.per_block(wanted)
         accepted, conditions = (), ()

@@ -140,7 +140,8 @@ class EmbeddingPreconditioner(nn.Cell):
     def __init__(self, layer: EmbeddingLayer, inverse_g: Inverse):
         super().__init__(auto_prefix=False)
         self.matrix = layer.matrix
-        self.average = layer.context.options.running_average
+        options = layer.context.options
+        self.average, self.relative = options.running_average, options.relative_damping
         self.factor_a = layer.factor_parameters["a"]
         if self.average > 0:
             self.refreshes = Parameter(Tensor(0.0, ms.float32), name=f"refreshes_a.{layer.name}", requires_grad=False)
@@ -162,7 +163,8 @@ class EmbeddingPreconditioner(nn.Cell):
         wanted = ops.logical_and(ops.isfinite(a), wanted > 0)
         if self.average > 0:
             ops.assign(self.factor_a, ops.where(wanted, a, self.factor_a))
-        return ops.assign(self.inverse_a, ops.where(wanted, 1.0 / damped_diagonal(a, damping), self.inverse_a))
+        damped = damped_diagonal(a, damping, self.relative)
+        return ops.assign(self.inverse_a, ops.where(wanted, 1.0 / damped, self.inverse_a))
 
     def construct(self, gradients, damping):
         # tiled: a broadcast product on CPU keeps two indices of eight bytes for every element of the result

@@ -25,18 +25,19 @@ class LayerNormLayer(Layer):
         super().__init__(cells, context, (1, cell.gamma.size, 1), cell.beta if cell.beta.requires_grad else None)
 
     def create_preconditioner(self, batch: BatchFacts, *inverses: Inverse) -> nn.Cell:
-        return LayerNormPreconditioner(batch, world()[1])  # its gradient is that of all ranks
+        ranks = world()[1]  # its gradient is that of all
+        return LayerNormPreconditioner(batch, ranks, self.context.options.relative_damping)
 
 
 class LayerNormPreconditioner(nn.Cell):
     """``g / (g^2 / bs + sqrt(lam))``, bs the samples of the update, of all micro-batches and ranks."""
 
-    def __init__(self, batch: BatchFacts, n_ranks: int):
+    def __init__(self, batch: BatchFacts, n_ranks: int, relative: bool):
         super().__init__(auto_prefix=False)
-        self.batch, self.n_ranks = batch, n_ranks
+        self.batch, self.n_ranks, self.relative = batch, n_ranks, relative
 
     def construct(self, gradients, damping):
         samples = self.batch.samples * self.n_ranks
         if self.batch.sums:
             samples = samples * ops.square(self.batch.samples / self.batch.micro_batches)  # g is that many means
-        return tuple([g / damped_diagonal(g * g / samples, damping) for g in gradients])
+        return tuple([g / damped_diagonal(g * g / samples, damping, self.relative) for g in gradients])

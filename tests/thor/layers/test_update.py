@@ -25,6 +25,9 @@ RUNS = {
     "pynative-fold": (ms.PYNATIVE_MODE, ALL, Options(split_dim=3, fold_bias=True, batchnorm_blocks=True)),
     "pynative-pi": (ms.PYNATIVE_MODE, ("dense", "conv_pad_four", "conv_groups", "embedding"),
                     Options(split_dim=None, pi_correction=True)),
+    "pynative-relative": (ms.PYNATIVE_MODE, ("dense", "dense_3d", "conv_pad_four", "conv_groups", "embedding",
+                                             "layer_norm", "batch_norm_2d"),
+                          Options(split_dim=3, batchnorm_blocks=True, relative_damping=True)),
 }
 
 
@@ -38,7 +41,7 @@ def updates_of_one_step(mode, names, options):
     before = {p.name: value(p) for p in network.trainable_params()}
     optimizer = THOR(network, 1.0, DAMPING, 0.0, batch_size=BATCH, split_dim=options.split_dim,
                      fold_bias=options.fold_bias, pi_correction=options.pi_correction,
-                     batchnorm_blocks=options.batchnorm_blocks)
+                     batchnorm_blocks=options.batchnorm_blocks, relative_damping=options.relative_damping)
     make_train_step(network, optimizer)(*[Tensor(array) for batch in batches.values() for array in batch])
     return {name: {key: (update, applied(cells[name], key, before)) for key, update in updates.items()}
             for name, updates in expected.items()}

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from thor.adam import AdamWUpdate
-from thor.checks import IN_RANGE, ArgumentError, checked, flag, function, integer, number, whole_number
+from thor.adam import AdamWUpdate, check_adamw
+from thor.checks import IN_RANGE, checked, flag, function, integer, number, whole_number
 from thor.clipping import gradient_clip
 from thor.curvature.policies import UpdatePolicy, check_policy
 from thor.distribution import check_split_indices, world
@@ -118,7 +118,7 @@ class THOR(ReportingOptimizer):
         self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
         decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
         if options.rule == "adamw":
-            _check_adamw(momentum, enable_clip_grad, use_nesterov)
+            check_adamw(momentum, enable_clip_grad, use_nesterov)
             self.momentum_update = AdamWUpdate(self.weights, momentum, options.beta2, decays)
         else:
             self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)
@@ -248,14 +248,6 @@ class THOR(ReportingOptimizer):
         for layer in self.registration.layers:
             for tap in layer.taps:
                 tap.recording = self.measuring
-
-
-def _check_adamw(momentum: float, enable_clip_grad: bool, use_nesterov: bool) -> None:
-    """Refuse what AdamW does not read."""
-    checked("momentum", momentum, number(minimum=0, below=1), "it is AdamW's beta1")
-    for name, value in (("enable_clip_grad", enable_clip_grad), ("use_nesterov", use_nesterov)):
-        if value:
-            raise ArgumentError(f"{name}={value!r}; must be False with rule='adamw'; only rule='momentum' reads it")
 
 
 THOR.__signature__ = with_options(THOR.__init__)

@@ -199,14 +199,10 @@ class Tap(nn.Cell):
         cells = type(self._cells)((name, cell) for name, cell in self._cells.items() if name != "recorder")
         return base, {**state, "_cells": cells, "recorder": None, "recording": False}
 
-    def is_of_layer(self, weight):
-        """Whether an operand is the layer's weight."""
-        return self.own_shape is None or weight.shape == self.own_shape
-
     def observe(self, x, weight, y):
-        """Pass ``y`` through, measuring when recording."""
+        """Pass ``y`` through, measuring when recording, where the operand is the layer's weight."""
         # one expression: mixed precision O1 takes statements apart, and loses names of this module
-        return self.recorder(x, y) if self.recording and self.is_of_layer(weight) else y
+        return self.recorder(x, y) if self.recording and self.own_shape in (None, weight.shape) else y
 
     def construct(self, x, weight):
         return self.observe(x, weight, self.operator(x, weight))

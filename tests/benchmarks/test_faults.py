@@ -47,6 +47,8 @@ def test_a_process_is_ended_with_all_it_has_started():
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_once_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    smaller = ["--imports", "[tests.helpers.plain_network]", "--model.name", "plain", "--data.image_size", "8"]
+    monkeypatch.setitem(kills.CASES, "dynamic", kills.Case([*kills.CASES["dynamic"].words, *smaller]))
     monkeypatch.setattr(kills, "EARLY", 0.0)
     tally = kills.measure(1, 1, ["dynamic"], tmp_path / "faults")["cases"]["dynamic"]
     assert tally["kills"] == tally["chains"] == tally["identical"] == 1

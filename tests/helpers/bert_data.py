@@ -2,11 +2,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from models.bert import prepare as preparing
 from models.bert.prepare import Preparation, prepare
 
 VOCABULARY, LENGTH, MASKED = 300, 16, 3
@@ -22,11 +26,31 @@ def write_corpus(path: Path, documents: int = 60, seed: int = 0) -> None:
     path.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
 
 
+class InThisProcess:
+    """Stands in for the process pool where worker processes do not matter."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __enter__(self) -> InThisProcess:
+        return self
+
+    def __exit__(self, *_: Any) -> bool:
+        return False
+
+    def submit(self, work: Callable, *arguments: Any) -> Future:
+        future: Future = Future()
+        future.set_result(work(*arguments))
+        return future
+
+
 def make_data(folder: Path, **options: Any) -> Path:
-    """Prepared data in ``folder``/data."""
+    """Prepared data in ``folder``/data, made in this process."""
     folder.mkdir(parents=True, exist_ok=True)
     write_corpus(folder / "corpus.txt")
-    prepare([str(folder / "corpus.txt")], folder / "data", Preparation(**{**OPTIONS, **options}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparing, "process_pool", InThisProcess)
+        prepare([str(folder / "corpus.txt")], folder / "data", Preparation(**{**OPTIONS, **options}))
     return folder / "data"
 
 

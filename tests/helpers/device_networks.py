@@ -9,34 +9,34 @@ BATCH, IMAGE, CLASSES, WORDS, LENGTH, WIDTH = 4, 8, 5, 12, 6, 8
 
 
 class Images(nn.Cell):
-    """Convolutions: strided with a bias, grouped and dilated, and 1x1, with BatchNorm between them; a Dense layer."""
+    """Convolutions: strided with a bias, grouped and dilated, and 1x1, with BatchNorm between them."""
 
     def __init__(self):
         super().__init__()
         self.strided = nn.Conv2d(1, WIDTH, 3, stride=2, pad_mode="same", has_bias=True)
         self.norm = nn.BatchNorm2d(WIDTH)
         self.grouped = nn.Conv2d(WIDTH, WIDTH, 3, pad_mode="pad", padding=2, dilation=2, group=2)
-        self.pointwise = nn.Conv2d(WIDTH, WIDTH, 1)
-        self.last = nn.Dense(WIDTH, CLASSES)
+        self.pointwise = nn.Conv2d(WIDTH, CLASSES, 1)
 
     def construct(self, images):
-        rows = self.pointwise(self.grouped(self.norm(self.strided(images))))
-        return self.last(rows.mean(axis=(2, 3)))
+        return self.pointwise(self.grouped(self.norm(self.strided(images)))).mean(axis=(2, 3))
 
 
 class Words(nn.Cell):
-    """An embedding whose table also decodes, LayerNorm and a Dense layer over sequences."""
+    """An embedding whose table also decodes, one that does not, LayerNorm and a Dense layer over sequences."""
 
     def __init__(self):
         super().__init__()
         self.embedding = nn.Embedding(WORDS, WIDTH)
+        self.place = nn.Embedding(LENGTH, WIDTH)
+        self.places = Tensor(np.arange(LENGTH)[None], ms.int32)
         self.norm = nn.LayerNorm((WIDTH,))
         self.hidden = nn.Dense(WIDTH, WIDTH, activation="tanh")
         self.decoder = nn.Dense(WIDTH, WORDS)
         self.decoder.weight = self.embedding.embedding_table
 
     def construct(self, words):
-        rows = self.hidden(self.norm(self.embedding(words)))
+        rows = self.hidden(self.norm(self.embedding(words) + self.place(self.places)))
         return self.decoder(rows).reshape(-1, WORDS)
 
 

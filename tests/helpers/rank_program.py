@@ -1,4 +1,4 @@
-"""What each rank of the two-process tests runs: ``python -m tests.helpers.rank_program OUTPUT RANKS CASE...``."""
+"""What each rank of the two-process tests runs: ``tests/helpers/rank_program.py OUTPUT CASE...``."""
 from __future__ import annotations
 
 import sys
@@ -18,11 +18,10 @@ CASES = {
     "data": {},
     "hybrid": {"share_inverses": True, "split_indices": (0, 1)},  # in a train cell of a user's
     "trace": {"update": lambda: TracePolicy(4, 0.05), "share_inverses": True},
-    "overflow": {},
-    "sum": {},
+    "overflow": {},  # with gradients that are summed
     "unequal": {},  # six samples and two: of two ranks, or micro-batches
 }
-SMALL = ("overflow", "sum", "unequal")  # what they are about needs no particular layers
+SMALL = ("overflow", "unequal")  # what they are about needs no particular layers
 
 
 class Network(nn.Cell):
@@ -45,6 +44,22 @@ class Network(nn.Cell):
         maps = self.conv(images)
         rows = ms.ops.concat((maps.reshape(maps.shape[0], -1), self.table(ids).reshape(-1, 1)), 1)
         return self.loss(self.last(self.norm(rows)), labels)
+
+
+class Pair(nn.Cell):
+    """A convolution and a Dense layer, for a policy to choose among; numbers to embed are not looked at."""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(0)
+        conv, last = (Tensor(0.3 * rng.standard_normal(shape).astype(np.float32)) for shape in ((4, 1, 3, 3), (5, 144)))
+        self.conv = nn.Conv2d(1, 4, 3, weight_init=conv)
+        self.last = nn.Dense(144, 5, weight_init=last, bias_init="zeros")
+        self.loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+
+    def construct(self, images, ids, labels):
+        maps = self.conv(images)
+        return self.loss(self.last(maps.reshape(maps.shape[0], -1)), labels)
 
 
 class Small(nn.Cell):
@@ -72,13 +87,13 @@ class Ready(nn.TrainOneStepCell):
 def train(case: str, rank: int, ranks: int) -> dict[str, np.ndarray]:
     """Weights and inverses after 20 steps of a case on this rank's part of every batch.
 
-    Gradients are averaged over ranks, or, in the case ``sum``, summed at a learning rate smaller by their number.
+    Gradients are averaged over ranks, or, in the case ``overflow``, summed at a learning rate smaller by their number.
     """
     options = {name: value() if callable(value) else value for name, value in CASES[case].items()}
-    network = Small() if case in SMALL else Network()
-    rate = 0.05 / ranks if case == "sum" else 0.05
+    network = Small() if case in SMALL else Pair() if case == "trace" else Network()
+    rate = 0.05 / ranks if case == "overflow" else 0.05
     if ranks > 1:
-        ms.set_auto_parallel_context(gradients_mean=case != "sum")
+        ms.set_auto_parallel_context(gradients_mean=case != "overflow")
     optimizer = THOR(network, rate, 0.1, 0.9, batch_size=BATCH // ranks, frequency=4, split_dim=128, **options)
     manager = ms.amp.DynamicLossScaleManager(64.0, 2, 1000) if case == "overflow" else None
     if case == "hybrid":
@@ -104,19 +119,16 @@ def train(case: str, rank: int, ranks: int) -> dict[str, np.ndarray]:
     return state
 
 
-def main(output: str, ranks: int, cases: list[str]) -> None:
-    rank = 0
-    ms.set_context(mode=ms.GRAPH_MODE)
-    if ranks > 1:
-        from mindspore.communication import get_rank, init
+def main(output: str, cases: list[str]) -> None:
+    from mindspore.communication import get_group_size, get_rank, init
 
-        ms.set_device("CPU")
-        init()
-        rank = get_rank()
-        ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_device("CPU")
+    init()
+    ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL)
     for case in cases:
-        np.savez(Path(output) / f"{case}_{ranks}_{rank}.npz", **train(case, rank, ranks))
+        np.savez(Path(output) / f"{case}_{get_rank()}.npz", **train(case, get_rank(), get_group_size()))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
+    main(sys.argv[1], sys.argv[2:])

@@ -17,9 +17,9 @@ import numpy as np
 from models.checkpoint_file import checkpoints
 from tests.helpers import DIGITS, environment
 
-COMMAND = [sys.executable, "-m", "models.train", "--config", str(DIGITS), "--imports", "[tests.helpers.asked_to_end]",
-           "--model.name", "plain", "--data.augment", "false", "--data.batch_size", "128", "--data.eval_batch_size",
-           "360", "--optimizer.name", "momentum", "--train.epochs", "3", "--train.checkpoint_every_steps", "4"]
+WORDS = ["--config", str(DIGITS), "--imports", "[tests.helpers.asked_to_end]", "--model.name", "plain",
+         "--data.augment", "false", "--data.batch_size", "128", "--data.eval_batch_size", "360", "--optimizer.name",
+         "momentum", "--train.epochs", "3", "--train.checkpoint_every_steps", "4"]
 
 
 def start(*words: str, ignores: tuple[int, ...] = (), **variables: str) -> subprocess.Popen:
@@ -28,8 +28,9 @@ def start(*words: str, ignores: tuple[int, ...] = (), **variables: str) -> subpr
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN if number in ignores else signal.SIG_DFL)
 
-    return subprocess.Popen([*COMMAND, *words], env=environment(**variables), stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, preexec_fn=signals, start_new_session=True)
+    return subprocess.Popen([sys.executable, "-m", "models.train", *WORDS, *words], env=environment(**variables),
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=signals,
+                            start_new_session=True)
 
 
 def end(process: subprocess.Popen) -> tuple[int, str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import mindspore as ms
 import pytest
 
-from models import command_line, run_folder
+from models import command_line, run_folder, train
 from models.callbacks.files import MetricsFile, draw_curves
 from models.callbacks.skipped import REASON, REMEDY
 from models.callbacks.state import TrainingState
@@ -17,7 +17,7 @@ from models.checkpoint_file import checkpoints
 from models.files import GONE, ROOM, WriteError, cannot_write, replacing, writing
 from tests.helpers import zoo_process
 from tests.helpers.fake_run import FakeContext, fake_session
-from tests.helpers.zoo_process import end, run, start, wait_for
+from tests.helpers.zoo_process import end, start, wait_for
 
 FULL = "cannot be written: No space left on device"
 
@@ -123,11 +123,12 @@ def test_a_run_whose_folder_is_moved_away_ends_in_one_line():
 
 
 @pytest.mark.slow
-def test_a_run_that_skips_every_update_ends_in_one_line():
+def test_a_run_that_skips_every_update_ends_in_one_line(capsys):
     """A loss scale that two steps do not bring down."""
     words = ["--model.name", "tiny_sharp", "--data.batch_size", "700", "--train.epochs", "1", "--loss_scale.policy",
              "dynamic", "--loss_scale.init", "3.0e+38"]
-    status, out, err = run(*words)
-    assert (status, err) == (1, f"error: all 2 updates were skipped, {REASON}; {REMEDY}\n")
+    assert train.main([*zoo_process.WORDS, *words]) == 1
+    out, err = capsys.readouterr()
+    assert err == f"error: all 2 updates were skipped, {REASON}; {REMEDY}\n"
     assert "  skipped 2 updates  " in out
     assert not [*Path().glob("runs/*/*/results.json")]

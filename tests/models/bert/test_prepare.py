@@ -15,29 +15,9 @@ from models.bert.corpus import CorpusError, shards
 from models.bert.corpus.vocabulary import read_vocabulary
 from models.bert.prepare import Preparation, main, prepare
 from tests.helpers import environment
-from tests.helpers.bert_data import LENGTH, MASKED, OPTIONS, make_data, read_records, write_corpus
+from tests.helpers.bert_data import LENGTH, MASKED, OPTIONS, InThisProcess, make_data, read_records, write_corpus
 
 PARTS = dict(part_mb=0.002)  # several parts of a corpus of 9 kB
-
-
-class InThisProcess:
-    """Stands in for the process pool where worker processes do not matter."""
-
-    def __init__(self, *_):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return False
-
-    def submit(self, work, *arguments):
-        from concurrent.futures import Future
-
-        future = Future()
-        future.set_result(work(*arguments))
-        return future
 
 
 @pytest.fixture
@@ -59,7 +39,7 @@ def assert_same_data(first, second):
             assert all(np.array_equal(left[key], right[key]) for key in shards.SCHEMA)
 
 
-def test_shards_hold_the_text_and_the_split_does_not_leak(tmp_path, one_process):
+def test_shards_hold_the_text_and_the_split_does_not_leak(tmp_path):
     data = make_data(tmp_path, **PARTS)
     found, note = contents(data), json.loads((data / "corpus.json").read_text())
     words = read_vocabulary(data / "vocab.txt", True).words
@@ -87,9 +67,10 @@ def test_shards_hold_the_text_and_the_split_does_not_leak(tmp_path, one_process)
 @pytest.mark.slow
 def test_the_number_of_processes_changes_nothing(tmp_path, monkeypatch):
     write_corpus(tmp_path / "corpus.txt")
-    options = Preparation(**OPTIONS, **PARTS)
-    for name, workers in (("one", 1), ("two", 2)):
-        prepare([str(tmp_path / "corpus.txt")], tmp_path / name, options, workers)
+    arguments = [str(tmp_path / "corpus.txt")], Preparation(**OPTIONS, **PARTS)
+    prepare(arguments[0], tmp_path / "two", arguments[1], 2)
+    monkeypatch.setattr(preparing, "process_pool", InThisProcess)
+    prepare(arguments[0], tmp_path / "one", arguments[1], 1)
     assert_same_data(tmp_path / "one", tmp_path / "two")
 
 
@@ -121,7 +102,7 @@ def test_an_interrupted_preparation_goes_on_where_it_was(tmp_path, one_process, 
     assert prepare(*arguments)["train"] > 0 and {file: file.stat().st_mtime_ns for file in data.rglob("*")} == before
 
 
-def test_a_given_vocabulary_is_used(tmp_path, one_process):
+def test_a_given_vocabulary_is_used(tmp_path):
     first = make_data(tmp_path / "a")
     vocabulary = tmp_path / "given.txt"
     vocabulary.write_text((first / "vocab.txt").read_text() + "unheardof\n")

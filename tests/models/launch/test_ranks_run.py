@@ -19,11 +19,11 @@ pytestmark = pytest.mark.slow
 
 EPOCH = 22  # batches of 64 of the 1437 digits
 EARLY, KILL = 8, 25
-ALONE = ("--data.batch_size", "64", "--train.checkpoint_keep", "99")
+ALONE = ("--data.batch_size", "64", "--train.checkpoint_keep", "99", "--device.mode", "pynative")
 
 
 def alone(folder: Path, *words: str) -> None:
-    """A run on one rank, in this process."""
+    """A run on one rank, in this process, operator by operator; the two ranks compile."""
     settings = [*ranks_run.SETTINGS, *ALONE, "--train.run_dir", str(folder), *words]
     assert train.main(["--config", str(DIGITS), *settings]) == 0
 

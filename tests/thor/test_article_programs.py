@@ -147,9 +147,11 @@ def trained(network, with_loss, data, **options):
     return weights(network)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("amp_level, error", [("O0", 1e-4), ("O2", 0.05)])
-def test_the_program_for_images(amp_level, error):
+@pytest.mark.parametrize("mode, amp_level, error", [
+    pytest.param(ms.PYNATIVE_MODE, "O0", 1e-4, id="exact"),
+    pytest.param(ms.GRAPH_MODE, "O2", 0.05, id="as published", marks=pytest.mark.slow)])
+def test_the_program_for_images(mode, amp_level, error):
+    ms.set_context(mode=mode)
     network, optimizer = image_program(amp_level)
     assert optimizer.last_refresh == 4 and int(optimizer.global_step.asnumpy()[0]) == STEPS
     reference = images()

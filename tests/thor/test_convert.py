@@ -56,8 +56,8 @@ class Losses(ms.train.Callback):
         self.values.append(float(run_context.original_args().net_outputs.asnumpy()))
 
 
-@pytest.mark.slow
-def test_the_articles_program():
+def test_the_articles_program(pynative):
+    """Compiled, it is the program for images of ``test_article_programs``."""
     from thor import THOR, ConvertModelUtils
 
     net, loss = Images(), nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
@@ -120,8 +120,8 @@ def expected_weights(count):
 
 
 @pytest.mark.slow
-def test_evaluation_during_training_changes_nothing():
-    network, _, optimizer = create()
+def test_each_graph_is_compiled_once_and_evaluation_during_training_changes_nothing():
+    network, with_loss, optimizer = create()
     loss = loss_fn()
     model = convert(Model(network, loss, optimizer), network, loss, optimizer, metrics={"acc", "loss"})
     accuracies = []
@@ -129,8 +129,10 @@ def test_evaluation_during_training_changes_nothing():
     class Evaluate(ms.train.Callback):
         def on_train_epoch_end(self, run_context):
             accuracies.append(model.eval(dataset(2), dataset_sink_mode=False)["acc"])
+            ms.set_context(mode=ms.PYNATIVE_MODE)
             network.set_train(False)
             logits = [network(Tensor(x)).asnumpy() for x, _ in arrays(2)]
+            ms.set_context(mode=ms.GRAPH_MODE)
             right = [np.mean(z.argmax(1) == y) for z, (_, y) in zip(logits, arrays(2))]
             assert accuracies[-1] == pytest.approx(np.mean(right))
             network.set_train(True)
@@ -139,7 +141,11 @@ def test_evaluation_during_training_changes_nothing():
     model.train(2, dataset(4), callbacks=[record, Evaluate()], dataset_sink_mode=False)
     assert len(accuracies) == 2 and record.steps == [0, 3, 6]
     step = model.train_network
-    assert [len(graph.compile_cache) for graph in (step.second_order, step.stale)] == [1, 1]
+    assert [len(graph.compile_cache) for graph in (step.second_order, step.stale, step)] == [1, 1, 0]
+    with_loss.set_train(False)
+    for count in (BATCH, 2):  # another shape is another graph: the count can count
+        with_loss(*(Tensor(array[:count]) for array in arrays(1)[0]))
+    assert len(with_loss.compile_cache) == 2
     ms.set_context(mode=ms.PYNATIVE_MODE)
     other, with_loss, other_optimizer = create()
     other_step = make_train_step(with_loss, other_optimizer)

@@ -13,13 +13,12 @@ from mindspore.nn.learning_rate_schedule import ExponentialDecayLR
 from mindspore.train import LearningRateScheduler
 
 from tests.helpers import group_cases as cases
-from tests.helpers.modes import BOTH_MODES, compiled_once
 from tests.helpers.training_cases import Sink
 from thor import THOR, ConvertModelUtils, thor
 from thor.companions import kfac, spngd
 from thor.train import make_train_step
 
-STEPS = 6
+STEPS = 5  # three refreshes; every schedule ends before the last
 
 
 def run(step, batches):
@@ -29,15 +28,15 @@ def run(step, batches):
 
 def assert_follows(created, expected):
     network, with_loss, optimizer = created
-    step = make_train_step(with_loss, optimizer)
-    for batch, wanted in zip(cases.arrays(STEPS), expected, strict=True):
+    step, expected = make_train_step(with_loss, optimizer), list(expected)
+    for batch, wanted in zip(cases.arrays(len(expected)), expected):
         run(step, [batch])
         cases.assert_close(network, wanted)
 
 
-@compiled_once("nesterov", [False, True], ["momentum", "nesterov"], "nesterov")
-def test_six_steps_in_both_graphs_follow_the_equations(mode, nesterov):
-    ms.set_context(mode=mode)
+@pytest.mark.parametrize("nesterov", [False, True], ids=["momentum", "nesterov"])
+def test_steps_follow_the_equations(pynative, nesterov):
+    """Compiled, see ``test_a_converted_model_follows_the_equations``."""
     assert_follows(cases.create(use_nesterov=nesterov), cases.trained(STEPS, nesterov=nesterov))
 
 
@@ -51,22 +50,27 @@ def test_loss_scale_changes_neither_rates_nor_decays(pynative):
     cases.assert_close(network, list(cases.trained(STEPS))[-1])
 
 
-@pytest.mark.parametrize("decay, by_step", [
-    ([0.3, 0.2, 0.0], lambda step: cases.held([0.3, 0.2, 0.0], step)),
-    (Tensor([0.3, 0.2], ms.float32), lambda step: cases.held([0.3, 0.2], step)),
-    (ExponentialDecayLR(0.3, 0.5, 2), lambda step: 0.3 * 0.5 ** (step / 2)),
-    (cases.HalvedDecay(), lambda step: 0.08 / 2 ** step),
-], ids=["list", "tensor", "schedule", "cell"])
-@pytest.mark.parametrize("own", [True, False], ids=["all", "group"])
-def test_weight_decay_by_step(pynative, own, decay, by_step):
-    network = cases.Network()
-    if own:
-        options = {"weight_decay": decay, "groups": None, "decay_filter": lambda p: p.name == "second.weight"}
-    else:
-        options = {"weight_decay": 0.0, "groups": [{"params": [network.second.weight.name], "weight_decay": decay}]}
-    assert_follows(cases.create(**options), cases.trained(
-        STEPS, lambda name, step: cases.held(cases.RATES, step),
-        lambda name, step: by_step(step) if name == "second.weight" else 0.0))
+DECAYS = {
+    "list": ([0.3, 0.2, 0.0], lambda step: cases.held([0.3, 0.2, 0.0], step)),
+    "tensor": (Tensor([0.3, 0.2], ms.float32), lambda step: cases.held([0.3, 0.2], step)),
+    "schedule": (ExponentialDecayLR(0.3, 0.5, 2), lambda step: 0.3 * 0.5 ** (step / 2)),
+    "cell": (cases.HalvedDecay(), lambda step: 0.08 / 2 ** step),
+}
+
+
+@pytest.mark.parametrize("kind", DECAYS)
+def test_weight_decay_by_step(pynative, kind):
+    decay, by_step = DECAYS[kind]
+    created = cases.create(weight_decay=decay, groups=None, decay_filter=lambda p: p.name == "second.weight")
+    assert_follows(created, cases.trained(4, lambda name, step: cases.held(cases.RATES, step),
+                                          lambda name, step: by_step(step) if name == "second.weight" else 0.0))
+
+
+def test_groups_with_weight_decay_of_every_kind(pynative):
+    by_name = dict(zip(cases.start(), DECAYS.values(), strict=True))
+    groups = [{"params": [name], "weight_decay": decay} for name, (decay, _) in by_name.items()]
+    assert_follows(cases.create(weight_decay=0.0, groups=groups, decay_filter=lambda p: True), cases.trained(
+        4, lambda name, step: cases.held(cases.RATES, step), lambda name, step: by_name[name][1](step)))
 
 
 @pytest.mark.slow
@@ -76,17 +80,31 @@ def test_a_data_sink_gives_the_same_weights():
     cases.assert_close(network, list(cases.trained(STEPS))[-1])
 
 
-@BOTH_MODES
-def test_a_converted_model_gives_the_same_weights(mode):
-    ms.set_context(mode=mode)
-    network, _, optimizer = cases.create()
+def train_converted(network, optimizer, count, callback):
     loss = cases.SquaredError()
     model = ConvertModelUtils.convert_to_thor_model(Model(network, loss, optimizer), network=network, loss_fn=loss,
                                                     optimizer=optimizer)
-    columns = [np.concatenate(column) for column in zip(*cases.arrays(STEPS))]
+    columns = [np.concatenate(column) for column in zip(*cases.arrays(count))]
     dataset = ds.NumpySlicesDataset(tuple(columns), ["x", "y"], shuffle=False).batch(cases.BATCH)
-    model.train(1, dataset, dataset_sink_mode=False)
-    cases.assert_close(network, list(cases.trained(STEPS))[-1])
+    model.train(1, dataset, callbacks=[callback], dataset_sink_mode=False)
+
+
+class Follows(ms.train.Callback):
+    """Compares the weights after each step."""
+
+    def __init__(self, network, expected):
+        self.network, self.expected = network, list(expected)
+
+    def on_train_step_end(self, run_context):
+        cases.assert_close(self.network, self.expected.pop(0))
+
+
+@pytest.mark.slow
+def test_a_converted_model_follows_the_equations():
+    network, _, optimizer = cases.create(use_nesterov=True)
+    follows = Follows(network, cases.trained(STEPS, nesterov=True))
+    train_converted(network, optimizer, STEPS, follows)
+    assert follows.expected == []
 
 
 def test_a_loop_of_ones_own_gives_the_same_weights(pynative):
@@ -110,13 +128,11 @@ def test_other_ways_to_make_thor_take_groups(pynative, build):
 
 
 def rates_of(optimizer):
-    names = [p.name for p in optimizer.parameters]
-    return {name: float(value.asnumpy()) for name, value in zip(names, optimizer.get_lr())}
+    return {p.name: float(value.asnumpy()) for p, value in zip(optimizer.parameters, optimizer.get_lr())}
 
 
 def decays_of(optimizer):
-    names = [p.name for p in optimizer.parameters]
-    return {name: float(value.asnumpy()) for name, value in zip(names, optimizer.get_weight_decay())}
+    return {p.name: float(value.asnumpy()) for p, value in zip(optimizer.parameters, optimizer.get_weight_decay())}
 
 
 def test_rates_and_decays_are_read_in_the_order_of_parameters(pynative):
@@ -156,12 +172,7 @@ def test_constant_rates_can_be_changed_between_steps(pynative):
 
 def test_learning_rate_callbacks_change_the_rate_of_parameters_without_one(pynative):
     network, _, optimizer = cases.create(learning_rate=0.1)
-    loss = cases.SquaredError()
-    model = ConvertModelUtils.convert_to_thor_model(Model(network, loss, optimizer), network=network, loss_fn=loss,
-                                                    optimizer=optimizer)
-    columns = [np.concatenate(column) for column in zip(*cases.arrays(3))]
-    dataset = ds.NumpySlicesDataset(tuple(columns), ["x", "y"], shuffle=False).batch(cases.BATCH)
-    model.train(1, dataset, callbacks=[LearningRateScheduler(lambda rate, step: rate / 2)], dataset_sink_mode=False)
+    train_converted(network, optimizer, 3, LearningRateScheduler(lambda rate, step: rate / 2))
     own = {"second.weight": 0.1}
     expected = cases.trained(3, lambda name, step: own[name] / 2 ** step if name in own else cases.rate(name, step))
     cases.assert_close(network, list(expected)[-1])

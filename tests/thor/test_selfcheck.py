@@ -1,6 +1,7 @@
 """The self-check: right on a right backend, exit status 1 on a wrong one, and its references themselves."""
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 from scipy.linalg import block_diag
 
-from tests.helpers import ROOT, environment
+from tests.helpers import ROOT
 from thor import selfcheck
 from thor.backends.cpu import CpuBackend
 from thor.selfcheck import cases, training
@@ -95,12 +96,15 @@ def test_a_wrong_operator_is_named(backend, operator, n_off, note, capsys):
 
 
 @pytest.mark.slow
-def test_command_line_passes_in_graph_mode():
-    done = subprocess.run([sys.executable, "-m", "thor.selfcheck", "--train"], capture_output=True, text=True,
-                          env=environment())
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "graph mode" in done.stdout and "NO" not in done.stdout
-    lines = done.stdout.splitlines()
+def test_command_line_passes_in_graph_mode(monkeypatch, capsys):
+    """As ``python -m thor.selfcheck`` in this process."""
+    monkeypatch.setattr(sys, "argv", ["selfcheck", "--train"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("thor.selfcheck", run_name="__main__")
+    output = capsys.readouterr().out
+    assert ended.value.code == 0, output
+    assert "graph mode" in output and "NO" not in output
+    lines = output.splitlines()
     assert lines[-1] == f"all {len(cases.make_cases()) + 4} checks passed"
     runs = [line for line in lines if "1.0e-04  yes" in line]
     assert [line[:48].strip() for line in runs] == [

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from mindspore import DynamicLossScaleManager, Model, Tensor, nn, ops
 
-from tests.helpers.modes import COMPILED, compiled_once
+from tests.helpers.modes import compiled_once
 from tests.helpers.training_cases import (
     Classifier,
+    Refreshes,
     Sink,
     arrays,
     assert_same_weights,
@@ -36,34 +37,48 @@ class LossAndMore(nn.Cell):
         return self.loss(logits, labels) * weight, logits, more
 
 
+def outputs_of(network, images):
+    """Operator by operator."""
+    mode = ms.get_context("mode")
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    outputs = network(images).asnumpy()
+    ms.set_context(mode=mode)
+    return outputs
+
+
 @compiled_once("how", [(None, 1), (DynamicLossScaleManager(1024, 2, 2), 2)], ["plain", "scaled, accumulated"],
                "scaled, accumulated")
 def test_the_loss_alone_is_differentiated(mode, how):
     ms.set_context(mode=mode)
     manager, accumulate_steps = how
-    plain, with_loss, optimizer = create()
-    network, _, other = create()
+    plain, with_loss, optimizer = create(frequency=2)
+    network, _, other = create(frequency=2)
     step = make_train_step(with_loss, optimizer, manager, accumulate_steps)
     tuple_step = make_train_step(LossAndMore(network), other, manager, accumulate_steps)
-    for batch in batches(4 * accumulate_steps):  # two refreshes
-        expected = network(batch[0]).asnumpy()
-        loss, logits, (classes, _) = tuple_step(*batch)
-        np.testing.assert_array_equal(loss.asnumpy(), step(*batch).asnumpy())
+    for images, labels in batches(3 * accumulate_steps):  # two refreshes
+        expected = outputs_of(network, images)
+        loss, logits, (classes, _) = tuple_step(images, labels=labels)
+        np.testing.assert_array_equal(loss.asnumpy(), step(images, label=labels).asnumpy())
         np.testing.assert_allclose(logits.asnumpy(), expected, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(classes.asnumpy(), expected.argmax(1))
     assert_same_weights(network, weights_of(plain), rtol=1e-6, atol=1e-7)
     assert other.rejected_blocks == 0 and other.unmeasured_layers == []
+    if mode == ms.GRAPH_MODE:
+        assert [len(graph.compile_cache) for graph in (tuple_step.second_order, tuple_step.stale)] == [1, 1]
 
 
 @pytest.mark.slow
 def test_several_outputs_in_another_graph(pynative):
     plain, with_loss, optimizer = create()
     step = make_train_step(with_loss, optimizer)
-    losses = [step(*batch).asnumpy() for batch in batches(4)]
+    losses = [step(*batch).asnumpy() for batch in batches(7)]
     ms.set_context(mode=ms.GRAPH_MODE)
     network, _, optimizer = create()
-    sink = Sink(make_train_step(LossAndMore(network), optimizer))
-    np.testing.assert_allclose([sink(*batch)[0].asnumpy() for batch in batches(4)], losses, rtol=1e-5)
+    record, sink = Refreshes(optimizer), Sink(make_train_step(LossAndMore(network), optimizer))
+    for batch, loss in zip(batches(7), losses):
+        np.testing.assert_allclose(sink(*batch)[0].asnumpy(), loss, rtol=1e-5)
+        record.note()
+    assert record.steps == [0, 3, 6] and len(sink.compile_cache) == 1
     assert_same_weights(network, weights_of(plain))
 
 
@@ -93,24 +108,10 @@ def test_steps_of_other_optimizers(pynative, optimizer):
     plain, network = Classifier(), Classifier()
     step = make_train_step(nn.WithLossCell(plain, loss_fn()), optimizer(plain))
     tuple_step = make_train_step(LossAndMore(network), optimizer(network))
-    for images, labels in batches(3):
+    for images, labels in batches(2):
         expected = step(images, label=labels).asnumpy()
         np.testing.assert_array_equal(tuple_step(labels=labels, images=images)[0].asnumpy(), expected)
     assert_same_weights(network, weights_of(plain), rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize("mode", [COMPILED, pytest.param(ms.PYNATIVE_MODE, id="pynative")])
-def test_inputs_by_keyword(mode):
-    ms.set_context(mode=mode)
-    plain, with_loss, optimizer = create()
-    network, _, other = create()
-    step, named = make_train_step(with_loss, optimizer), make_train_step(LossAndMore(network), other)
-    for images, labels in batches(4):
-        expected = step(images, label=labels).asnumpy()
-        np.testing.assert_array_equal(named(images, labels=labels)[0].asnumpy(), expected)
-    assert_same_weights(network, weights_of(plain), rtol=1e-6, atol=1e-7)
-    if mode == ms.GRAPH_MODE:
-        assert [len(graph.compile_cache) for graph in (named.second_order, named.stale)] == [1, 1]
 
 
 def test_keywords_for_a_ready_train_cell(pynative):

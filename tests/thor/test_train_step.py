@@ -1,4 +1,7 @@
-"""Two graphs: when curvature refreshes, what is compiled, and every way to train gives the same weights."""
+"""When curvature refreshes, and every way to train gives the same weights.
+
+A step in another graph, see ``test_step_outputs``; how often graphs are compiled, see ``test_convert``.
+"""
 from __future__ import annotations
 
 import mindspore as ms
@@ -10,7 +13,6 @@ from tests.helpers.modes import BOTH_MODES
 from tests.helpers.training_cases import (
     Classifier,
     Refreshes,
-    Sink,
     assert_same_weights,
     batches,
     create,
@@ -39,47 +41,16 @@ def run(step, count=STEPS):
     return [float(step(*batch).asnumpy()) for batch in batches(count)]
 
 
-@pytest.mark.parametrize("frequency, refreshes", [(1, [0, 1, 2, 3, 4, 5, 6, 7]), (3, [0, 3, 6]), (7, [0, 7]),
-                                                  (100, [0])])
-def test_curvature_refreshes_exactly_every_frequency_steps(pynative, frequency, refreshes):
+@pytest.mark.parametrize("frequency, steps, refreshes", [(1, 3, [0, 1, 2]), (7, 8, [0, 7]), (100, 4, [0])])
+def test_curvature_refreshes_exactly_every_frequency_steps(pynative, frequency, steps, refreshes):
+    """Every third step, see the other tests of this file."""
     _, with_loss, optimizer = create(frequency=frequency)
     step, record = make_train_step(with_loss, optimizer), Refreshes(optimizer)
-    for batch in batches(8):
+    for batch in batches(steps):
         step(*batch)
         record.note()
     assert record.steps == refreshes
-    np.testing.assert_array_equal(optimizer.global_step.asnumpy(), [8])
-
-
-@pytest.mark.slow
-def test_each_graph_is_compiled_once(expected):
-    network, with_loss, optimizer = create()
-    step, record = make_train_step(with_loss, optimizer), Refreshes(optimizer)
-    for index, batch in enumerate(batches(STEPS)):
-        if index == 2:  # evaluation in between compiles its own graph only
-            network.set_train(False)
-            network(batch[0])
-            step.set_train()
-        step(*batch)
-        record.note()
-    assert record.steps == [0, 3, 6]
-    assert [len(graph.compile_cache) for graph in (step.second_order, step.stale)] == [1, 1]
-    assert len(step.compile_cache) == 0
-    assert_same_weights(network, expected)
-    step(batch[0][:2], batch[1][:2])  # another shape is another graph: the count can count
-    assert [len(graph.compile_cache) for graph in (step.second_order, step.stale)] == [1, 2]
-
-
-@pytest.mark.slow
-def test_embedded_in_another_graph(expected):
-    network, with_loss, optimizer = create()
-    record, sink = Refreshes(optimizer), Sink(make_train_step(with_loss, optimizer))
-    for batch in batches(STEPS):
-        sink(*batch)
-        record.note()
-    assert record.steps == [0, 3, 6]
-    assert len(sink.compile_cache) == 1
-    assert_same_weights(network, expected)
+    np.testing.assert_array_equal(optimizer.global_step.asnumpy(), [steps])
 
 
 def test_train_cell_of_mindspore(pynative, expected):
@@ -112,7 +83,7 @@ def test_hand_written_loop(expected, mode):
 def clipped_weights(clip):
     network, with_loss, optimizer = create()
     gradients = ms.value_and_grad(with_loss, None, optimizer.parameters)
-    for batch in batches(STEPS):
+    for batch in batches(4):  # two refreshes
         optimizer(clip(gradients(*batch)[1], optimizer.weight_indices))
     return network
 
@@ -193,13 +164,12 @@ def test_everything_that_must_survive_is_a_parameter(pynative, tmp_path):
 
     data = batches(8)
     whole = fresh()
-    for batch in data:
-        whole(*batch)
-    stopped = fresh()
     for batch in data[:5]:  # within a micro-batch of a stale step
-        stopped(*batch)
+        whole(*batch)
     path = str(tmp_path / "step.ckpt")
-    ms.save_checkpoint(stopped, path)
+    ms.save_checkpoint(whole, path)
+    for batch in data[5:]:
+        whole(*batch)
     resumed = fresh()
     missing, unused = ms.load_param_into_net(resumed, ms.load_checkpoint(path), strict_load=True)
     assert missing == [] and unused == []

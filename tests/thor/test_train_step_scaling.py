@@ -15,7 +15,7 @@ from thor.scaling import LossScaling
 from thor.train import make_train_step
 
 
-def trained(manager=None, accumulate_steps=1, count=5, **options):
+def trained(manager=None, accumulate_steps=1, count=4, **options):
     network, with_loss, optimizer = create(**options)
     step = make_train_step(with_loss, optimizer, manager, accumulate_steps)
     for batch in batches(count):
@@ -50,15 +50,20 @@ def bad_batch(poison):
     return Tensor(np.where(np.arange(BATCH)[:, None] == 1, np.float32(poison), x)), Tensor(y)
 
 
+@pytest.fixture(scope="module")
+def averaged():
+    """Weights trained without a loss scale, with a running average."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    return weights_of(trained(running_average=0.5)[0])
+
+
 @pytest.mark.parametrize("manager", [DynamicLossScaleManager(1024, 2, 1000), FixedLossScaleManager(1024)],
                          ids=["dynamic", "fixed"])
-def test_an_overflow_is_skipped_and_nothing_changes(pynative, manager):
+def test_an_overflow_is_skipped_and_nothing_changes(pynative, averaged, manager):
     """In graphs, see ``test_scaling_and_accumulation_embedded_in_another_graph``."""
     network, with_loss, optimizer = create(running_average=0.5)
     step = make_train_step(with_loss, optimizer, manager)
-    clean, clean_loss, clean_optimizer = create(running_average=0.5)
-    clean_step = make_train_step(clean_loss, clean_optimizer, None)
-    for index, batch in enumerate(batches(6)):
+    for index, batch in enumerate(batches(4)):
         if index in (0, 2, 3):  # 0 and 3 refresh curvature, 2 is stale
             before = state_of(step)
             step(*bad_batch(np.nan if index < 3 else np.inf))
@@ -68,9 +73,8 @@ def test_an_overflow_is_skipped_and_nothing_changes(pynative, manager):
             if isinstance(manager, DynamicLossScaleManager):
                 assert after["scale_value"] == before["scale_value"] / 2
         step(*batch)
-        clean_step(*batch)
-    assert optimizer.rejected_blocks == 0 and optimizer.global_step.asnumpy() == [6]
-    assert_same_weights(network, weights_of(clean), rtol=1e-6, atol=1e-7)
+    assert optimizer.rejected_blocks == 0 and optimizer.global_step.asnumpy() == [4]
+    assert_same_weights(network, averaged, rtol=1e-6, atol=1e-7)
 
 
 def test_a_scale_is_its_own_where_another_lay_before(pynative):

@@ -57,18 +57,30 @@ class Loss(nn.Cell):
         return (self.network(x) * t).sum() / x.shape[0]
 
 
+class Both(nn.Cell):
+    """The losses of two networks, added up: one graph measures both."""
+
+    def __init__(self):
+        super().__init__()
+        self.two, self.low = Loss(TwoProducts()), Loss(LowRank())
+
+    def construct(self, x, t2, t3):
+        return self.two(x, t2) + self.low(x, t3)
+
+
 @BOTH_MODES
-@pytest.mark.parametrize("cell, outputs", [(TwoProducts, 2), (LowRank, 3)])
-def test_only_the_products_with_the_own_weight_are_measured(mode, cell, outputs):
+def test_only_the_products_with_the_own_weight_are_measured(mode):
     ms.set_context(mode=mode)
-    network, x, t = cell(), normal(6, 4), normal(6, outputs, seed=1)
-    optimizer = THOR(network, 1.0, 0.1, 0.0, batch_size=6, split_dim=None)
-    before = network.weight.asnumpy().astype(np.float64)
-    d = t.astype(np.float64) @ network.w2.asnumpy() if cell is TwoProducts else t.astype(np.float64)
-    make_train_step(Loss(network), optimizer)(Tensor(x), Tensor(t))
-    update = ref.kronecker_update(d.T @ x / 6, ref.second_moment(x), ref.second_moment(d), 0.1)
-    np.testing.assert_allclose(before - network.weight.asnumpy(), update, rtol=1e-4, atol=1e-6)
-    assert optimizer.registration_table().splitlines()[1].endswith("second order: A 1x4x4, G 1x3x3")
+    both, x, t2, t3 = Both(), normal(6, 4), normal(6, 2, seed=1), normal(6, 3, seed=1)
+    optimizer = THOR(both, 1.0, 0.1, 0.0, batch_size=6, split_dim=None)
+    two, low = both.two.network, both.low.network
+    before, d2 = two.weight.asnumpy().astype(np.float64), t2.astype(np.float64) @ two.w2.asnumpy()
+    make_train_step(both, optimizer)(Tensor(x), Tensor(t2), Tensor(t3))
+    for cell, d in ((two, d2), (low, t3.astype(np.float64))):
+        update = ref.kronecker_update(d.T @ x / 6, ref.second_moment(x), ref.second_moment(d), 0.1)
+        np.testing.assert_allclose(before - cell.weight.asnumpy(), update, rtol=1e-4, atol=1e-6)
+    rows = {row.split()[0]: row for row in optimizer.registration_table().splitlines()}
+    assert all(rows[cell.weight.name].endswith("second order: A 1x4x4, G 1x3x3") for cell in (two, low))
 
 
 class Functional(nn.Dense):

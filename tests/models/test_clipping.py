@@ -51,9 +51,9 @@ def weights_after(name, gradients, *words):
 def test_the_update_is_that_of_gradients_clipped_by_hand(name):
     random, shapes = np.random.default_rng(2), {p.name: p.shape for p in Net().trainable_params()}
     gradients = [{key: random.normal(0, spread, shape) for key, shape in shapes.items()}
-                 for spread in (1, 0.01, 0.3, 1)]
+                 for spread in (1, 0.01, 0.3)]
     norms = [np.sqrt(sum((value ** 2).sum() for value in gradient.values())) for gradient in gradients]
-    assert [norm > LIMIT for norm in norms] == [True, False, True, True]
+    assert [norm > LIMIT for norm in norms] == [True, False, True]
     by_hand = [{key: value * min(1, LIMIT / norm) for key, value in gradient.items()}
                for gradient, norm in zip(gradients, norms)]
     expected = weights_after(name, by_hand)

@@ -107,7 +107,8 @@ class Net(nn.Cell):
 def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
     ms.set_seed(1)
     initial = 1.0 if name == "lars" else 0.02
-    of_thor = {"optimizer__frequency": 2, "optimizer__damping__initial": 0.1} if kind is THOR else {}
+    of_thor = {"optimizer__frequency": 2, "optimizer__damping__initial": 0.1,
+               "optimizer__split_dim": 3} if kind is THOR else {}  # one size of blocks: inverted and compiled once
     config = configure(optimizer__name=name, optimizer__weight_decay="5e-4", **of_thor,
                        optimizer__learning_rate=f"{{schedule: constant, initial: {initial}}}",
                        data__batch_size=8, train__epochs=2, loss_scale__value=16)

@@ -95,8 +95,7 @@ def test_a_damaged_note_is_one_line(data, content):
 
 
 @pytest.mark.parametrize("name", ["settings.json", "documents.json", "train-00000.json"])
-def test_damaged_notes_of_an_interrupted_preparation_are_one_line(tmp_path, name):
-    data = make_data(tmp_path)
+def test_damaged_notes_of_an_interrupted_preparation_are_one_line(prepared, data, name):
     work = data / ".work"
     work.mkdir()
     note = json.loads((data / "corpus.json").read_text())
@@ -105,6 +104,6 @@ def test_damaged_notes_of_an_interrupted_preparation_are_one_line(tmp_path, name
     (work / "documents.json").write_text(json.dumps(note["documents"]))
     (work / name).write_text('{"settings"')
     with pytest.raises(ValueError) as raised:
-        prepare([str(tmp_path / "corpus.txt")], data, Preparation(**OPTIONS))
+        prepare([str(prepared.parent / "corpus.txt")], data, Preparation(**OPTIONS))
     assert str(raised.value) == (
         f"{work / name}: is damaged or not of models.bert.prepare; delete {data} and prepare the data again")

@@ -86,9 +86,14 @@ def test_what_cannot_be_planned_is_refused(words, options, message):
 
 
 @pytest.fixture(scope="module")
-def block_sizes():
-    """Blocks of ResNet-50 for ImageNet, and of BERT-large: two encoder layers, and 22 times what the second added."""
-    resnet = job_with(["--model.name", "resnet50", "--data.name", "imagenet", "--data.image_size", "64"])
+def resnet():
+    """ResNet-50 for ImageNet."""
+    return job_with(["--model.name", "resnet50", "--data.name", "imagenet", "--data.image_size", "64"])
+
+
+@pytest.fixture(scope="module")
+def block_sizes(resnet):
+    """Blocks of ResNet-50, and of BERT-large: two encoder layers, and 22 times what the second added."""
     one, two = (Counter(job_with([*LARGE, "--model.bert.layers", str(n)]).block_sizes) for n in (1, 2))
     encoder = two - one
     assert encoder == {128: 4 * 16 + 2 * 40}
@@ -116,10 +121,9 @@ def test_owners_balance_real_networks_within_ten_percent_of_the_optimum(block_si
 
 
 @pytest.mark.parametrize("split", [(26, 53), (53,), None])
-def test_published_cuts_of_resnet50_cover_its_layers_in_order(split):
-    job = job_with(["--model.name", "resnet50", "--data.name", "imagenet", "--data.image_size", "64"])
-    assert len(job.layers) == 54
-    sizes = [layer.packed_bytes for layer in job.layers]
+def test_published_cuts_of_resnet50_cover_its_layers_in_order(resnet, split):
+    assert len(resnet.layers) == 54
+    sizes = [layer.packed_bytes for layer in resnet.layers]
     groups = groups_of(split or default_split(sizes), len(sizes))
     assert [layer for group in groups for layer in group] == list(range(54))
     if split is None:

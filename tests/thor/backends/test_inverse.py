@@ -1,6 +1,9 @@
 """Damped inverses over condition numbers, sizes, batch sizes and broken blocks."""
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from mindspore import Tensor
@@ -40,27 +43,52 @@ def damped_spectra(size: int, condition: float, scale: float = 1.0) -> tuple:
     return blocks, damping, blocks.astype(np.float64) + damping.astype(np.float64) * np.eye(size)
 
 
+CONDITIONS = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """What is known of a matrix."""
+
+    matrix: np.ndarray
+    inverse: np.ndarray
+    condition: float
+
+
+@functools.cache
+def exact_inverses(condition: float) -> list[Exact]:
+    return [Exact(matrix, np.linalg.inv(matrix), np.linalg.cond(matrix))
+            for matrix in damped_spectra(128, condition)[2]]
+
+
+@functools.cache
+def inverted(backend_name: str) -> dict[float, tuple[np.ndarray, np.ndarray]]:
+    """Inverses and what was accepted, by condition number: all blocks of 128 in one batch."""
+    blocks, damping, _ = (np.concatenate(parts) for parts in zip(*(damped_spectra(128, k) for k in CONDITIONS)))
+    inverses, accepted = invert(backend_name, blocks, damping)
+    starts = range(0, len(blocks), len(SPECTRA))
+    return {k: (inverses[i:i + len(SPECTRA)], accepted[i:i + len(SPECTRA)]) for k, i in zip(CONDITIONS, starts)}
+
+
 def norm(matrix: np.ndarray) -> float:
     return np.linalg.norm(matrix, 2)
 
 
 @pytest.mark.parametrize("backend_name", BACKENDS)
-@pytest.mark.parametrize("condition", [1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8])
+@pytest.mark.parametrize("condition", CONDITIONS)
 def test_error_grows_with_the_condition_number_at_most(backend_name, condition, pynative):
     """|X - M^-1| <= 4 k eps |M^-1|; |I - XM|, |I - MX| <= 32 k eps; eps = 2^-23; accepted up to k = 1e5."""
-    blocks, damping, matrices = damped_spectra(128, condition)
-    inverses, accepted = invert(backend_name, blocks, damping)
+    inverses, accepted = inverted(backend_name)[condition]
     if condition <= 1e5:
         np.testing.assert_array_equal(accepted, 1.0)
-    for matrix, inverse, good in zip(matrices, inverses, accepted):
-        exact, identity = np.linalg.inv(matrix), np.eye(128)
+    for known, inverse, good in zip(exact_inverses(condition), inverses, accepted):
+        matrix, exact, identity = known.matrix, known.inverse, np.eye(128)
         if not good:
             np.testing.assert_array_equal(inverse, 0.0)
             continue
-        true_condition = np.linalg.cond(matrix)
-        assert norm(inverse - exact) <= 4 * true_condition * EPS * norm(exact)
-        assert norm(identity - inverse @ matrix) <= 32 * true_condition * EPS
-        assert norm(identity - matrix @ inverse) <= 32 * true_condition * EPS
+        assert norm(inverse - exact) <= 4 * known.condition * EPS * norm(exact)
+        assert norm(identity - inverse @ matrix) <= 32 * known.condition * EPS
+        assert norm(identity - matrix @ inverse) <= 32 * known.condition * EPS
         if backend_name != "cpu":
             assert norm(inverse - exact) <= 0.55 * norm(exact)  # what the residual check guarantees
 
@@ -142,7 +170,7 @@ def test_cholesky_route_inverts_large_blocks_by_newton_schulz(pynative):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("n_blocks", [4, 5, 6, 7, 9])
+@pytest.mark.parametrize("n_blocks", [4, 6, 7, 9])
 def test_cholesky_route_works_in_chunks(n_blocks, pynative):
     rng = np.random.default_rng(n_blocks)
     blocks = np.stack([spectrum_block(rng, rng.uniform(0.1, 1, 20)) for _ in range(n_blocks)])

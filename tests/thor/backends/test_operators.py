@@ -1,9 +1,11 @@
 """Every operator of every backend against float64 NumPy: the self-check's cases, on emulated devices."""
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from tests.helpers import emulated
 from thor.backends.ascend import AscendBackend
@@ -21,30 +23,57 @@ BACKENDS = {
     "ascend a2 half": lambda: AscendBackend(precision="float16", primitives=emulated.ascend_a2()),
     "ascend 910": lambda: AscendBackend(primitives=emulated.ascend_910()),
 }
-N_CASES = len(cases.make_cases())
-FIRST_OF_OPERATOR = {case.operator: i for i, case in reversed(list(enumerate(cases.make_cases())))}
-HARD = [i for i, case in enumerate(cases.make_cases())
+make_cases = functools.cache(cases.make_cases)  # tests read them only
+N_CASES = len(make_cases("float32"))
+FIRST_OF_OPERATOR = {case.operator: i for i, case in reversed(list(enumerate(make_cases("float32"))))}
+HARD = [i for i, case in enumerate(make_cases("float32"))
         if "indefinite" in case.shape or (case.operator == "precondition" and "2x20x45" in case.shape)]
 
 
-def hold(backend_name: str, index: int) -> None:
-    backend = BACKENDS[backend_name]()
-    case = cases.make_cases(getattr(backend, "precision", "float32"))[index]
-    result = selfcheck.check(backend, case)
+COMPILED = sorted({*FIRST_OF_OPERATOR.values(), *HARD})
+
+
+def hold(result: selfcheck.Result) -> None:
+    case = result.case
     assert result.ok, f"{case.operator} of {case.shape}: {result.error:.1e} > {case.bound:.1e} {result.note}"
 
 
 @pytest.mark.parametrize("backend_name", BACKENDS)
 @pytest.mark.parametrize("index", range(N_CASES))
 def test_operator_in_pynative(backend_name, index, pynative):
-    hold(backend_name, index)
+    backend = BACKENDS[backend_name]()
+    hold(selfcheck.check(backend, make_cases(getattr(backend, "precision", "float32"))[index]))
+
+
+class Together(nn.Cell):
+    """Operators side by side, so that one graph is compiled for all of them."""
+
+    def __init__(self, cells):
+        super().__init__(auto_prefix=False)
+        self.cells_ = nn.CellList(cells)
+
+    def construct(self, *arrays):
+        outputs = ()
+        for i, cell in enumerate(self.cells_):
+            outputs = (*outputs, cell(*arrays[i]))
+        return outputs
+
+
+@functools.cache
+def graph_results(backend_name: str) -> dict[int, selfcheck.Result]:
+    """Results of the compiled cases by their index."""
+    backend = BACKENDS[backend_name]()
+    chosen = {i: make_cases(getattr(backend, "precision", "float32"))[i] for i in COMPILED}
+    network = Together([selfcheck.OperatorCell(backend, case) for case in chosen.values()])
+    outputs = network(*(tuple(map(Tensor, case.arrays)) for case in chosen.values()))
+    return {i: selfcheck.measure(case, output) for (i, case), output in zip(chosen.items(), outputs)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend_name", ["cpu", "gpu", "ascend a2 half", "ascend 910"])
-@pytest.mark.parametrize("index", sorted({*FIRST_OF_OPERATOR.values(), *HARD}))
+@pytest.mark.parametrize("index", COMPILED)
 def test_operator_in_graph_mode(backend_name, index):
-    hold(backend_name, index)
+    hold(graph_results(backend_name)[index])
 
 
 def test_the_cases_cover_every_operator():

@@ -28,8 +28,8 @@ BUILDERS = {
 @operator_by_operator(BUILDERS, graph=["dcasgd"])
 def test_saved_and_loaded_after_any_step_goes_on_bit_for_bit(mode, name, tmp_path):
     ms.set_context(mode=mode)
-    batches = arrays(8)
-    network, _, step = cases.create(BUILDERS[name])
+    batches = arrays(7)  # RAdam rectifies, slow weights move, and a gradient is older than the checkpoints
+    _, _, step = cases.create(BUILDERS[name])
     cases.train(step, batches[:3])
     ms.save_checkpoint(step, str(tmp_path / "3.ckpt"))
     cases.train(step, batches[3:4])

@@ -12,6 +12,7 @@ from thor.model import StepModel
 from thor.optimizer import THOR
 from thor.reduction import GradientReducer
 from thor.registration import tap_network
+from thor.reload import ReloadWatch
 from thor.train import TwoGraphStep, make_train_step, train_cells
 
 logger = logging.getLogger("thor")
@@ -135,10 +136,10 @@ class StepGraph(nn.Cell):
 
     def __init__(self, step: nn.Cell, optimizer: THOR):
         super().__init__(auto_prefix=False)
-        self.step, self.optimizer = step, optimizer
+        self.step, self.optimizer, self.reloads = step, optimizer, ReloadWatch(self)
 
     def __call__(self, *inputs, **keywords):
-        return super().__call__(*in_order(self.step, inputs, keywords))
+        return self.reloads.call(super().__call__, in_order(self.step, inputs, keywords))
 
     def construct(self, *inputs):
         self.optimizer.batch_facts.tell(inputs)

@@ -15,6 +15,7 @@ from thor.groups import Group
 from thor.inputs import samples_of
 from thor.layers.batch import BatchFacts
 from thor.registration import Registration
+from thor.reload import ReloadWatch
 
 logger = logging.getLogger("thor")
 
@@ -48,10 +49,11 @@ class ReportingOptimizer(GroupedOptimizer):
         self.refreshed_at = Parameter(Tensor([-1], ms.int32), name="step_of_last_refresh", requires_grad=False)
         self.skipped = Parameter(Tensor(0, ms.int32), name="skipped_updates", requires_grad=False)
         self.warned_of_skipped = self.warned_of_batch_size = False
+        self.reloads = ReloadWatch(self)
 
     def __call__(self, *inputs):
         self.warn_of_skipped_updates()  # those of earlier calls
-        return super().__call__(*inputs)
+        return self.reloads.call(super().__call__, inputs)
 
     def registration_table(self) -> str:
         """One row for each trainable parameter: its shape and how it is updated."""

@@ -10,6 +10,7 @@ from thor.inputs import in_order
 from thor.layers.loss import check_reduction
 from thor.optimizer import SECOND_ORDER, STALE, THOR
 from thor.reduction import GradientReducer
+from thor.reload import ReloadWatch
 from thor.scaling import GradientAccumulator, LossScaling
 
 
@@ -62,9 +63,10 @@ class TrainStep(nn.TrainOneStepCell):
         self.measures = isinstance(optimizer, THOR)
         self.n_weights = optimizer.n_weights if self.measures else len(self.indices)
         self.differentiated = LossAlone(network).set_grad()
+        self.reloads = ReloadWatch(self)
 
     def __call__(self, *inputs, **keywords):
-        return super().__call__(*in_order(self.network, inputs, keywords))
+        return self.reloads.call(super().__call__, in_order(self.network, inputs, keywords))
 
     def construct(self, *inputs):
         if self.measures:

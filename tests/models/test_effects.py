@@ -21,9 +21,11 @@ OTHER = {
     "beta1=0.5": (), "beta2=0.5": (), "epsilon=0.1": (), "lars_coefficient=0.5": (), "damping.initial=0.5": (),
     "damping={schedule: thor, decay: 1.0e-9}": (), "clip=true": (), "frequency=2": (), "split_dim=3": (),
     "running_average=0.7": (), "graft=sgd": (), "kl_clip=1.0e-9": (), "pi_correction=true": (), "fold_bias=true": (),
-    "batchnorm_blocks=true": (), "compensation.strength=3": (), "compensation.adaptive=true": (),
+    "batchnorm_blocks=true": (), "rule=adamw": (), "relative_damping=true": (), "compensation.strength=3": (),
+    "compensation.adaptive=true": (),
     "compensation={adaptive: true, decay: 0.1}": ("compensation.adaptive=true",),
     "delay.distribution=poisson": (), "delay.mean=3": (), "delay.longest=1": ()}
+OF_RULE = ("rule=adamw",)  # reads beta2
 OF_ALL = {"weight_decay=0.1": (), "clip_norm=0.05": (), "learning_rate.initial=0.03": ()}
 OF_SLOW = {"lookahead.steps=3": (), "lookahead.alpha=0.9": ()}
 OF_CURVATURE = {"curvature.update={policy: growing, intervals: [[0, 2]], unit: step}": ("optimizer.frequency=1",),
@@ -44,7 +46,7 @@ def pairs():
         for word in OTHER if name not in SAME else ():
             elsewhere = word.startswith("groups") and name not in ("thor", *QUICK)  # see test_parameter_groups
             if name in OPTIMIZER_READERS[word.partition("=")[0].partition(".")[0]] and not elsewhere:
-                yield name, word, OTHER[word]
+                yield name, word, OF_RULE if (name, word) == ("thor", "beta2=0.5") else OTHER[word]
         for word, both in OF_ALL.items() if name in ("thor", "heun", *QUICK) else ():  # and test_clipping
             yield name, word, both
     for name in ("ranger", "lookahead(momentum)"):

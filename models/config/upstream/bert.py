@@ -77,7 +77,7 @@ def translate(flat: Flat) -> None:
     flat.put("train.amp_level", "O2" if half else "O0", why=f"compute_type={compute} on {target}")
     for why, keys in {**DROPPED, **REASONS}.items():
         flat.drop(why, *keys)
-    flat.drop("it is empty", *MOVED)
+    flat.drop("off or empty", *MOVED)
     flat.drop_rest(KNOWN, "nothing here is set by it")
 
 
@@ -98,9 +98,9 @@ def _network(flat: Flat, name: str, distributed: bool) -> str:
     flat.take_over(f"{name}_net_cfg", sizes)
     batch = f"{name}_batch_size" if f"{name}_batch_size" in flat.given else "batch_size"
     flat.move(batch, "data.batch_size")
-    fusion = FUSION.get((sizes.value("num_hidden_layers"), relative))
+    fusion = [cuts for known, cuts in FUSION.items() if known == (sizes.value("num_hidden_layers"), relative)]
     if distributed and fusion:
-        flat.put("parallel.all_reduce_fusion_config", fusion, why=PROGRAM)
+        flat.put("parallel.all_reduce_fusion_config", fusion[0], why=PROGRAM)
     return sizes.value("compute_type", "mstype.float32")
 
 
@@ -119,7 +119,7 @@ def _length(flat: Flat) -> int:
 
 def _optimizer(flat: Flat, network: str, sink: int) -> None:
     key = flat.value("optimizer")
-    if key not in SECTIONS:
+    if not isinstance(key, str) or key not in SECTIONS:
         raise flat.refused("optimizer", f"must be one of {', '.join(SECTIONS)}", "choose one of these")
     flat.put("optimizer.name", SECTIONS[key], "optimizer")
     chosen = section_of(flat, key, "the settings of the optimizer")

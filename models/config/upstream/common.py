@@ -40,7 +40,7 @@ def refuse_set(flat: Flat, key: str, remedy: str) -> None:
     """Refuse True where False is all there is here."""
     if flat.flag(key, False):
         raise flat.refused(key, "must be false", remedy)
-    flat.drop("it is off", key)
+    flat.drop("off or empty", key)
 
 
 def weights_alone(flat: Flat, key: str) -> None:
@@ -48,7 +48,7 @@ def weights_alone(flat: Flat, key: str) -> None:
     if flat.has(key):
         raise flat.refused(key, "must be empty", "a run here begins anew, or with a checkpoint of this zoo in "
                            "train.resume")
-    flat.drop("it is empty", key)
+    flat.drop("off or empty", key)
 
 
 def section_of(flat: Flat, key: str, what: str) -> Flat:

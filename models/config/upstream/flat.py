@@ -8,7 +8,7 @@ from typing import Any
 
 from models.config.errors import ConfigError
 from models.config.yaml_nodes import Node
-from thor.checks import shortened, shown
+from thor.checks import LONGEST, shortened, shown
 
 WORDS = {"true": True, "false": False}
 
@@ -90,8 +90,14 @@ class Flat:
                            self.where if node is None else node.where)
 
     def put(self, setting: str, value: Any, *keys: str, why: str = "") -> None:
-        """Set ``setting``; errors about it name the line of the first key that the file holds."""
+        """Set ``setting``; errors about it name the line of the first key that the file holds.
+
+        Raises:
+            ConfigError: the value is a section.
+        """
         held = tuple(key for key in keys if key in self.given)
+        if isinstance(value, dict):
+            raise self.refused(held[0], "must be a value, not a section", "correct it")
         where = self.given[held[0]].where if held else self.where
         self.settings[setting] = Node(value, where)
         self.fates.append(Fate(held, setting, value, why))
@@ -125,9 +131,9 @@ class Flat:
             ConfigError: one of them is nearly a key that is known and not given.
         """
         settled = self.settled()
-        for key in self.given:
-            near = difflib.get_close_matches(key, known - self.given.keys(), n=1, cutoff=0.85)
-            if key not in settled and near:
+        for key in [key for key in self.given if key not in settled]:
+            near = difflib.get_close_matches(key[:LONGEST], known - self.given.keys(), n=1, cutoff=0.85)
+            if near:
                 raise ConfigError(f"unknown key {shortened(prefix + key)}; did you mean {prefix}{near[0]}?", key,
                                   self.given[key].where)
         self.drop(why, *self.given)

@@ -74,7 +74,7 @@ def translate(flat: Flat) -> None:
     _precision(flat, target)
     for why, keys in {**DROPPED, **REASONS}.items():
         flat.drop(why, *keys)
-    flat.drop("it is empty", *OPTIONAL)
+    flat.drop("off or empty", *OPTIONAL)
     if target == "GPU" and flat.value("optimizer") == "Thor":
         flat.note("rates and damping published for GPU belong to other factors than those here; see "
                   "configs/resnet/resnet50_imagenet_gpu_8p.yaml")

@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from models import translate
 from models.config import ConfigError, config_tree, load_config
+from models.config.upstream import translated
+from models.config.yaml_nodes import node_of
 from tests.helpers import CONFIGS, ROOT
 from tests.helpers.upstream_files import BERT, MOMENTUM, RESNET50, RESNET50_GPU, write
 
@@ -194,6 +197,26 @@ def test_what_cannot_be_translated_is_one_line_with_its_line(base, changes, key,
     else:
         assert found.startswith(f"{path}:{number}: {expected}")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("base", [RESNET50, MOMENTUM, BERT], ids=["thor", "momentum", "bert"])
+def test_no_value_of_any_key_breaks_the_translation(base):
+    """Each is translated, perhaps to what its section refuses, or refused."""
+    places = [(key,) for key in base] + [(key, name) for key in base if isinstance(base[key], dict)
+                                         for name in base[key]]
+    for place in places:
+        for value in ({"a": 1}, ["x"], "x", "", None, float("nan")):
+            changed = {**base, place[0]: value if len(place) == 1 else {**base[place[0]], place[1]: value}}
+            try:
+                found = translated(node_of(changed, "here"), Path("flat.yaml"), {"optimizer"})
+            except ConfigError as error:
+                assert "\n" not in str(error)
+            else:
+                assert not found.lines()[0].endswith(": ") and dict(flattened(config_of(found.tree)))
+
+
+def config_of(node):
+    return {key: config_of(child) for key, child in node.value.items()} if node.is_mapping else node.value
 
 
 def test_other_files_have_one_document(tmp_path):

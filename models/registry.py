@@ -48,6 +48,7 @@ class ImageDataset:
         encoded: column image holds files, such as JPEG; they are decoded and cut out as usual for ImageNet.
         training_images: how many there are, None where it is not known; models.planner takes it for an epoch.
         has_files: it is read from data.path, which is refused otherwise.
+        held_out_apart: held-out images may lie at data.eval_path, which is refused otherwise.
     """
 
     num_classes: int
@@ -60,6 +61,7 @@ class ImageDataset:
     encoded: bool = False
     training_images: int | None = None
     has_files: bool = True
+    held_out_apart: bool = False
 
 
 _NETWORKS: dict[str, Network] = {}
@@ -218,7 +220,7 @@ def _cifar10(data_config: Any, train: bool, **options: Any) -> Any:
 
 
 @register_dataset("imagenet", num_classes=1000, channels=3, image_size=224, mean=(0.485, 0.456, 0.406),
-                  std=(0.229, 0.224, 0.225), flips=True, encoded=True, training_images=1281167)
+                  std=(0.229, 0.224, 0.225), flips=True, encoded=True, training_images=1281167, held_out_apart=True)
 def _imagenet(data_config: Any, train: bool, **options: Any) -> Any:
     from models.data.imagenet import imagenet_source
 

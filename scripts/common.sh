@@ -15,55 +15,16 @@ fail() {
     exit 1
 }
 
-# usage_error TEXT: the usage of the calling script, for a wrong number of arguments
+# usage_error: the first line of the usage of the calling script, for a wrong number of arguments
 usage_error() {
-    echo "$1" >&2
+    echo "${USAGE%%$'\n'*}" >&2
     exit 1
 }
 
-# shown VALUE: as much of it as a message has room for
-shown() {
-    if [ ${#1} -le 200 ]; then
-        printf %s "$1"
-    else
-        printf %s "${1:0:200}... (${#1} characters)"
-    fi
-}
-
-# require_file NAME PATH, require_directory NAME PATH
-require_file() {
-    [ -f "$2" ] || fail "$1=$(shown "$2") is not a file"
-}
-
-require_directory() {
-    [ -d "$2" ] || fail "$1=$(shown "$2") is not a directory"
-}
-
-MOST_WORKERS=4096 # as in models/launch/arguments.py
-
-# require_count NAME VALUE MOST
-require_count() {
-    [[ "$2" =~ ^[1-9][0-9]{0,8}$ ]] && [ "$2" -le "$3" ] || fail "$1=$(shown "$2"); must be an int from 1 to $3"
-}
-
-absolute() {
-    realpath -- "$1"
-}
-
-# read_file NAME PATH: sets the variable NAME to the whole path of a file
-read_file() {
-    require_file "$1" "$2"
-    printf -v "$1" %s "$(absolute "$2")"
-}
-
-# read_dataset PATH: sets OVERRIDES to what the configuration is told of DATASET_PATH, nothing for none
-read_dataset() {
-    OVERRIDES=()
-    if [ "$1" != none ]; then
-        require_directory DATASET_PATH "$1"
-        OVERRIDES=(--data.path "$(absolute "$1")")
-    fi
-}
+TRAINING="DATASET_PATH is a directory, or none for a dataset that needs no files (digits); CONFIG_PATH a configuration of
+configs/, or a flat file of MindSpore's own, which is translated. RESUME_CKPT is a checkpoint to go on with. RUN_EVAL is
+True, or False to evaluate once at the end; EVAL_DATASET_PATH holds the held-out data, none if DATASET_PATH does.
+Any key of the configuration can be set, such as --optimizer.frequency 50."
 
 # print_usage_if_asked [ARGUMENT...]
 print_usage_if_asked() {
@@ -178,6 +139,19 @@ install_environment() {
     }
     fingerprint >"$VENV/.ready-zoo"
     fingerprint >"$VENV/.ready-$1"
+}
+
+# read_words ARGUMENT...: sets WORDS to the module to run and its words, as models/launch/forms.py reads the arguments of
+# the calling script, whose usage is USAGE
+read_words() {
+    local script="${0##*/}"
+    print_usage_if_asked "$@"
+    find_any_python
+    mapfile -d '' -t WORDS < <("$ANY_PYTHON" "$ROOT/models/launch/forms.py" "${script%.sh}" "$@")
+    wait $! || case $? in
+    2) usage_error ;;
+    *) exit 1 ;;
+    esac
 }
 
 # run_module MODULE ARGUMENT...: the last command of a script; in the repository, where Python finds the zoo, which is

@@ -4,16 +4,9 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 USAGE="usage: bash run_eval.sh DATASET_PATH CHECKPOINT_PATH CONFIG_PATH [--key value ...]
-DATASET_PATH is a directory, or none for a dataset that needs no files (digits)."
+DATASET_PATH is a directory, or none for a dataset that needs no files (digits); of ImageNet also the one with the
+classes of held-out images alone."
 
-print_usage_if_asked "$@"
-if [ $# -lt 3 ] || [[ "$1" == --* || "$2" == --* || "$3" == --* ]]; then
-    usage_error "$USAGE"
-fi
-read_dataset "$1"
-read_file CHECKPOINT_PATH "$2"
-read_file CONFIG_PATH "$3"
-shift 3
-
+read_words "$@"
 set_up zoo
-run_module models.evaluate --config "$CONFIG_PATH" --checkpoint "$CHECKPOINT_PATH" "${OVERRIDES[@]}" "$@"
+run_module "${WORDS[@]}"

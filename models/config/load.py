@@ -12,6 +12,7 @@ from models.config.errors import ConfigError, UsageError
 from models.config.readers import put_aside
 from models.config.schema import Config
 from models.config.section import Section
+from models.config.upstream import Translation, is_upstream, translated
 from models.config.yaml_nodes import Node, node_of, parse_text, read_file, to_text
 from thor.checks import Check, shortened, shown
 
@@ -24,7 +25,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), b
 
     Args:
         path: YAML file; None for all defaults. Its key ``extends`` names a file, relative to itself, whose
-            settings hold where it says nothing. Its key ``imports`` names modules, which are imported first.
+            settings hold where it says nothing. Its key ``imports`` names modules, which are imported first. A flat
+            file of MindSpore's own is translated, which some lines on stderr tell (models.config.upstream).
         overrides: command line words, ``--section.key value`` or ``--section.key=value``; the value is YAML.
             They win over the files; the last of two equal ones wins.
         beneath: such words that hold over the file and beneath ``overrides``.
@@ -36,12 +38,16 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), b
         ConfigError: one line, with file and line, or the flag, of what is wrong. UsageError for a
             command line that is not of this form.
     """
-    layers = _layers(Path(path)) if path is not None else [Node({}, "defaults")]
+    flat: list[Translation] = []
+    layers = _layers(Path(path), flat) if path is not None else [Node({}, "defaults")]
     layers += [_given(words) for words in (beneath, overrides) if words]
     tree = _over(layers)
     if "imports" in tree.value and not tree.value["imports"].is_mapping:
         _import_modules(tree.value["imports"])
-    return _resolved(layers)
+    config = _resolved(layers)
+    for translation in flat:
+        translation.tell()
+    return config
 
 
 def changed(config: Config, settings: dict[str, Any]) -> Config:
@@ -82,7 +88,7 @@ def read_tree(path: Path) -> Node:
     Raises:
         ConfigError: a file cannot be read or leads back to itself.
     """
-    return _over(_layers(path))
+    return _over(_layers(path, []))
 
 
 def _over(layers: Sequence[Node]) -> Node:
@@ -123,9 +129,29 @@ def _without(node: Node, names: set[str], prefix: str = "") -> Node:
                  for key, child in node.value.items() if prefix + key not in names}, node.where)
 
 
-def _layers(path: Path, below: tuple[Path, ...] = ()) -> list[Node]:
-    """The mapping in a YAML file behind those of the files it extends; ``below`` are the files that extend it."""
-    node = read_file(path)
+def read_flat(path: Path) -> Translation | None:
+    """The settings in a flat file of MindSpore's own; None for another file.
+
+    Raises:
+        ConfigError: as ``load_config``, without what it says of single settings.
+    """
+    flat: list[Translation] = []
+    _layers(path, flat)
+    return next((translation for translation in flat if translation.path == path), None)
+
+
+def _layers(path: Path, flat: list[Translation], below: tuple[Path, ...] = ()) -> list[Node]:
+    """The mapping in a YAML file behind those of the files it extends.
+
+    Args:
+        path: the file.
+        flat: gets what flat files were translated to.
+        below: the files that extend it.
+    """
+    node = read_file(path, is_upstream)
+    if is_upstream(node):
+        flat.append(translated(node, path, {field.name for field in dataclasses.fields(Config)} | {"extends"}))
+        return [flat[-1].tree]
     parent = node.value.get("extends")
     if parent is None:
         return [node]
@@ -144,7 +170,7 @@ def _layers(path: Path, below: tuple[Path, ...] = ()) -> list[Node]:
         raise ConfigError(f"extends={shown(parent.value)} leads back to itself; remove one of the extends",
                           "extends", parent.where)
     own = {key: child for key, child in node.value.items() if key != "extends"}
-    return [*_layers(base_path, chain), Node(own, node.where)]
+    return [*_layers(base_path, flat, chain), Node(own, node.where)]
 
 
 def _is_file(path: Path) -> bool:

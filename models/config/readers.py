@@ -114,7 +114,7 @@ def rules() -> Iterator[Rule]:
 def _of_model_and_data() -> Iterator[Rule]:
     for setting in ("stem", "base_width", "zero_gamma"):
         yield _network_reads(setting)
-    yield _by_task(True, "networks that read text", "model.bert", "data.eval_path")
+    yield _by_task(True, "networks that read text", "model.bert")
     yield _by_task(False, "networks that read images", "model.num_classes", "model.in_channels", "data.image_size",
                    "data.augment", "loss", "train.keep_batchnorm_fp32")
     bert = "model.bert"
@@ -122,6 +122,9 @@ def _of_model_and_data() -> Iterator[Rule]:
                "networks with relative_positions")
     yield Rule(("data.path",), ("data.name",), lambda name: name not in registry.dataset_names() or
                registry.dataset(name).has_files, "datasets with files")
+    apart = [name for name in registry.dataset_names() if registry.dataset(name).held_out_apart]
+    yield Rule(("data.eval_path",), ("data.name",), lambda name: name not in registry.dataset_names() or name in apart,
+               _listed((*apart, "text")))
 
 
 def _of_devices() -> Iterator[Rule]:

@@ -70,7 +70,10 @@ class DataConfig(Section):
         name: digits (ships with scikit-learn), mnist, fashion_mnist, cifar10, imagenet, or another of models.registry;
             text for MindRecord files of models.bert.prepare or TFRecord files of BERT.
         path: folder of the dataset; not used by digits. text: holds train/ and held_out/, or only training files.
-        eval_path: text: file or folder of held-out records; null for held_out/ in path.
+            imagenet: holds train/ and val/, or with eval_path the classes of training alone; to evaluate, those of
+            held-out images alone.
+        eval_path: text: file or folder of held-out records; null for held_out/ in path. imagenet: folder of held-out
+            images; null for val/ in path.
         batch_size: training images or sentence pairs a step and device.
         eval_batch_size: evaluation images a step; null for batch_size.
         image_size: height and width in pixels; null for the dataset's own (8, 28, 28, 32, 224).
@@ -80,7 +83,8 @@ class DataConfig(Section):
 
     name: str = setting("digits", registered(lambda: [*registry.dataset_names(), TEXT]))
     path: str = setting("", file_path("the path of a folder", empty=True))
-    eval_path: str | None = setting(None, optional(file_path("the path of a file or folder"), "held_out/ in data.path"))
+    eval_path: str | None = setting(None, optional(file_path("the path of a file or folder"),
+                                                   "held_out/ or val/ in data.path"))
     batch_size: int = setting(64, integer(1, limit=10 ** 6))
     eval_batch_size: int | None = setting(None, optional(integer(1, limit=10 ** 6), "data.batch_size"))
     image_size: int | None = setting(None, optional(integer(1, limit=4096), "the dataset's own size"))

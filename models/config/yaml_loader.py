@@ -50,16 +50,21 @@ class Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
-    def root(self) -> yaml.Node | None:
-        """The only document, None for no text.
+    def first(self) -> yaml.Node | None:
+        """The first document, None for no text.
 
         Raises:
             yaml.YAMLError: the text is not YAML, or not of a configuration.
         """
-        node = self.get_single_node()
+        node = self.get_node() if self.check_node() else None
         if node is not None:
             _measure(node, {})
         return node
+
+    def end(self) -> None:
+        """yaml.YAMLError where another document follows, or what is not YAML."""
+        if self.check_node():
+            raise Refused("another document", self.peek_event().start_mark, "a config is one; remove the line ---")
 
 
 class Dumper(yaml.SafeDumper):

@@ -5,6 +5,7 @@ Scalars are those of YAML 1.2: ``off`` is text, ``5e-4`` a number.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,12 @@ class Node:
         return isinstance(self.value, dict)
 
 
-def read_file(path: Path) -> Node:
+def read_file(path: Path, may_have_more: Callable[[Node], bool] = lambda node: False) -> Node:
     """The mapping in the YAML file ``path``; an empty file is an empty mapping.
+
+    Args:
+        path: the file.
+        may_have_more: whether other documents may follow the one given to it, the first; they are not looked into.
 
     Raises:
         ConfigError: not readable, not YAML, too large, not a mapping, or a key given twice; with file and line.
@@ -41,11 +46,12 @@ def read_file(path: Path) -> Node:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"cannot read the config: {reason}; give the path of a YAML file",
                           where=str(path)) from None
-    return _mapping(parse_text(text, str(path)))
+    return _mapping(parse_text(text, str(path), may_have_more=may_have_more))
 
 
-def parse_text(text: str, name: str, with_lines: bool = True) -> Node:
-    """``text`` as a node; places read ``name:line``, or just ``name``."""
+def parse_text(text: str, name: str, with_lines: bool = True,
+               may_have_more: Callable[[Node], bool] = lambda node: False) -> Node:
+    """``text`` as a node; places read ``name:line``, or just ``name``. ``may_have_more`` as of ``read_file``."""
     def refused(problem: str, line: int | None, remedy: str = "check indentation, quotes and brackets") -> ConfigError:
         where = f"{name}:{line}" if with_lines and line is not None else name
         return ConfigError(f"not valid YAML: {shortened(problem, 300)}; {remedy}", where=where)
@@ -55,8 +61,11 @@ def parse_text(text: str, name: str, with_lines: bool = True) -> Node:
     loader = None
     try:
         loader = Loader(text)
-        root = loader.root()
-        return Node({}, name) if root is None else _convert(loader, root, name, with_lines)
+        root = loader.first()
+        node = Node({}, name) if root is None else _convert(loader, root, name, with_lines)
+        if not (node.is_mapping and may_have_more(node)):
+            loader.end()
+        return node
     except ReaderError as error:
         problem = f"the character U+{error.character:04X}"
         raise refused(problem, text.count("\n", 0, error.position) + 1, "remove it") from None
@@ -84,6 +93,12 @@ def node_of(value: Any, where: str) -> Node:
 def to_text(tree: dict) -> str:
     """``tree`` as YAML that ``parse_text`` reads back as equal values."""
     return yaml.dump(tree, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def to_line(setting: dict) -> str:
+    """``{name: value}`` as the line ``name: value`` that ``parse_text`` reads back."""
+    text = yaml.dump(setting, Dumper=Dumper, default_flow_style=True, allow_unicode=True, width=2 ** 20)
+    return text.strip()[1:-1]
 
 
 def _mapping(node: Node) -> Node:

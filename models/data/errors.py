@@ -5,15 +5,15 @@ import re
 from pathlib import Path
 
 
-def require_folder(path: str, remedy: str) -> Path:
-    """``path`` as a Path, or FileNotFoundError / NotADirectoryError naming data.path and ``remedy``."""
+def require_folder(path: str, remedy: str, name: str = "data.path") -> Path:
+    """``path`` as a Path, or FileNotFoundError / NotADirectoryError naming the setting and ``remedy``."""
     if not path:
-        raise FileNotFoundError(f"data.path is empty; {remedy}")
+        raise FileNotFoundError(f"{name} is empty; {remedy}")
     folder = Path(path)
     if not folder.exists():
-        raise FileNotFoundError(f"data.path={path}; no such folder; {remedy}")
+        raise FileNotFoundError(f"{name}={path}; no such folder; {remedy}")
     if not folder.is_dir():
-        raise NotADirectoryError(f"data.path={path}; is not a folder; {remedy}")
+        raise NotADirectoryError(f"{name}={path}; is not a folder; {remedy}")
     return folder
 
 

@@ -1,17 +1,12 @@
-"""The command line of scripts/run_distribute_train.sh, in both forms, to the words ``python -m models.launch`` takes.
+"""The options that say how many processes there are and where, and what a value of them may be.
 
-``python arguments.py WORD...`` writes the words, each followed by a NUL byte, or one line about what is wrong; status 1
-for a value that cannot be used, 2 where the usage must be shown. It runs before anything is installed, as a file: it
-needs Python's own library alone.
+Needs Python's own library alone: models.launch.forms reads them before anything is installed.
 """
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import NoReturn
 
 PORT = 8118
@@ -22,7 +17,7 @@ LONGEST = 200  # characters of a value that a message shows
 
 
 class Misused(Exception):
-    """A command line of neither form."""
+    """A command line of another form."""
 
 
 class Unusable(Exception):
@@ -81,73 +76,3 @@ def check_node(options: argparse.Namespace) -> None:
     """Unusable unless the number of this machine is one of the machines'."""
     if options.node_rank >= options.nodes:
         raise Unusable(f"--node-rank={options.node_rank}; must be below --nodes={options.nodes}")
-
-
-def _words_of_options(words: Sequence[str]) -> list[str]:
-    """The form for any device: ``--workers N [--nodes M ...] CONFIG_PATH [--key value ...]``.
-
-    Raises:
-        Misused, Unusable: it is not of this form, or a value cannot be used.
-    """
-    made = Parser(add_help=False, allow_abbrev=False)
-    add_options(made)
-    made.add_argument("config")
-    made.add_argument("overrides", nargs=argparse.REMAINDER)
-    options = made.parse_args(words)
-    if options.workers is None:
-        raise Misused("--workers is needed")
-    check_node(options)
-    launch = ["--workers", str(options.workers)]
-    if options.rank_table:
-        launch += ["--rank-table", _file_path("--rank-table", options.rank_table)]
-    else:
-        launch += ["--nodes", str(options.nodes), "--node-rank", str(options.node_rank), "--master", options.master]
-    return [*launch, MODULE, "--config", _file_path("CONFIG_PATH", options.config), *options.overrides]
-
-
-def _words_of_rank_table(words: Sequence[str]) -> list[str]:
-    """The form for Ascend servers: ``RANK_TABLE_FILE DATASET_PATH CONFIG_PATH [RESUME_CKPT] [--key value ...]``.
-
-    Raises:
-        Misused, Unusable: it is not of this form, or a path is not there.
-    """
-    if len(words) < 3 or any(word.startswith("--") for word in words[:3]):
-        raise Misused("three paths are needed")
-    (table, dataset, config), rest = words[:3], list(words[3:])
-    launch = ["--rank-table", _file_path("RANK_TABLE_FILE", table), MODULE]
-    data = [] if dataset == "none" else ["--data.path", _folder_path("DATASET_PATH", dataset)]
-    launch += ["--config", _file_path("CONFIG_PATH", config), *data]
-    if rest and not rest[0].startswith("--"):
-        launch += ["--train.resume", _file_path("RESUME_CKPT", rest.pop(0))]
-    return [*launch, *rest]
-
-
-def _file_path(name: str, path: str) -> str:
-    """The whole path of a file; Unusable if it is none."""
-    if not os.path.isfile(path):  # False for names no file system takes, where Path raises
-        raise Unusable(f"{name}={shown(path)} is not a file")
-    return str(Path(path).resolve())
-
-
-def _folder_path(name: str, path: str) -> str:
-    """The whole path of a directory; Unusable if it is none."""
-    if not os.path.isdir(path):
-        raise Unusable(f"{name}={shown(path)} is not a directory")
-    return str(Path(path).resolve())
-
-
-def main(words: Sequence[str]) -> int:
-    """Write what the words of the script become; the exit status."""
-    read = _words_of_options if not words or words[0].startswith("--") else _words_of_rank_table
-    try:
-        sys.stdout.write("".join(f"{word}\0" for word in read(words)))
-    except Misused:
-        return 2
-    except Unusable as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -10,7 +10,7 @@ from tests.helpers import ROOT
 STAND_IN = """#!/usr/bin/env bash
 # Answers for Python VERSION and writes down what it is asked to run; a real Python reads the arguments of a launch.
 case "$1 $2" in
-*"/models/launch/arguments.py "*) exec REAL "$@" ;;
+*"/models/launch/forms.py "*) exec REAL "$@" ;;
 "-c import"*) echo VERSION ;;
 "-m venv")
     mkdir -p "${@: -1}/bin" && cp "$0" "${@: -1}/bin/python"

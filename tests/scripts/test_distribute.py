@@ -60,6 +60,7 @@ def test_gpus_of_one_machine(variables, workers, sandbox):
 def test_missing_arguments_show_the_usage(script, arguments, sandbox):
     result = run(script, *arguments, **sandbox)
     assert result.returncode == 1 and result.stderr.startswith(f"usage: bash {script} ")
+    assert result.stderr.count("\n") == 1
     assert not sandbox["VENV"].exists()
 
 

@@ -45,6 +45,14 @@ def test_wrong_arguments_are_refused(arguments, expected, sandbox):
     assert not sandbox["VENV"].exists()
 
 
+def test_a_device_and_an_epoch_size_need_no_data_made(sandbox, tmp_path):
+    (tmp_path / "data").mkdir()
+    result = run(SCRIPT, "0", "3", "data", "none", cwd=tmp_path, CONFIG_PATH=SMALL, **sandbox)
+    assert result.returncode == 0, result.stderr
+    assert log(sandbox)[2:] == [f"{ROOT}: -m models.train --config {SMALL} --device.device_id 0 --parallel.device_num "
+                                f"1 --train.epochs 3 --data.path {tmp_path}/data"]
+
+
 DISTRIBUTED = "run_distribute_pretrain.sh"
 
 

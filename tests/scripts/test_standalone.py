@@ -16,16 +16,19 @@ from tests.helpers.scripts import log, run, stand_in
     ("run_eval.sh", []),
     ("run_eval.sh", ["data", "checkpoint"]),
     ("run_eval.sh", ["data", "checkpoint", "--seed", "1"]),
+    ("run_standalone_train_gpu.sh", ["data", "config", "True", "held_out", "checkpoint", "more"]),
+    ("run_eval_gpu.sh", ["data", "checkpoint", "config", "more"]),
 ])
 def test_wrong_number_of_arguments_shows_the_usage(script, arguments, sandbox):
     result = run(script, *arguments, **sandbox)
     assert result.returncode == 1
-    assert result.stderr.startswith(f"usage: bash {script} ")
+    assert result.stderr.startswith(f"usage: bash {script} ") and result.stderr.count("\n") == 1
     assert result.stdout == ""
     assert not sandbox["VENV"].exists()
 
 
-@pytest.mark.parametrize("script", ["run_standalone_train.sh", "run_eval.sh"])
+@pytest.mark.parametrize("script", ["run_standalone_train.sh", "run_eval.sh", "run_standalone_train_gpu.sh",
+                                    "run_eval_gpu.sh"])
 def test_help_goes_to_standard_output(script, sandbox):
     result = run(script, "--help", **sandbox)
     assert (result.returncode, result.stderr) == (0, "")
@@ -76,6 +79,17 @@ def test_evaluation_gets_its_three_paths(sandbox, tmp_path):
     run("run_eval.sh", ".", "a.ckpt", "run.yaml", "--data.workers", "1", cwd=tmp_path, **sandbox)
     assert log(sandbox)[-1] == (f"{ROOT}: -m models.evaluate --config {tmp_path}/run.yaml --checkpoint "
                                 f"{tmp_path}/a.ckpt --data.path {tmp_path} --data.workers 1")
+
+
+def test_a_gpu_gets_the_same_arguments(sandbox, tmp_path):
+    for name in ("a.ckpt", "run.yaml"):
+        (tmp_path / name).write_text("")
+    run("run_standalone_train_gpu.sh", "none", "run.yaml", "True", ".", "a.ckpt", cwd=tmp_path, **sandbox)
+    assert log(sandbox)[-1] == (f"{ROOT}: -m models.train --config {tmp_path}/run.yaml --device.target GPU "
+                                f"--data.eval_path {tmp_path} --train.resume {tmp_path}/a.ckpt")
+    run("run_eval_gpu.sh", "none", "a.ckpt", "run.yaml", cwd=tmp_path, **sandbox)
+    assert log(sandbox)[-1] == (f"{ROOT}: -m models.evaluate --config {tmp_path}/run.yaml --checkpoint "
+                                f"{tmp_path}/a.ckpt --device.target GPU")
 
 
 def test_the_environment_is_made_once_and_used_again_in_silence(sandbox):

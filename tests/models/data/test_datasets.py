@@ -178,3 +178,23 @@ def test_imagenet_folders_keep_training_labels_and_colours(tmp_path, train, labe
     for image, label in zip(images, got):
         pixel = image.transpose(1, 2, 0) * std + mean
         np.testing.assert_allclose(pixel, np.broadcast_to(np.eye(3)[label], (32, 32, 3)), atol=0.02)
+
+
+@pytest.mark.parametrize("path, eval_path", [("", "val"), ("train", "val"), ("train", "")])
+def test_held_out_imagenet_folders_may_lie_elsewhere(tmp_path, path, eval_path):
+    """Folders of classes as MindSpore's own scripts are given them; or one that holds val/, apart from training."""
+    image_folders(tmp_path)
+    apart = image_folders(tmp_path, path=str(tmp_path / path), eval_path=str(tmp_path / eval_path))
+    assert sorted(collect(plain(apart, True))[1]) == [0, 0, 1, 1, 2, 2]
+    assert sorted(collect(plain(apart, False))[1]) == [0, 2]
+
+
+def test_an_evaluation_alone_takes_the_classes_that_are_there(tmp_path):
+    image_folders(tmp_path)
+    alone = image_folders(tmp_path, path=str(tmp_path / "val"))
+    assert sorted(collect(plain(alone, False))[1]) == [0, 1]
+    for config in (alone, image_folders(tmp_path, path=alone.path, eval_path=alone.path)):
+        with pytest.raises(FileNotFoundError, match="val: has no folder train; set data.path to "):
+            plain(config, True)
+    with pytest.raises(FileNotFoundError, match="^data.eval_path=/no/such; no such folder; set data.path to "):
+        plain(image_folders(tmp_path, eval_path="/no/such"), False)

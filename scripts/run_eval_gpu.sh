@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Evaluate a checkpoint on one GPU: run_eval.sh with device.target GPU.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+USAGE="usage: bash run_eval_gpu.sh DATASET_PATH CHECKPOINT_PATH CONFIG_PATH [--key value ...]
+DATASET_PATH is a directory, or none for a dataset that needs no files (digits); of ImageNet also the one with the
+classes of held-out images alone."
+
+read_words "$@"
+set_up zoo
+run_module "${WORDS[@]}"

@@ -31,6 +31,7 @@ from models.checkpoint_file import (
     BATCHES,
     COUNTERS,
     DIGEST,
+    NOTES,
     OWED,
     SAMPLES,
     SEED,
@@ -69,7 +70,7 @@ def config_digest(config: Config) -> str:
 
 
 def save(session: Any, folder: Path, batches: int, owed_loss: float | None = None) -> Path:
-    """Write the checkpoint after ``batches`` batches; it appears under its name only when it is whole.
+    """Write the checkpoint after ``batches`` batches.
 
     Older checkpoints beyond ``config.train.checkpoint_keep`` are deleted afterwards.
 
@@ -80,29 +81,41 @@ def save(session: Any, folder: Path, batches: int, owed_loss: float | None = Non
         owed_loss: loss of the last batch, where an epoch ends with it whose evaluation is still to come.
 
     Raises:
-        DivergedError: a parameter is not finite; nothing is written.
-        WriteError: the disk is full, the folder is read-only or the like; older checkpoints stay.
+        DivergedError, WriteError: as ``write``; older checkpoints stay.
     """
-    check_finite(session.step, batches)
     path = folder / f"step-{batches:06d}.ckpt"
-    try:
-        with INTERRUPTION.writing():
-            _write(session, folder, path, batches, {} if owed_loss is None else {OWED: owed_loss})
-    except (OSError, RuntimeError, ValueError) as error:
-        _remove(folder / MINDSPORE_PART)
-        _remove(folder / PART)
-        raise cannot_write(path, error, "checkpoint") from error
+    write(session, path, batches, {} if owed_loss is None else {OWED: owed_loss})
     return path
 
 
-def _write(session: Any, folder: Path, path: Path, batches: int, more: dict[str, float]) -> None:
+def write(session: Any, path: Path, batches: int, more: dict[str, Any]) -> None:
+    """Write a checkpoint after ``batches`` batches to ``path``; it appears there only when it is whole.
+
+    Args:
+        more: what it holds beside the state of training.
+
+    Raises:
+        DivergedError: a parameter is not finite; nothing is written.
+        WriteError: the disk is full, the folder is read-only or the like; what ``path`` held before stays.
+    """
+    check_finite(session.step, batches)
+    try:
+        with INTERRUPTION.writing():
+            _write(session, path.parent, path, batches, more)
+    except (OSError, RuntimeError, ValueError) as error:
+        _remove(path.parent / MINDSPORE_PART)
+        _remove(path.parent / PART)
+        raise cannot_write(path, error, "checkpoint") from error
+
+
+def _write(session: Any, folder: Path, path: Path, batches: int, more: dict[str, Any]) -> None:
     folder.mkdir(exist_ok=True)  # not its parents: where the run's folder was deleted, the run ends
     part = folder / PART
     part.unlink(missing_ok=True)
     part.touch()  # fails where MindSpore would write a line of its own
     part.unlink()
     facts = {BATCHES: batches, SAMPLES: _samples_a_batch(session), SEED: session.config.seed,
-             DIGEST: config_digest(session.config), **more}
+             DIGEST: config_digest(session.config), **session.notes, **more}
     with _silent():
         ms.save_checkpoint(session.step, str(part), append_dict=facts, crc_check=True)
     _to_disk(part)
@@ -185,6 +198,7 @@ def restore(session: Any, path: Path) -> int:
                        "its place in the data are used", path)
     session.train_set.start_at(batches)
     session.owed_loss = float(contents[OWED].asnumpy()) if OWED in contents else None
+    session.notes.update({name: contents[name] for name in NOTES if name in contents})
     return batches
 
 

@@ -19,6 +19,10 @@ from models.wire import BYTES, VARINT, fields, varint
 
 BATCHES, SAMPLES, SEED, DIGEST = "run.batches", "run.samples_a_batch", "run.seed", "run.config"
 OWED = "run.owed_loss"  # loss of the last batch, where an epoch ends with it that is still to be evaluated
+EARLY_STOP = "run.early_stop"  # what models.callbacks.early_stop has seen, JSON
+NOTES = (EARLY_STOP,)  # texts that callbacks keep in every checkpoint
+BEST = "best.ckpt"  # the file of the best held-out metric, and that metric in it
+BEST_VALUE = "run.best_value"
 STEPS = {"global_step": 0, "step_of_last_refresh": -1}  # parameters that count steps, and the least they can be
 COUNTERS = ("skipped_updates", "overflowed_updates")  # parameters that count from 0
 _NAME = re.compile(r"step-([0-9]+)\.ckpt")

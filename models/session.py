@@ -40,6 +40,7 @@ class Session:
         ranks: this process among those that train together.
         instruction_set: what was set or kept for oneDNN and why, "" if there is nothing to say.
         owed_loss: of the last batch before a resumed run, where an epoch ended with it that was not evaluated.
+        notes: texts by name that callbacks keep in every checkpoint, those of the checkpoint a resumed run begins with.
     """
 
     config: Config
@@ -54,6 +55,7 @@ class Session:
     instruction_set: str
     ranks: Ranks = Ranks()
     owed_loss: float | None = None
+    notes: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def batches_per_epoch(self) -> int:

@@ -134,23 +134,28 @@ def fit(session: Session, folder: RunFolder, done: int) -> dict[str, float]:
 
 
 def _fit(session: Session, callbacks: list[Callback], done: int) -> dict[str, Any]:
-    from models.callbacks import TrainingState
+    from models.callbacks import EarlyStop, KeepBest, TrainingState
     from models.callbacks.owed import end_epoch
 
-    state = next(callback for callback in callbacks if isinstance(callback, TrainingState))
+    state, stop = (next(callback for callback in callbacks if isinstance(callback, kind))
+                   for kind in (TrainingState, EarlyStop))
     if session.owed_loss is not None and done % session.batches_per_epoch == 0:
         end_epoch(state, callbacks, session.owed_loss)
     sinks = plan_sinks(session.config, session.batches_per_epoch, done)
-    if sinks.done < sinks.epochs:
+    if sinks.done < sinks.epochs and stop.ended_at is None:
         session.model.train(sinks.epochs, session.train_set, callbacks, session.config.train.sink, sinks.size,
                             sinks.done)
-    state.skipped.check_any_applied(state.total)
-    return {**(state.evaluation or session.evaluate()), "skipped_updates": state.skipped.total}
+    ended = {} if stop.ended_at is None else {"stopped_early_at_step": stop.ended_at}
+    state.skipped.check_any_applied(stop.ended_at or state.total)
+    if ended and session.ranks.is_first:
+        print(stop.line())
+    best = next((callback.results() for callback in callbacks if isinstance(callback, KeepBest)), {})
+    return {**(state.evaluation or session.evaluate()), "skipped_updates": state.skipped.total, **best, **ended}
 
 
 def report(task: Task, results: dict[str, float], folder: RunFolder) -> str:
     """The block of lines a run ends with."""
-    from models.checkpoint import checkpoints
+    from models.checkpoint_file import BEST, checkpoints
 
     minutes, seconds = divmod(round(results["seconds"]), 60)
     skipped = [("skipped updates", f"{results['skipped_updates']:g}")] if results.get("skipped_updates") else []
@@ -159,6 +164,9 @@ def report(task: Task, results: dict[str, float], folder: RunFolder) -> str:
     rows += [(name, str(path)) for name, path in (("metrics", folder.path / "metrics.csv"),
                                                   ("curves", folder.path / "curves.png")) if path.exists()]
     rows += [("checkpoint", str(path)) for path in checkpoints(folder.checkpoints)[:1]]
+    if "best_step" in results:
+        best = f"{results['best_accuracy']:.4f} at step {results['best_step']:g}"
+        rows.append(("best checkpoint", f"{folder.checkpoints / BEST} ({best})"))
     return "\n".join(["results", *(f"  {name:<16} {value}" for name, value in rows)])
 
 

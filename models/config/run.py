@@ -107,6 +107,19 @@ class LossConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
+class EarlyStopConfig(Section):
+    """A run that ends where its held-out accuracy rises no more.
+
+    Attributes:
+        patience: evaluations in a row without a rise after which the run ends; null for none.
+        min_delta: the accuracy must rise above its best by more than this, on a scale from 0 to 1.
+    """
+
+    patience: int | None = setting(None, optional(integer(1), "no early stop"))
+    min_delta: float = setting(0.0, number(minimum=0, below=1))
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig(Section):
     """The training run.
 
@@ -119,10 +132,12 @@ class TrainConfig(Section):
             metrics.csv and curvature.csv then hold what the last step of each sink shows.
         sink_size: sink: steps that count as an epoch, -1 for a pass over the data. The device takes them in
             about 50 sinks, one of which ends wherever an epoch ends or a checkpoint is due (models.sinks).
-        eval_every_epochs: epochs between evaluations, 0 for one at the end.
+        eval_every_epochs: epochs between evaluations, the last of which is at the end; 0 for that alone.
         checkpoint_every_epochs: epochs between checkpoints, 0 for none by epoch.
         checkpoint_every_steps: optimizer steps between checkpoints, 0 for none by step.
         checkpoint_keep: checkpoints kept; older ones are deleted.
+        keep_best: also keep the checkpoint with the best held-out accuracy, as checkpoints/best.ckpt.
+        early_stop: ends a run whose held-out accuracy rises no more.
         skipped_limit: updates skipped in a row, for overflow or because they were not finite, that end the run; a
             dynamic loss scale skips about 16 as it begins.
         run_dir: folder under which every run gets a new folder of its own.
@@ -140,6 +155,8 @@ class TrainConfig(Section):
     checkpoint_every_epochs: int = setting(1, integer(0))
     checkpoint_every_steps: int = setting(0, integer(0))
     checkpoint_keep: int = setting(3, integer(1))
+    keep_best: bool = setting(False, flag())
+    early_stop: EarlyStopConfig = subsection(EarlyStopConfig)
     skipped_limit: int = setting(100, integer(1))
     run_dir: str = setting("runs", file_path("the path of a folder"))
     resume: str = setting("auto", file_path("auto, never, or the path of a run folder or checkpoint"))

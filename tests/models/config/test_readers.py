@@ -76,6 +76,9 @@ CASES = {
     "loss_scale.value": (2, [], DYNAMIC), "loss_scale.init": (2, DYNAMIC, []), "loss_scale.factor": (4, DYNAMIC, []),
     "loss_scale.window": (4, DYNAMIC, []),
     "train.keep_batchnorm_fp32": ("true", ["--train.amp_level=O3"], ["--train.amp_level=O1"]),
+    "train.keep_best": ("true", [], ["--train.eval_every_epochs=0"]),
+    "train.early_stop.patience": (2, [], ["--train.eval_every_epochs=0"]),
+    "train.early_stop.min_delta": (0.1, ["--train.early_stop.patience=1"], []),
     "train.sink_size": (7, ["--train.sink=true"], []),
     "parallel.curvature": ("hybrid", [], ADAM),
     **{f"model.bert.{name}": (value, TEXT, []) for name, value in (

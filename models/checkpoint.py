@@ -149,8 +149,11 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def restore_newest(session: Any, folder: Path) -> int:
+def restore_newest(session: Any, folder: Path, delete: bool = True) -> int:
     """Restore the newest whole checkpoint in ``folder``; a warning names each newer one that is not.
+
+    Args:
+        delete: those beyond ``config.train.checkpoint_keep``.
 
     Returns:
         Batches seen so far, 0 if ``folder`` holds no checkpoint.
@@ -162,7 +165,7 @@ def restore_newest(session: Any, folder: Path) -> int:
     for place, path in enumerate(found):
         try:
             batches = restore(session, path)
-            for old in found[max(session.config.train.checkpoint_keep, place + 1):]:
+            for old in found[max(session.config.train.checkpoint_keep, place + 1):] if delete else ():
                 _remove(old)  # left where a run was killed between writing one and deleting another
             return batches
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Train a network: ``python -m models.train --config FILE [--section.key value ...]``."""
+"""Train a network: ``python -m models.train --config FILE [--dry_run] [--section.key value ...]``."""
 from __future__ import annotations
 
 if __name__ == "__main__":  # before anything starts a thread
@@ -6,6 +6,7 @@ if __name__ == "__main__":  # before anything starts a thread
 
     hold_signals()
 
+import argparse
 import json
 import sys
 import time
@@ -30,7 +31,27 @@ if TYPE_CHECKING:
 def main(words: Sequence[str] | None = None) -> int:
     """Train as the command line says; the exit status."""
     quiet_mindspore()
-    return run(lambda: train(configuration(words)))
+    made = _parser()
+
+    def entry() -> None:
+        options, config = parse(made, words)
+        if options.profile is not None and not options.dry_run:
+            made.error("--profile is read by --dry_run alone; give both or none")
+        if options.dry_run:
+            from models.dry_run import dry_run
+
+            dry_run(config, options.profile)
+        else:
+            train(config)
+    return run(entry)
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser("python -m models.train", "Train a network; everything goes to a run folder.")
+    made.add_argument("--dry_run", action="store_true", help="build everything, say what the run would take, and end")
+    made.add_argument("--profile", metavar="FILE",
+                      help="with --dry_run: model the time, too, from this profile of a device, see models.planner")
+    return made
 
 
 def configuration(words: Sequence[str] | None = None) -> Config:
@@ -40,8 +61,7 @@ def configuration(words: Sequence[str] | None = None) -> Config:
         ConfigError: one line about what cannot be used.
         SystemExit: status 2 and the usage for words of no such form.
     """
-    made = parser("python -m models.train", "Train a network; everything goes to a run folder.")
-    return parse(made, words)[1]
+    return parse(_parser(), words)[1]
 
 
 def train(config: Config) -> dict[str, float]:
@@ -77,14 +97,19 @@ def _shared_folder(session: Session) -> RunFolder:
     return first or RunFolder(Path(told["path"]), told["resumes"], told["start_from"] and Path(told["start_from"]))
 
 
-def restore(session: Session, folder: RunFolder) -> int:
-    """Load the checkpoint the run begins with; the number of batches already done."""
+def restore(session: Session, folder: RunFolder, delete: bool = True) -> int:
+    """Load the checkpoint the run begins with; the number of batches already done.
+
+    Args:
+        delete: what a kill left beyond ``train.checkpoint_keep``.
+    """
     from models import checkpoint
 
-    if folder.start_from is not None:
-        load = checkpoint.restore_newest if folder.start_from.is_dir() else checkpoint.restore
-        return load(session, folder.start_from)
-    return checkpoint.restore_newest(session, folder.checkpoints) if folder.resumes else 0
+    if folder.start_from is not None and folder.start_from.is_file():
+        return checkpoint.restore(session, folder.start_from)
+    if folder.start_from is None and not folder.resumes:
+        return 0
+    return checkpoint.restore_newest(session, folder.start_from or folder.checkpoints, delete)
 
 
 def _announce(session: Session, folder: RunFolder, done: int) -> None:

@@ -32,6 +32,7 @@ from models.checkpoint_file import (
     COUNTERS,
     DIGEST,
     NOTES,
+    OBSERVED,
     OWED,
     SAMPLES,
     SEED,
@@ -223,8 +224,8 @@ def rescaled(session: Any, batches: int, samples: int) -> int:
 def _load(step: nn.Cell, contents: dict[str, Any], path: Path) -> None:
     parameters = {parameter.name: parameter for _, parameter in step.parameters_and_names()}
     for name, parameter in parameters.items():
-        if name not in contents and name.rpartition(".")[2] in COUNTERS:  # in files written before these were counted
-            contents[name] = Parameter(Tensor(np.zeros(parameter.shape, np.int32)), name=name)
+        if name not in contents and name.rpartition(".")[2] in (*COUNTERS, *OBSERVED):  # written without them
+            contents[name] = Parameter(Tensor(np.zeros(parameter.shape, parameter.asnumpy().dtype)), name=name)
         if name not in contents:
             raise ValueError(f"checkpoint={path}; has no {name}; it belongs to another network or optimizer")
         if contents[name].shape != parameter.shape or contents[name].dtype != parameter.dtype:

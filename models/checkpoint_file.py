@@ -25,6 +25,7 @@ BEST = "best.ckpt"  # the file of the best held-out metric, and that metric in i
 BEST_VALUE = "run.best_value"
 STEPS = {"global_step": 0, "step_of_last_refresh": -1}  # parameters that count steps, and the least they can be
 COUNTERS = ("skipped_updates", "overflowed_updates")  # parameters that count from 0
+OBSERVED = ("gradient_norm",)  # parameters that are only looked at
 _NAME = re.compile(r"step-([0-9]+)\.ckpt")
 _WIDTHS = {b"Bool": 1, b"Int8": 1, b"UInt8": 1, b"Int16": 2, b"UInt16": 2, b"Float16": 2, b"BFloat16": 2, b"Int32": 4,
            b"UInt32": 4, b"Float32": 4, b"Int64": 8, b"UInt64": 8, b"Float64": 8}  # bytes of a value

@@ -20,7 +20,7 @@ from models.registry import create_network
 from models.task import Task, create_task
 from thor.companions import evaluation_weights
 from thor.model import StepModel
-from thor.train import make_train_step
+from thor.train import make_train_step, record_gradient_norm
 
 
 @dataclasses.dataclass
@@ -100,7 +100,10 @@ def create_step(config: Config, network: nn.Cell, optimizer: nn.Optimizer, task:
         ``loss = step(*batch)``, whose parameters are the whole state of training.
     """
     network = (task or create_task(config)).training_network(network, optimizer)
-    return make_train_step(network, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
+    step = make_train_step(network, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
+    if config.train.record_gradient_norm:
+        record_gradient_norm(step)
+    return step
 
 
 def _epoch_length(config: Config, train_set: Dataset) -> int:

@@ -20,7 +20,8 @@ COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "refreshed_layer
 class MetricsFile(Callback):
     """About 50 rows an epoch, the last of an epoch with the evaluation; under a data sink at most one a sink.
 
-    The columns are COLUMNS and, before the last of them, eval_NAME for each of the task's other metrics.
+    The columns are COLUMNS and, before the last of them, eval_NAME for each of the task's other metrics, and
+    gradient_norm where it is recorded.
 
     step counts training batches, loss is that batch's, seconds count time spent in training, interruptions
     left out. A resumed run drops the rows after its first batch and goes on below them, so that the file is
@@ -34,7 +35,8 @@ class MetricsFile(Callback):
         task = state.session.task
         self._metrics = {"eval_loss": "loss", "eval_accuracy": task.accuracy,
                          **{f"eval_{name}": name for name in task.other_metrics}}
-        self.columns = (*COLUMNS[:-1], *(f"eval_{name}" for name in task.other_metrics), COLUMNS[-1])
+        norm = ("gradient_norm",) if state.session.config.train.record_gradient_norm else ()
+        self.columns = (*COLUMNS[:-1], *(f"eval_{name}" for name in task.other_metrics), *norm, COLUMNS[-1])
         self._every = max(1, state.per_epoch // ROWS_PER_EPOCH)
         self._written = 0
         self._before = self._started = 0.0
@@ -75,7 +77,7 @@ class MetricsFile(Callback):
         state = self.state
         row = {"epoch": state.epoch, "step": state.batches, "loss": state.loss, "learning_rate": state.learning_rate,
                "damping": state.damping, "refreshed_layers": state.refreshed and state.refreshed[0],
-               "skipped_updates": state.skipped.total,
+               "skipped_updates": state.skipped.total, "gradient_norm": state.gradient_norm,
                "seconds": round(self._before + time.perf_counter() - self._started, 3),
                **{column: state.evaluation.get(metric) for column, metric in self._metrics.items()}}
         with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:

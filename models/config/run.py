@@ -138,6 +138,7 @@ class TrainConfig(Section):
         checkpoint_keep: checkpoints kept; older ones are deleted.
         keep_best: also keep the checkpoint with the best held-out accuracy, as checkpoints/best.ckpt.
         early_stop: ends a run whose held-out accuracy rises no more.
+        record_gradient_norm: metrics.csv has the L2 norm of all weights' gradients together, before clipping.
         skipped_limit: updates skipped in a row, for overflow or because they were not finite, that end the run; a
             dynamic loss scale skips about 16 as it begins.
         run_dir: folder under which every run gets a new folder of its own.
@@ -157,6 +158,7 @@ class TrainConfig(Section):
     checkpoint_keep: int = setting(3, integer(1))
     keep_best: bool = setting(False, flag())
     early_stop: EarlyStopConfig = subsection(EarlyStopConfig)
+    record_gradient_norm: bool = setting(False, flag())
     skipped_limit: int = setting(100, integer(1))
     run_dir: str = setting("runs", file_path("the path of a folder"))
     resume: str = setting("auto", file_path("auto, never, or the path of a run folder or checkpoint"))

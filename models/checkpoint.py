@@ -27,6 +27,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from mindspore.train import Callback
 
+from models.averages import PREFIX
 from models.checkpoint_file import (
     BATCHES,
     COUNTERS,
@@ -224,8 +225,8 @@ def rescaled(session: Any, batches: int, samples: int) -> int:
 def _load(step: nn.Cell, contents: dict[str, Any], path: Path) -> None:
     parameters = {parameter.name: parameter for _, parameter in step.parameters_and_names()}
     for name, parameter in parameters.items():
-        if name not in contents and name.rpartition(".")[2] in (*COUNTERS, *OBSERVED):  # written without them
-            contents[name] = Parameter(Tensor(np.zeros(parameter.shape, parameter.asnumpy().dtype)), name=name)
+        if name not in contents:
+            _begin(contents, name, parameter)
         if name not in contents:
             raise ValueError(f"checkpoint={path}; has no {name}; it belongs to another network or optimizer")
         if contents[name].shape != parameter.shape or contents[name].dtype != parameter.dtype:
@@ -236,6 +237,15 @@ def _load(step: nn.Cell, contents: dict[str, Any], path: Path) -> None:
     left = ms.load_param_into_net(step, {name: contents[name] for name in parameters}, strict_load=True)[0]
     if left:
         raise ValueError(f"checkpoint={path}; {left[0]} could not be loaded")
+
+
+def _begin(contents: dict[str, Any], name: str, parameter: Parameter) -> None:
+    """Give ``contents`` what a parameter begins with that files may be written without: counts, averages."""
+    weight = contents.get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
+    if weight is not None:
+        contents[name] = Parameter(Tensor(weight.asnumpy(), parameter.dtype), name=name)
+    elif name.rpartition(".")[2] in (*COUNTERS, *OBSERVED, "averaged_step"):
+        contents[name] = Parameter(Tensor(np.zeros(parameter.shape), parameter.dtype), name=name)
 
 
 class CheckpointCallback(Callback):

@@ -23,7 +23,8 @@ EARLY_STOP = "run.early_stop"  # what models.callbacks.early_stop has seen, JSON
 NOTES = (EARLY_STOP,)  # texts that callbacks keep in every checkpoint
 BEST = "best.ckpt"  # the file of the best held-out metric, and that metric in it
 BEST_VALUE = "run.best_value"
-STEPS = {"global_step": 0, "step_of_last_refresh": -1}  # parameters that count steps, and the least they can be
+# parameters that count steps, and the least they can be
+STEPS = {"global_step": 0, "step_of_last_refresh": -1, "averaged_step": 0}
 COUNTERS = ("skipped_updates", "overflowed_updates")  # parameters that count from 0
 OBSERVED = ("gradient_norm",)  # parameters that are only looked at
 _NAME = re.compile(r"step-([0-9]+)\.ckpt")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from models.session import Session
 
 MEBIBYTE = 2 ** 20
-WEIGHTS, BUFFERS, FACTORS, INVERSES, MOMENTUM, STATE = (
-    "weights", "other parameters of the network", "factors", "inverses", "momentum", "other state")
+KINDS = WEIGHTS, BUFFERS, FACTORS, INVERSES, MOMENTUM, AVERAGES, STATE = (
+    "weights", "other parameters of the network", "factors", "inverses", "momentum", "averages", "other state")
 MOMENTS = ("moment", "second_moments.", "lamb_m.", "lamb_v.", "accum.", "stat.")  # how names of running means begin
 
 
@@ -93,6 +93,7 @@ def _length(session: Session, done: int) -> list[tuple[str, str]]:
 
 def state_bytes(session: Session) -> dict[str, int]:
     """Bytes of the state of training by what it is for; the sum is what a checkpoint holds."""
+    from models.averages import PREFIX
     from models.optimizers import thor_within
 
     thor = thor_within(session.optimizer)
@@ -100,12 +101,12 @@ def state_bytes(session: Session) -> dict[str, int]:
     factors = {id(p) for layer in layers for p in layer.factor_parameters.values()}
     trained = {id(p) for p in session.network.trainable_params()} - factors
     of_network = {id(p) for p in session.network.get_parameters()} - factors
-    sizes = dict.fromkeys((WEIGHTS, BUFFERS, FACTORS, INVERSES, MOMENTUM, STATE), 0)
+    sizes = dict.fromkeys(KINDS, 0)
     for parameter in session.step.get_parameters():
         place = id(parameter)
         kind = WEIGHTS if place in trained else BUFFERS if place in of_network else FACTORS if place in factors else \
             INVERSES if parameter.name.rpartition(".")[2].startswith(("inverses_", "inverse_a")) else \
-            MOMENTUM if parameter.name.startswith(MOMENTS) else STATE
+            MOMENTUM if parameter.name.startswith(MOMENTS) else AVERAGES if parameter.name.startswith(PREFIX) else STATE
         sizes[kind] += parameter_bytes([parameter])
     return sizes
 

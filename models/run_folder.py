@@ -9,6 +9,7 @@ Importing this module does not import MindSpore.
 """
 from __future__ import annotations
 
+import csv
 import dataclasses
 import fcntl
 import json
@@ -22,6 +23,7 @@ from models.config.errors import invalid
 from models.files import replacing
 
 CONFIG, CHECKPOINTS, RESULTS, LOCK = "config.yaml", "checkpoints", "results.json", ".lock"
+METRICS = "metrics.csv"
 DEVICES = "parallel.device_num"
 
 
@@ -75,6 +77,18 @@ def open_run_folder(config: Config, dry: bool = False) -> RunFolder:
         raise invalid("train.resume", resume, "auto, never, or the path of a run folder or checkpoint",
                       "there is nothing at that path")
     return _given(config, path, dry)
+
+
+def metrics_rows(path: Path) -> list[dict[str, float | None]]:
+    """Rows of a metrics.csv, empty fields as None; a line that is not whole ends them."""
+    rows = []
+    with open(path, newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            try:
+                rows.append({name: None if value == "" else float(value) for name, value in row.items()})
+            except (TypeError, ValueError):  # cut off by a kill: fields that are not there are None
+                break
+    return rows
 
 
 def differing_keys(first: Config, second: Config) -> list[str]:

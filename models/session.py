@@ -11,9 +11,10 @@ from mindspore.dataset import Dataset
 from mindspore.train import Callback
 
 from models import device
+from models.averages import with_averages
 from models.config import Config
 from models.interruption import INTERRUPTION, MOST
-from models.metrics import Total, over_devices
+from models.metrics import EMA, Total, over_devices
 from models.optimizers import create_loss_scale_manager, create_optimizer
 from models.ranks import Ranks, check_started, join, started
 from models.registry import create_network
@@ -63,9 +64,14 @@ class Session:
         return _epoch_length(self.config, self.train_set)
 
     def evaluate(self) -> dict[str, float]:
-        """Loss and accuracies on the held-out data of all processes."""
+        """Loss and accuracies on the held-out data of all processes; those of averaged weights as ema_NAME."""
         with evaluation_weights(self.optimizer):
-            return evaluate(self.model, self.eval_set, self.metrics, self.ranks)
+            results = evaluate(self.model, self.eval_set, self.metrics, self.ranks)
+        if self.config.train.ema.decay is not None:
+            with self.step.averages.in_network():
+                of_averages = evaluate(self.model, self.eval_set, self.metrics, self.ranks)
+            results = {**results, **{EMA + name: value for name, value in of_averages.items()}}
+        return results
 
 
 def create_session(config: Config) -> Session:
@@ -99,11 +105,12 @@ def create_step(config: Config, network: nn.Cell, optimizer: nn.Optimizer, task:
     Returns:
         ``loss = step(*batch)``, whose parameters are the whole state of training.
     """
-    network = (task or create_task(config)).training_network(network, optimizer)
-    step = make_train_step(network, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
+    training = (task or create_task(config)).training_network(network, optimizer)
+    step = make_train_step(training, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
     if config.train.record_gradient_norm:
         record_gradient_norm(step)
-    return step
+    decay = config.train.ema.decay
+    return step if decay is None else with_averages(step, network, optimizer, decay)
 
 
 def _epoch_length(config: Config, train_set: Dataset) -> int:

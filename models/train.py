@@ -184,7 +184,9 @@ def report(task: Task, results: dict[str, float], folder: RunFolder) -> str:
 
     minutes, seconds = divmod(round(results["seconds"]), 60)
     skipped = [("skipped updates", f"{results['skipped_updates']:g}")] if results.get("skipped_updates") else []
-    rows = [*task.report(results), *skipped, ("wall-clock time", f"{minutes} min {seconds} s"),
+    ema = results.get(f"ema_{task.accuracy}")
+    averaged = [] if ema is None else [("averaged weights", f"{task.accuracy} {ema:.4f} (--weights ema)")]
+    rows = [*task.report(results), *averaged, *skipped, ("wall-clock time", f"{minutes} min {seconds} s"),
             ("run folder", str(folder.path))]
     rows += [(name, str(path)) for name, path in (("metrics", folder.path / "metrics.csv"),
                                                   ("curves", folder.path / "curves.png")) if path.exists()]

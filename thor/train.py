@@ -63,7 +63,7 @@ class TrainStep(nn.TrainOneStepCell):
         self.measures = isinstance(optimizer, THOR)
         self.n_weights = optimizer.n_weights if self.measures else len(self.indices)
         self.differentiated = LossAlone(network).set_grad()
-        self.norm = None
+        self.norm: GradientNorm | None = None
 
     def __call__(self, *inputs, **keywords):
         return super().__call__(*in_order(self.network, inputs, keywords))

@@ -11,6 +11,7 @@ from mindspore.train import Callback
 
 from models.callbacks.state import TrainingState
 from models.files import replacing, writing
+from models.metrics import EMA
 from models.sinks import ROWS_PER_EPOCH, passed
 
 COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "refreshed_layers", "skipped_updates", "eval_loss",
@@ -21,7 +22,7 @@ class MetricsFile(Callback):
     """About 50 rows an epoch, the last of an epoch with the evaluation; under a data sink at most one a sink.
 
     The columns are COLUMNS and, before the last of them, eval_NAME for each of the task's other metrics, and
-    gradient_norm where it is recorded.
+    eval_ema_loss, eval_ema_accuracy and gradient_norm where averages are kept and the norm is recorded.
 
     step counts training batches, loss is that batch's, seconds count time spent in training, interruptions
     left out. A resumed run drops the rows after its first batch and goes on below them, so that the file is
@@ -35,8 +36,11 @@ class MetricsFile(Callback):
         task = state.session.task
         self._metrics = {"eval_loss": "loss", "eval_accuracy": task.accuracy,
                          **{f"eval_{name}": name for name in task.other_metrics}}
+        if state.session.config.train.ema.decay is not None:
+            self._metrics |= {"eval_ema_loss": f"{EMA}loss", "eval_ema_accuracy": EMA + task.accuracy}
         norm = ("gradient_norm",) if state.session.config.train.record_gradient_norm else ()
-        self.columns = (*COLUMNS[:-1], *(f"eval_{name}" for name in task.other_metrics), *norm, COLUMNS[-1])
+        evaluations = (column for column in self._metrics if column not in COLUMNS)
+        self.columns = (*COLUMNS[:-1], *evaluations, *norm, COLUMNS[-1])
         self._every = max(1, state.per_epoch // ROWS_PER_EPOCH)
         self._written = 0
         self._before = self._started = 0.0

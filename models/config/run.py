@@ -120,6 +120,17 @@ class EarlyStopConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True)
+class EmaConfig(Section):
+    """Averages of the weights that are kept, saved and evaluated beside them (models.averages).
+
+    Attributes:
+        decay: share of the average that an update leaves, such as 0.999; null for no averages.
+    """
+
+    decay: float | None = setting(None, optional(number(above=0, below=1), "no averages"))
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig(Section):
     """The training run.
 
@@ -138,6 +149,7 @@ class TrainConfig(Section):
         checkpoint_keep: checkpoints kept; older ones are deleted.
         keep_best: also keep the checkpoint with the best held-out accuracy, as checkpoints/best.ckpt.
         early_stop: ends a run whose held-out accuracy rises no more.
+        ema: averages of the weights, evaluated and saved beside them.
         record_gradient_norm: metrics.csv has the L2 norm of all weights' gradients together, before clipping.
         skipped_limit: updates skipped in a row, for overflow or because they were not finite, that end the run; a
             dynamic loss scale skips about 16 as it begins.
@@ -158,6 +170,7 @@ class TrainConfig(Section):
     checkpoint_keep: int = setting(3, integer(1))
     keep_best: bool = setting(False, flag())
     early_stop: EarlyStopConfig = subsection(EarlyStopConfig)
+    ema: EmaConfig = subsection(EmaConfig)
     record_gradient_norm: bool = setting(False, flag())
     skipped_limit: int = setting(100, integer(1))
     run_dir: str = setting("runs", file_path("the path of a folder"))

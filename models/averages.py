@@ -64,15 +64,19 @@ class WeightAverages(nn.Cell):
 
     @contextmanager
     def in_network(self) -> Iterator[None]:
-        """The network has the averages inside, and its own parameters again afterwards."""
+        """The network has the averages inside, and its own parameters again afterwards.
+
+        They are assigned, not set: in PyNative mode an optimizer goes on with the memory it knows, and would update
+        what ``set_data`` has left behind.
+        """
         own = [weight.asnumpy().copy() for weight in self.weights]
         try:
             for weight, average in zip(self.weights, self.averages):
-                weight.set_data(Tensor(average.asnumpy(), weight.dtype))
+                ops.assign(weight, Tensor(average.asnumpy(), weight.dtype))
             yield
         finally:
             for weight, value in zip(self.weights, own):
-                weight.set_data(Tensor(value))
+                ops.assign(weight, Tensor(value))
 
 
 class AveragingStep(nn.Cell):

@@ -14,6 +14,7 @@ from models import device
 from models.averages import with_averages
 from models.config import Config
 from models.interruption import INTERRUPTION, MOST
+from models.logs import check_installed
 from models.metrics import EMA, Total, over_devices
 from models.optimizers import create_loss_scale_manager, create_optimizer
 from models.ranks import Ranks, check_started, join, started
@@ -78,10 +79,11 @@ def create_session(config: Config) -> Session:
     """Set up device, data, network and optimizer for training.
 
     Raises:
-        ConfigError: the configuration asks for another number of devices than there are processes, or for one device
-            of several processes.
+        ConfigError: the configuration asks for another number of devices than there are processes, for one device
+            of several processes, or for a log whose package is not installed.
         OSError, ValueError, RuntimeError: the dataset or the device cannot be used.
     """
+    check_installed(config.train.log)
     ranks = start(config)
     network, instruction_set = seeded_network(config)
     task = create_task(config)

@@ -138,7 +138,7 @@ def _announce(session: Session, folder: RunFolder, done: int) -> None:
 
 def fit(session: Session, folder: RunFolder, done: int) -> dict[str, float]:
     """Run the epochs that are left after ``done`` batches; loss and accuracies on the held-out data."""
-    from models.callbacks import build_callbacks
+    from models.callbacks import ScalarLog, build_callbacks
     from models.callbacks.stopping import stopping
     from models.data import dataset_error_line
 
@@ -155,6 +155,10 @@ def fit(session: Session, folder: RunFolder, done: int) -> dict[str, float]:
         if not line:
             raise
         raise LoadError(line) from error
+    finally:
+        for callback in callbacks:
+            if isinstance(callback, ScalarLog):
+                callback.close()
     return {name: float(value) for name, value in results.items()}
 
 

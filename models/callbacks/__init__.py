@@ -11,13 +11,14 @@ from models.callbacks.curvature import CurvatureFile, CurvaturePicture
 from models.callbacks.early_stop import EarlyStop
 from models.callbacks.evaluation import Evaluation
 from models.callbacks.files import CurvesPicture, MetricsFile
+from models.callbacks.log import ScalarLog
 from models.callbacks.progress import ProgressBar
 from models.callbacks.state import TrainingState
 from models.callbacks.stopping import Stopping
 from models.checkpoint import CheckpointCallback
 
-__all__ = ["CurvesPicture", "EarlyStop", "Evaluation", "KeepBest", "MetricsFile", "ProgressBar", "Stopping",
-           "TrainingState", "build_callbacks"]
+__all__ = ["CurvesPicture", "EarlyStop", "Evaluation", "KeepBest", "MetricsFile", "ProgressBar", "ScalarLog",
+           "Stopping", "TrainingState", "build_callbacks"]
 
 
 def build_callbacks(session: Any, folder: Any) -> list[Callback]:
@@ -42,6 +43,7 @@ def build_callbacks(session: Any, folder: Any) -> list[Callback]:
         curvature = CurvatureFile(state, folder.path / "curvature.csv")
         record = [curvature, CurvaturePicture(curvature, folder.path / "curvature.png")]
     saving = CheckpointCallback(session, folder.checkpoints)
+    logs = [ScalarLog(metrics, name, folder.path / name) for name in session.config.train.log]
     best = [KeepBest(state, folder)] if session.config.train.keep_best else []
-    return [state, *agreement, Evaluation(state), EarlyStop(state), *record, metrics, ProgressBar(state), curves, *best,
-            saving, Stopping(state, saving, folder)]
+    return [state, *agreement, Evaluation(state), EarlyStop(state), *record, metrics, *logs, ProgressBar(state), curves,
+            *best, saving, Stopping(state, saving, folder)]

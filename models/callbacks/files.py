@@ -42,6 +42,7 @@ class MetricsFile(Callback):
         evaluations = (column for column in self._metrics if column not in COLUMNS)
         self.columns = (*COLUMNS[:-1], *evaluations, *norm, COLUMNS[-1])
         self._every = max(1, state.per_epoch // ROWS_PER_EPOCH)
+        self.latest: dict[str, float | None] = {}  # the row written last
         self._written = 0
         self._before = self._started = 0.0
 
@@ -86,7 +87,7 @@ class MetricsFile(Callback):
                **{column: state.evaluation.get(metric) for column, metric in self._metrics.items()}}
         with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerow([_text(row[name]) for name in self.columns])
-        self._written = state.batches
+        self._written, self.latest = state.batches, row
 
 
 def _text(value: float | None) -> str:

@@ -2,17 +2,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from models import registry
 from models.config.bert import BertConfig
 from models.config.errors import invalid
 from models.config.paths import file_path
 from models.config.section import Section, subsection
-from thor.checks import ascending, choice, flag, integer, number, optional, registered, setting
+from thor.checks import Check, ascending, choice, flag, integer, number, optional, registered, setting
 
 ONEDNN_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
                "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16")
 TEXT = "text"
+LOGS = ("tensorboard", "summary")  # written by models.logs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +108,16 @@ class LossConfig(Section):
     label_smoothing: float = setting(0.0, number(minimum=0, below=1))
 
 
+def _logs() -> Check:
+    """Different names of logs, one or a list, kept as a tuple."""
+    def parse(value: Any) -> tuple[str, ...]:
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, (list, tuple)) or len(set(map(str, names))) < len(names):
+            raise ValueError
+        return tuple(choice(*LOGS).parse(name) for name in names)
+    return Check(f"a list of {' and '.join(LOGS)}, each at most once", parse)
+
+
 @dataclasses.dataclass(frozen=True)
 class EarlyStopConfig(Section):
     """A run that ends where its held-out accuracy rises no more.
@@ -153,6 +165,7 @@ class TrainConfig(Section):
         record_gradient_norm: metrics.csv has the L2 norm of all weights' gradients together, before clipping.
         skipped_limit: updates skipped in a row, for overflow or because they were not finite, that end the run; a
             dynamic loss scale skips about 16 as it begins.
+        log: what also gets the rows of metrics.csv: tensorboard (event files, by tensorboardX), summary (MindSpore's).
         run_dir: folder under which every run gets a new folder of its own.
         resume: auto (go on with the newest unfinished run of this same configuration, else start anew),
             never, or the path of a run folder or checkpoint.
@@ -173,6 +186,7 @@ class TrainConfig(Section):
     ema: EmaConfig = subsection(EmaConfig)
     record_gradient_norm: bool = setting(False, flag())
     skipped_limit: int = setting(100, integer(1))
+    log: tuple[str, ...] = setting((), _logs(), "use e.g. [tensorboard]")
     run_dir: str = setting("runs", file_path("the path of a folder"))
     resume: str = setting("auto", file_path("auto, never, or the path of a run folder or checkpoint"))
 

@@ -144,7 +144,7 @@ def run(monkeypatch, *words):
 
 @PYNATIVE
 def test_a_run_evaluates_saves_and_resumes_its_averages(monkeypatch, averaged_network):
-    config, results, rows, path = run(monkeypatch, "--train.amp_level=O2", "--train.keep_batchnorm_fp32=true")
+    config, results, rows, path = run(monkeypatch)
     for weights, prefix in (("trained", ""), ("ema", "ema_")):
         again = evaluate.evaluate(config, str(path), weights)
         assert {name: results[prefix + name] for name in again} == again
@@ -153,15 +153,34 @@ def test_a_run_evaluates_saves_and_resumes_its_averages(monkeypatch, averaged_ne
     assert [row["step"] for row in rows if row["eval_ema_accuracy"]] == ["3", "6", "9"]
     assert float(rows[-1]["eval_ema_accuracy"]) == pytest.approx(results["ema_top_1_accuracy"], abs=1e-8)
     assert all(float(row["gradient_norm"]) > 0 for row in rows)
-    assert ms.load_checkpoint(str(path))["ema.fc.weight"].dtype == ms.float32
     middle = path.with_name("step-000003.ckpt")
-    *_, resumed_rows, resumed = run(monkeypatch, "--train.amp_level=O2", "--train.keep_batchnorm_fp32=true",
-                                    f"--train.resume={middle}")
+    *_, resumed_rows, resumed = run(monkeypatch, f"--train.resume={middle}")
     assert resumed_rows == rows[3:]
     one, other = (ms.load_checkpoint(str(file)) for file in (path, resumed))
     differing = [name for name in one if name.startswith("ema.") and
                  not np.array_equal(one[name].asnumpy(), other[name].asnumpy())]
     assert differing == [] and "averaged_step" in one
+
+
+@PYNATIVE
+def test_training_goes_on_after_an_evaluation_as_without_one():
+    states = []
+    for evaluations in (0, 1):
+        network, step = made("--optimizer.name=momentum")
+        for _ in range(4):
+            step(*batch())
+            for _ in range(evaluations):
+                with step.averages.in_network():
+                    assert np.array_equal(network.fc.weight.asnumpy(), averages_of(step)["fc.weight"])
+        states.append(float64(step.get_parameters()))
+    assert [name for name, value in states[0].items() if not np.array_equal(value, states[1][name])] == []
+
+
+@PYNATIVE
+def test_averages_are_float32_in_mixed_precision(averaged_network):
+    session = create_session(load_config(DIGITS, [*WORDS, "--train.amp_level=O3"]))
+    assert_follows(session.network, session.step, lambda i: session.step(*batch()), [True] * 4)
+    assert {average.dtype for average in session.step.averages.averages} == {ms.float32}
 
 
 @PYNATIVE

@@ -76,11 +76,11 @@ class Lookahead(WrappedOptimizer):
         fast = [weight.asnumpy().copy() for weight in weights]
         try:
             for weight, value in zip(weights, slow):
-                weight.set_data(Tensor(value.asnumpy()))
+                ops.assign(weight, value)  # set_data would leave the memory behind that PyNative optimizers update
             yield
         finally:
             for weight, value in zip(weights, fast):
-                weight.set_data(Tensor(value))
+                ops.assign(weight, Tensor(value))
 
 
 class Synchronisation(nn.Cell):

@@ -18,8 +18,8 @@ ALWAYS_READ = {
     "optimizer.clip_norm", "loss_scale.policy", "train.epochs", "train.amp_level", "train.accumulate_steps",
     "train.sink", "train.eval_every_epochs", "train.checkpoint_every_epochs", "train.checkpoint_every_steps",
     "train.checkpoint_keep", "train.skipped_limit", "train.record_gradient_norm", "train.run_dir", "train.resume",
-    "train.ema.decay", "parallel.device_num", "parallel.gradients_mean", "parallel.all_reduce_fusion_config",
-    "parallel.check_every"}
+    "train.ema.decay", "train.log", "parallel.device_num", "parallel.gradients_mean",
+    "parallel.all_reduce_fusion_config", "parallel.check_every"}
 # For each setting: a value that is not its default, words under which it is read, words under which it is not.
 MOMENTUM, ADAM = ["--optimizer.name=momentum"], ["--optimizer.name=adam"]
 TRACE = ["--curvature.update.policy=trace"]

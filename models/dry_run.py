@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from models.checkpoint_file import BEST
 from models.command_line import loading
-from models.config import Config
-from models.run_folder import RunFolder, open_run_folder
+from models.config import Config, ConfigError
+from models.run_folder import CONFIG, RunFolder, differing_keys, open_run_folder
 
 if TYPE_CHECKING:
     from mindspore import Parameter
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 MEBIBYTE = 2 ** 20
 KINDS = WEIGHTS, BUFFERS, FACTORS, INVERSES, MOMENTUM, AVERAGES, STATE = (
     "weights", "other parameters of the network", "factors", "inverses", "momentum", "averages", "other state")
+TIMELESS = {  # settings that do not change the time of a step
+    "seed", "train.epochs", "train.eval_every_epochs", "train.checkpoint_every_epochs", "train.checkpoint_every_steps",
+    "train.checkpoint_keep", "train.keep_best", "train.early_stop.patience", "train.early_stop.min_delta",
+    "train.skipped_limit", "data.eval_batch_size", "optimizer.learning_rate.initial", "optimizer.weight_decay"}
 MOMENTS = ("moment", "second_moments.", "lamb_m.", "lamb_v.", "accum.", "stat.")  # how names of running means begin
 
 
@@ -39,7 +43,7 @@ def dry_run(config: Config, profile: str | None = None) -> None:
         session = create_session(config)
         folder = open_run_folder(config, dry=True)
         done = restore(session, folder, delete=False)
-        time = time_line(session, profile, done)
+        time = time_measured(session, folder, done) if profile is None else time_modelled(session, profile, done)
     if session.ranks.is_first:
         print(report(session, folder, done, time))
 
@@ -136,10 +140,25 @@ def _mebibytes(size: float) -> str:
     return f"{size / MEBIBYTE:.2f}"
 
 
-def time_line(session: Session, path: str | None, done: int) -> str:
-    """The time of the steps that are left as models.planner models it, or why there is none."""
-    if path is None:
-        return "not estimated; --profile FILE models it from the profile of a device (docs/planner.md)"
+def time_measured(session: Session, folder: RunFolder, done: int) -> str:
+    """The time of the batches that are left as an earlier run's steps took, or that there is none."""
+    from models.summary.reading import read_run
+
+    for path in sorted(folder.path.parent.glob(f"*/{CONFIG}"), reverse=True):
+        try:
+            run = read_run(path.parent)
+        except (ConfigError, OSError):
+            continue
+        seconds = run.outcome.step_seconds
+        if seconds and set(differing_keys(session.config, run.config)) <= TIMELESS:
+            batches = session.config.train.epochs * session.batches_per_epoch - done
+            return (f"{batches * seconds / 60:.1f} min of steps, measured in {path.parent} ({1e3 * seconds:.3g} ms a "
+                    "batch); without compilation, evaluation, checkpoints")
+    return "not estimated; --profile FILE models it from the profile of a device (docs/planner.md)"
+
+
+def time_modelled(session: Session, path: str, done: int) -> str:
+    """The time of the steps that are left as models.planner models it."""
     from models.planner.predict import step_time
     from models.planner.profile import load_profile
     from models.planner.zoo import job_of

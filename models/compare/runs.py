@@ -13,7 +13,8 @@ from models.run_folder import METRICS, metrics_rows
 
 OUTCOME = "outcome.json"
 WARM_UP = 6  # steps MindSpore runs slower after a graph is new
-NOT_THE_RUN = ("resume", "run_dir", "checkpoint_every_epochs", "checkpoint_every_steps", "checkpoint_keep")
+NOT_THE_RUN = ("resume", "run_dir", "checkpoint_every_epochs", "checkpoint_every_steps", "checkpoint_keep",
+               "keep_best", "log")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -84,7 +84,8 @@ def read_runs(paths: Sequence[Path]) -> list[FoundRun]:
     """
     found: dict[Path, FoundRun] = {}
     for path in paths:
-        inside = [path] if (path / CONFIG).is_file() else sorted(file.parent for file in path.glob(f"*/{CONFIG}"))
+        below = (file.parent for pattern in ("*", "*/*") for file in path.glob(f"{pattern}/{CONFIG}"))
+        inside = [path] if (path / CONFIG).is_file() else sorted(below)
         if not inside:
             raise invalid("RUN", str(path), "the folder of a run, or of runs", f"it has no {CONFIG}; give one that "
                           "models.train made, such as runs/resnet18_digits_thor/20260101-120000")

@@ -93,6 +93,21 @@ def test_time_is_modelled_where_a_profile_is_given(capsys):
         dry_run(load_config(DIGITS, [*FIRST_ORDER, "--optimizer.name=adam"]), path)
 
 
+def test_time_is_measured_where_such_a_run_was(capsys, tmp_path):
+    """Two epochs of 20 batches; those after the first six of each take 0.5 s, all others more."""
+    head = "epoch,step,loss,learning_rate,damping,eval_loss,eval_accuracy,seconds"
+    seconds = [30 * epoch + (3 * batch if batch <= 6 else 18 + 0.5 * (batch - 6)) for epoch in (0, 1)
+               for batch in range(1, 21)]
+    rows = [f"{step / 20},{step},1,0.1,0.1,,,{second}" for step, second in enumerate(seconds, 1)]
+    for words in (["--optimizer.frequency=9"], ["--seed=8", "--train.epochs=2"]):
+        run = open_run_folder(load_config(DIGITS, [*WORDS, *words]))
+        (run.path / "metrics.csv").write_text("\n".join([head, *rows]) + "\n")
+    line = value(lines_of(capsys), "time")
+    assert line == (f"0.1 min of steps, measured in {run.path} (500 ms a batch); without compilation, evaluation, "
+                    "checkpoints")  # 12 batches
+    assert value(lines_of(capsys, "--data.batch_size=64"), "time").startswith("not estimated")
+
+
 @pytest.mark.parametrize("words", [
     ["--train.resume=nowhere"], ["--train.resume=other"], ["--parallel.device_num=2"], ["--train.accumulate_steps=99"],
     ["--data.name=mnist", "--data.path=nothing_here"], ["--train.resume=damaged.ckpt"], ["--data.batch_size=2000"]],

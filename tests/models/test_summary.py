@@ -53,8 +53,9 @@ def test_what_runs_reached_and_took(tmp_path, capsys):
 def test_a_folder_of_runs_stands_for_all_of_them_once(tmp_path):
     for name in ("1", "2"):
         write_run(tmp_path / "runs" / name, [0.5])
-    found = read_runs([tmp_path / "runs", tmp_path / "runs" / "2"])
-    assert labels(found) == ["1", "2"]
+    for path in (tmp_path / "runs", tmp_path):
+        assert labels(read_runs([path, tmp_path / "runs" / "2"])) == ["1", "2"]
+    found = read_runs([tmp_path])
     assert differing_settings(found) == {}
 
 

@@ -22,6 +22,7 @@ setup(
     install_requires=["mindspore>=2.7,<2.11", "numpy<2", "scipy", "threadpoolctl"],
     extras_require={
         "zoo": ["pyyaml", "scikit-learn", "matplotlib", "tokenizers", "tqdm"],
-        "test": ["pytest", "pytest-xdist", "ruff", "mypy"],
+        "tensorboard": ["tensorboardX"],  # train.log: [tensorboard]
+        "test": ["tensorboardX", "pytest", "pytest-xdist", "ruff", "mypy"],
     },
 )

@@ -27,10 +27,13 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from mindspore.train import Callback
 
+from models.averages import PREFIX
 from models.checkpoint_file import (
     BATCHES,
     COUNTERS,
     DIGEST,
+    NOTES,
+    OBSERVED,
     OWED,
     SAMPLES,
     SEED,
@@ -69,7 +72,7 @@ def config_digest(config: Config) -> str:
 
 
 def save(session: Any, folder: Path, batches: int, owed_loss: float | None = None) -> Path:
-    """Write the checkpoint after ``batches`` batches; it appears under its name only when it is whole.
+    """Write the checkpoint after ``batches`` batches.
 
     Older checkpoints beyond ``config.train.checkpoint_keep`` are deleted afterwards.
 
@@ -80,29 +83,41 @@ def save(session: Any, folder: Path, batches: int, owed_loss: float | None = Non
         owed_loss: loss of the last batch, where an epoch ends with it whose evaluation is still to come.
 
     Raises:
-        DivergedError: a parameter is not finite; nothing is written.
-        WriteError: the disk is full, the folder is read-only or the like; older checkpoints stay.
+        DivergedError, WriteError: as ``write``; older checkpoints stay.
     """
-    check_finite(session.step, batches)
     path = folder / f"step-{batches:06d}.ckpt"
-    try:
-        with INTERRUPTION.writing():
-            _write(session, folder, path, batches, {} if owed_loss is None else {OWED: owed_loss})
-    except (OSError, RuntimeError, ValueError) as error:
-        _remove(folder / MINDSPORE_PART)
-        _remove(folder / PART)
-        raise cannot_write(path, error, "checkpoint") from error
+    write(session, path, batches, {} if owed_loss is None else {OWED: owed_loss})
     return path
 
 
-def _write(session: Any, folder: Path, path: Path, batches: int, more: dict[str, float]) -> None:
+def write(session: Any, path: Path, batches: int, more: dict[str, Any]) -> None:
+    """Write a checkpoint after ``batches`` batches to ``path``; it appears there only when it is whole.
+
+    Args:
+        more: what it holds beside the state of training.
+
+    Raises:
+        DivergedError: a parameter is not finite; nothing is written.
+        WriteError: the disk is full, the folder is read-only or the like; what ``path`` held before stays.
+    """
+    check_finite(session.step, batches)
+    try:
+        with INTERRUPTION.writing():
+            _write(session, path.parent, path, batches, more)
+    except (OSError, RuntimeError, ValueError) as error:
+        _remove(path.parent / MINDSPORE_PART)
+        _remove(path.parent / PART)
+        raise cannot_write(path, error, "checkpoint") from error
+
+
+def _write(session: Any, folder: Path, path: Path, batches: int, more: dict[str, Any]) -> None:
     folder.mkdir(exist_ok=True)  # not its parents: where the run's folder was deleted, the run ends
     part = folder / PART
     part.unlink(missing_ok=True)
     part.touch()  # fails where MindSpore would write a line of its own
     part.unlink()
     facts = {BATCHES: batches, SAMPLES: _samples_a_batch(session), SEED: session.config.seed,
-             DIGEST: config_digest(session.config), **more}
+             DIGEST: config_digest(session.config), **session.notes, **more}
     with _silent():
         ms.save_checkpoint(session.step, str(part), append_dict=facts, crc_check=True)
     _to_disk(part)
@@ -136,8 +151,11 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def restore_newest(session: Any, folder: Path) -> int:
+def restore_newest(session: Any, folder: Path, delete: bool = True) -> int:
     """Restore the newest whole checkpoint in ``folder``; a warning names each newer one that is not.
+
+    Args:
+        delete: those beyond ``config.train.checkpoint_keep``.
 
     Returns:
         Batches seen so far, 0 if ``folder`` holds no checkpoint.
@@ -149,7 +167,7 @@ def restore_newest(session: Any, folder: Path) -> int:
     for place, path in enumerate(found):
         try:
             batches = restore(session, path)
-            for old in found[max(session.config.train.checkpoint_keep, place + 1):]:
+            for old in found[max(session.config.train.checkpoint_keep, place + 1):] if delete else ():
                 _remove(old)  # left where a run was killed between writing one and deleting another
             return batches
         except ValueError as error:
@@ -185,6 +203,7 @@ def restore(session: Any, path: Path) -> int:
                        "its place in the data are used", path)
     session.train_set.start_at(batches)
     session.owed_loss = float(contents[OWED].asnumpy()) if OWED in contents else None
+    session.notes.update({name: contents[name] for name in NOTES if name in contents})
     return batches
 
 
@@ -206,8 +225,8 @@ def rescaled(session: Any, batches: int, samples: int) -> int:
 def _load(step: nn.Cell, contents: dict[str, Any], path: Path) -> None:
     parameters = {parameter.name: parameter for _, parameter in step.parameters_and_names()}
     for name, parameter in parameters.items():
-        if name not in contents and name.rpartition(".")[2] in COUNTERS:  # in files written before these were counted
-            contents[name] = Parameter(Tensor(np.zeros(parameter.shape, np.int32)), name=name)
+        if name not in contents:
+            _begin(contents, name, parameter)
         if name not in contents:
             raise ValueError(f"checkpoint={path}; has no {name}; it belongs to another network or optimizer")
         if contents[name].shape != parameter.shape or contents[name].dtype != parameter.dtype:
@@ -218,6 +237,15 @@ def _load(step: nn.Cell, contents: dict[str, Any], path: Path) -> None:
     left = ms.load_param_into_net(step, {name: contents[name] for name in parameters}, strict_load=True)[0]
     if left:
         raise ValueError(f"checkpoint={path}; {left[0]} could not be loaded")
+
+
+def _begin(contents: dict[str, Any], name: str, parameter: Parameter) -> None:
+    """Give ``contents`` what a parameter begins with that files may be written without: counts, averages."""
+    weight = contents.get(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
+    if weight is not None:
+        contents[name] = Parameter(Tensor(weight.asnumpy(), parameter.dtype), name=name)
+    elif name.rpartition(".")[2] in (*COUNTERS, *OBSERVED, "averaged_step"):
+        contents[name] = Parameter(Tensor(np.zeros(parameter.shape), parameter.dtype), name=name)
 
 
 class CheckpointCallback(Callback):

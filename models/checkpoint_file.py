@@ -19,8 +19,14 @@ from models.wire import BYTES, VARINT, fields, varint
 
 BATCHES, SAMPLES, SEED, DIGEST = "run.batches", "run.samples_a_batch", "run.seed", "run.config"
 OWED = "run.owed_loss"  # loss of the last batch, where an epoch ends with it that is still to be evaluated
-STEPS = {"global_step": 0, "step_of_last_refresh": -1}  # parameters that count steps, and the least they can be
+EARLY_STOP = "run.early_stop"  # what models.callbacks.early_stop has seen, JSON
+NOTES = (EARLY_STOP,)  # texts that callbacks keep in every checkpoint
+BEST = "best.ckpt"  # the file of the best held-out metric, and that metric in it
+BEST_VALUE = "run.best_value"
+# parameters that count steps, and the least they can be
+STEPS = {"global_step": 0, "step_of_last_refresh": -1, "averaged_step": 0}
 COUNTERS = ("skipped_updates", "overflowed_updates")  # parameters that count from 0
+OBSERVED = ("gradient_norm",)  # parameters that are only looked at
 _NAME = re.compile(r"step-([0-9]+)\.ckpt")
 _WIDTHS = {b"Bool": 1, b"Int8": 1, b"UInt8": 1, b"Int16": 2, b"UInt16": 2, b"Float16": 2, b"BFloat16": 2, b"Int32": 4,
            b"UInt32": 4, b"Float32": 4, b"Int64": 8, b"UInt64": 8, b"Float64": 8}  # bytes of a value

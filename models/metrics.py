@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import nn, ops
 from mindspore.train import Metric
 
+EMA = "ema_"  # before the name of a metric: it is that of the averaged weights
 # Places in the scores of a batch of images.
 LOSS, RIGHT, RIGHT_OF_FIVE, IMAGES = range(4)
 

@@ -9,6 +9,7 @@ Importing this module does not import MindSpore.
 """
 from __future__ import annotations
 
+import csv
 import dataclasses
 import fcntl
 import json
@@ -22,6 +23,7 @@ from models.config.errors import invalid
 from models.files import replacing
 
 CONFIG, CHECKPOINTS, RESULTS, LOCK = "config.yaml", "checkpoints", "results.json", ".lock"
+METRICS = "metrics.csv"
 DEVICES = "parallel.device_num"
 
 
@@ -51,27 +53,42 @@ class RunFolder:
             part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-def open_run_folder(config: Config) -> RunFolder:
+def open_run_folder(config: Config, dry: bool = False) -> RunFolder:
     """The folder ``config.train.resume`` asks for, locked against other processes until this one ends.
 
     A folder is resumed only when its config equals ``config``, so nothing a run has written is ever mixed
     with another configuration's. A run that differs only in the number of devices goes on in a new folder.
+
+    Args:
+        dry: neither make nor lock a folder, only find out which it would be.
 
     Raises:
         ConfigError: the path to resume from does not exist, has another configuration, is finished or in use.
     """
     resume = config.train.resume
     if resume == "never":
-        return _new(config)
+        return _new(config, dry)
     if resume == "auto":
-        return _continued(config) or _new(config)
+        return _continued(config, dry) or _new(config, dry)
     path = Path(resume)
     if path.is_file():
-        return dataclasses.replace(_new(config), start_from=path)
+        return dataclasses.replace(_new(config, dry), start_from=path)
     if not path.is_dir():
         raise invalid("train.resume", resume, "auto, never, or the path of a run folder or checkpoint",
                       "there is nothing at that path")
-    return _given(config, path)
+    return _given(config, path, dry)
+
+
+def metrics_rows(path: Path) -> list[dict[str, float | None]]:
+    """Rows of a metrics.csv, empty fields as None; a line that is not whole ends them."""
+    rows = []
+    with open(path, newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            try:
+                rows.append({name: None if value == "" else float(value) for name, value in row.items()})
+            except (TypeError, ValueError):  # cut off by a kill: fields that are not there are None
+                break
+    return rows
 
 
 def differing_keys(first: Config, second: Config) -> list[str]:
@@ -91,9 +108,9 @@ def _parent(config: Config) -> Path:
     return Path(config.train.run_dir) / f"{config.model.name}_{config.data.name}_{config.optimizer.name}"
 
 
-def _new(config: Config) -> RunFolder:
+def _new(config: Config, dry: bool) -> RunFolder:
     stamp, count = time.strftime("%Y%m%d-%H%M%S"), 1
-    while True:
+    while not dry:
         path = _parent(config) / (stamp if count == 1 else f"{stamp}-{count}")
         try:
             path.mkdir(parents=True)
@@ -102,6 +119,8 @@ def _new(config: Config) -> RunFolder:
             if not os.path.lexists(path):
                 raise  # a link to nowhere is in the place of a folder above
             count += 1
+    if dry:
+        return RunFolder(_parent(config) / stamp)
     lock = _locked(path)
     (path / CHECKPOINTS).mkdir()
     with replacing(path / CONFIG) as part:
@@ -109,7 +128,7 @@ def _new(config: Config) -> RunFolder:
     return RunFolder(path, lock=lock)
 
 
-def _continued(config: Config) -> RunFolder | None:
+def _continued(config: Config, dry: bool) -> RunFolder | None:
     """The newest unfinished run of this configuration, on any number of devices; None if there is none."""
     for path in sorted(_parent(config).glob("*"), reverse=True):
         differences = _differences(config, path) if _has_checkpoints(path) else None
@@ -117,17 +136,17 @@ def _continued(config: Config) -> RunFolder | None:
             continue
         if _is_finished(path):
             return None  # whatever was interrupted before it has been done since
-        lock = _locked(path)
+        lock = _locked(path, dry)
         if lock is None:
             continue
         if not differences:
             return RunFolder(path, resumes=True, lock=lock)
         lock.close()
-        return dataclasses.replace(_new(config), start_from=path / CHECKPOINTS)
+        return dataclasses.replace(_new(config, dry), start_from=path / CHECKPOINTS)
     return None
 
 
-def _given(config: Config, path: Path) -> RunFolder:
+def _given(config: Config, path: Path, dry: bool) -> RunFolder:
     differences = _differences(config, path)
     wanted = "an unfinished run of this configuration"
     remedy = "give one of its checkpoints to start a new run with"
@@ -139,7 +158,7 @@ def _given(config: Config, path: Path) -> RunFolder:
         raise invalid("train.resume", str(path), wanted, f"it is finished; {remedy}")
     if not _has_checkpoints(path):
         raise invalid("train.resume", str(path), "the folder of a run with a checkpoint", "start it anew")
-    lock = _locked(path)
+    lock = _locked(path, dry)
     if lock is None:
         raise invalid("train.resume", str(path), "a run that no process is working on",
                       "wait for it or stop it")
@@ -161,8 +180,10 @@ def _has_checkpoints(path: Path) -> bool:
     return any((path / CHECKPOINTS).glob("*"))
 
 
-def _locked(path: Path) -> IO | None:
-    lock = open(path / LOCK, "a", encoding="utf-8")
+def _locked(path: Path, dry: bool = False) -> IO | None:
+    """The lock of a run's folder, None where another process has it; a dry run makes no file of it."""
+    lock = open(path / LOCK if not dry or (path / LOCK).exists() else os.devnull, "r" if dry else "a",
+                encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return lock

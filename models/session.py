@@ -11,16 +11,18 @@ from mindspore.dataset import Dataset
 from mindspore.train import Callback
 
 from models import device
+from models.averages import with_averages
 from models.config import Config
 from models.interruption import INTERRUPTION, MOST
-from models.metrics import Total, over_devices
+from models.logs import check_installed
+from models.metrics import EMA, Total, over_devices
 from models.optimizers import create_loss_scale_manager, create_optimizer
 from models.ranks import Ranks, check_started, join, started
 from models.registry import create_network
 from models.task import Task, create_task
 from thor.companions import evaluation_weights
 from thor.model import StepModel
-from thor.train import make_train_step
+from thor.train import make_train_step, record_gradient_norm
 
 
 @dataclasses.dataclass
@@ -40,6 +42,7 @@ class Session:
         ranks: this process among those that train together.
         instruction_set: what was set or kept for oneDNN and why, "" if there is nothing to say.
         owed_loss: of the last batch before a resumed run, where an epoch ended with it that was not evaluated.
+        notes: texts by name that callbacks keep in every checkpoint, those of the checkpoint a resumed run begins with.
     """
 
     config: Config
@@ -54,6 +57,7 @@ class Session:
     instruction_set: str
     ranks: Ranks = Ranks()
     owed_loss: float | None = None
+    notes: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -61,19 +65,25 @@ class Session:
         return _epoch_length(self.config, self.train_set)
 
     def evaluate(self) -> dict[str, float]:
-        """Loss and accuracies on the held-out data of all processes."""
+        """Loss and accuracies on the held-out data of all processes; those of averaged weights as ema_NAME."""
         with evaluation_weights(self.optimizer):
-            return evaluate(self.model, self.eval_set, self.metrics, self.ranks)
+            results = evaluate(self.model, self.eval_set, self.metrics, self.ranks)
+        if self.config.train.ema.decay is not None:
+            with self.step.averages.in_network():
+                of_averages = evaluate(self.model, self.eval_set, self.metrics, self.ranks)
+            results = {**results, **{EMA + name: value for name, value in of_averages.items()}}
+        return results
 
 
 def create_session(config: Config) -> Session:
     """Set up device, data, network and optimizer for training.
 
     Raises:
-        ConfigError: the configuration asks for another number of devices than there are processes, or for one device
-            of several processes.
+        ConfigError: the configuration asks for another number of devices than there are processes, for one device
+            of several processes, or for a log whose package is not installed.
         OSError, ValueError, RuntimeError: the dataset or the device cannot be used.
     """
+    check_installed(config.train.log)
     ranks = start(config)
     network, instruction_set = seeded_network(config)
     task = create_task(config)
@@ -97,8 +107,12 @@ def create_step(config: Config, network: nn.Cell, optimizer: nn.Optimizer, task:
     Returns:
         ``loss = step(*batch)``, whose parameters are the whole state of training.
     """
-    network = (task or create_task(config)).training_network(network, optimizer)
-    return make_train_step(network, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
+    training = (task or create_task(config)).training_network(network, optimizer)
+    step = make_train_step(training, optimizer, create_loss_scale_manager(config), config.train.accumulate_steps)
+    if config.train.record_gradient_norm:
+        record_gradient_norm(step)
+    decay = config.train.ema.decay
+    return step if decay is None else with_averages(step, network, optimizer, decay)
 
 
 def _epoch_length(config: Config, train_set: Dataset) -> int:

@@ -15,7 +15,8 @@ class Task(Protocol):
     """What a kind of network is trained for.
 
     Attributes:
-        accuracy: the metric shown as the accuracy, in metrics.csv as eval_accuracy.
+        accuracy: the metric shown as the accuracy, in metrics.csv as eval_accuracy; the higher the better, for
+            train.keep_best and train.early_stop.
         other_metrics: further metrics with a column of their own in metrics.csv.
         result_metrics: the metrics models.evaluate prints, if there are such.
     """

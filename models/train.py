@@ -1,4 +1,4 @@
-"""Train a network: ``python -m models.train --config FILE [--section.key value ...]``."""
+"""Train a network: ``python -m models.train --config FILE [--dry_run] [--section.key value ...]``."""
 from __future__ import annotations
 
 if __name__ == "__main__":  # before anything starts a thread
@@ -6,6 +6,7 @@ if __name__ == "__main__":  # before anything starts a thread
 
     hold_signals()
 
+import argparse
 import json
 import sys
 import time
@@ -30,7 +31,27 @@ if TYPE_CHECKING:
 def main(words: Sequence[str] | None = None) -> int:
     """Train as the command line says; the exit status."""
     quiet_mindspore()
-    return run(lambda: train(configuration(words)))
+    made = _parser()
+
+    def entry() -> None:
+        options, config = parse(made, words)
+        if options.profile is not None and not options.dry_run:
+            made.error("--profile is read by --dry_run alone; give both or none")
+        if options.dry_run:
+            from models.dry_run import dry_run
+
+            dry_run(config, options.profile)
+        else:
+            train(config)
+    return run(entry)
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser("python -m models.train", "Train a network; everything goes to a run folder.")
+    made.add_argument("--dry_run", action="store_true", help="build everything, say what the run would take, and end")
+    made.add_argument("--profile", metavar="FILE",
+                      help="with --dry_run: model the time, too, from this profile of a device, see models.planner")
+    return made
 
 
 def configuration(words: Sequence[str] | None = None) -> Config:
@@ -40,8 +61,7 @@ def configuration(words: Sequence[str] | None = None) -> Config:
         ConfigError: one line about what cannot be used.
         SystemExit: status 2 and the usage for words of no such form.
     """
-    made = parser("python -m models.train", "Train a network; everything goes to a run folder.")
-    return parse(made, words)[1]
+    return parse(_parser(), words)[1]
 
 
 def train(config: Config) -> dict[str, float]:
@@ -77,14 +97,19 @@ def _shared_folder(session: Session) -> RunFolder:
     return first or RunFolder(Path(told["path"]), told["resumes"], told["start_from"] and Path(told["start_from"]))
 
 
-def restore(session: Session, folder: RunFolder) -> int:
-    """Load the checkpoint the run begins with; the number of batches already done."""
+def restore(session: Session, folder: RunFolder, delete: bool = True) -> int:
+    """Load the checkpoint the run begins with; the number of batches already done.
+
+    Args:
+        delete: what a kill left beyond ``train.checkpoint_keep``.
+    """
     from models import checkpoint
 
-    if folder.start_from is not None:
-        load = checkpoint.restore_newest if folder.start_from.is_dir() else checkpoint.restore
-        return load(session, folder.start_from)
-    return checkpoint.restore_newest(session, folder.checkpoints) if folder.resumes else 0
+    if folder.start_from is not None and folder.start_from.is_file():
+        return checkpoint.restore(session, folder.start_from)
+    if folder.start_from is None and not folder.resumes:
+        return 0
+    return checkpoint.restore_newest(session, folder.start_from or folder.checkpoints, delete)
 
 
 def _announce(session: Session, folder: RunFolder, done: int) -> None:
@@ -113,7 +138,7 @@ def _announce(session: Session, folder: RunFolder, done: int) -> None:
 
 def fit(session: Session, folder: RunFolder, done: int) -> dict[str, float]:
     """Run the epochs that are left after ``done`` batches; loss and accuracies on the held-out data."""
-    from models.callbacks import build_callbacks
+    from models.callbacks import ScalarLog, build_callbacks
     from models.callbacks.stopping import stopping
     from models.data import dataset_error_line
 
@@ -130,35 +155,49 @@ def fit(session: Session, folder: RunFolder, done: int) -> dict[str, float]:
         if not line:
             raise
         raise LoadError(line) from error
+    finally:
+        for callback in callbacks:
+            if isinstance(callback, ScalarLog):
+                callback.close()
     return {name: float(value) for name, value in results.items()}
 
 
 def _fit(session: Session, callbacks: list[Callback], done: int) -> dict[str, Any]:
-    from models.callbacks import TrainingState
+    from models.callbacks import EarlyStop, KeepBest, TrainingState
     from models.callbacks.owed import end_epoch
 
-    state = next(callback for callback in callbacks if isinstance(callback, TrainingState))
+    state, stop = (next(callback for callback in callbacks if isinstance(callback, kind))
+                   for kind in (TrainingState, EarlyStop))
     if session.owed_loss is not None and done % session.batches_per_epoch == 0:
         end_epoch(state, callbacks, session.owed_loss)
     sinks = plan_sinks(session.config, session.batches_per_epoch, done)
-    if sinks.done < sinks.epochs:
+    if sinks.done < sinks.epochs and stop.ended_at is None:
         session.model.train(sinks.epochs, session.train_set, callbacks, session.config.train.sink, sinks.size,
                             sinks.done)
-    state.skipped.check_any_applied(state.total)
-    return {**(state.evaluation or session.evaluate()), "skipped_updates": state.skipped.total}
+    ended = {} if stop.ended_at is None else {"stopped_early_at_step": stop.ended_at}
+    state.skipped.check_any_applied(stop.ended_at or state.total)
+    if ended and session.ranks.is_first:
+        print(stop.line())
+    best = next((callback.results() for callback in callbacks if isinstance(callback, KeepBest)), {})
+    return {**(state.evaluation or session.evaluate()), "skipped_updates": state.skipped.total, **best, **ended}
 
 
 def report(task: Task, results: dict[str, float], folder: RunFolder) -> str:
     """The block of lines a run ends with."""
-    from models.checkpoint import checkpoints
+    from models.checkpoint_file import BEST, checkpoints
 
     minutes, seconds = divmod(round(results["seconds"]), 60)
     skipped = [("skipped updates", f"{results['skipped_updates']:g}")] if results.get("skipped_updates") else []
-    rows = [*task.report(results), *skipped, ("wall-clock time", f"{minutes} min {seconds} s"),
+    ema = results.get(f"ema_{task.accuracy}")
+    averaged = [] if ema is None else [("averaged weights", f"{task.accuracy} {ema:.4f} (--weights ema)")]
+    rows = [*task.report(results), *averaged, *skipped, ("wall-clock time", f"{minutes} min {seconds} s"),
             ("run folder", str(folder.path))]
     rows += [(name, str(path)) for name, path in (("metrics", folder.path / "metrics.csv"),
                                                   ("curves", folder.path / "curves.png")) if path.exists()]
     rows += [("checkpoint", str(path)) for path in checkpoints(folder.checkpoints)[:1]]
+    if "best_step" in results:
+        best = f"{results['best_accuracy']:.4f} at step {results['best_step']:g}"
+        rows.append(("best checkpoint", f"{folder.checkpoints / BEST} ({best})"))
     return "\n".join(["results", *(f"  {name:<16} {value}" for name, value in rows)])
 
 

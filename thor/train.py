@@ -1,11 +1,12 @@
 """Train steps: a second-order and a stale graph for THOR, each compiled once, and one graph for other optimizers."""
 from __future__ import annotations
 
-from mindspore import ParameterTuple, nn, ops
+from mindspore import Parameter, ParameterTuple, nn, ops
 from mindspore.amp import all_finite
 
 from thor.checks import checked, integer
 from thor.divergence import DivergenceWatch
+from thor.gradient_norm import GradientNorm
 from thor.inputs import in_order
 from thor.layers.loss import check_reduction
 from thor.optimizer import SECOND_ORDER, STALE, THOR
@@ -64,6 +65,7 @@ class TrainStep(nn.TrainOneStepCell):
         self.n_weights = optimizer.n_weights if self.measures else len(self.indices)
         self.differentiated = LossAlone(network).set_grad()
         self.reloads = ReloadWatch(self)
+        self.norm: GradientNorm | None = None
 
     def __call__(self, *inputs, **keywords):
         return self.reloads.call(super().__call__, in_order(self.network, inputs, keywords))
@@ -90,6 +92,7 @@ class TrainStep(nn.TrainOneStepCell):
 
     def update(self, gradients):
         """Apply the optimizer, or skip it when ``scaling`` checks for overflow and finds one."""
+        self.observe(gradients)
         if not self.scaling.skips_overflow:
             return self.apply(gradients)
         finite = all_finite(gradients)
@@ -98,6 +101,11 @@ class TrainStep(nn.TrainOneStepCell):
         if finite:
             self.apply(gradients)
         return self.scaling.adjust(finite)
+
+    def observe(self, gradients):
+        """Remember the norm of the weights' gradients, which are still scaled, where it is asked for."""
+        if self.norm is not None:
+            self.norm(gradients[:self.n_weights], self.scaling.scale())
 
     def apply(self, gradients):
         """Hand the gradients to the optimizer."""
@@ -185,6 +193,27 @@ def make_train_step(network: nn.Cell, optimizer: nn.Optimizer, loss_scale_manage
         optimizer.measure_always()
     stale = StaleTrainStep(network, optimizer, scaling, optimizer.weight_indices, accumulator)
     return TwoGraphStep(second_order, stale, optimizer).set_train()
+
+
+def record_gradient_norm(step: nn.Cell) -> Parameter:
+    """Have a step of :func:`make_train_step` remember the L2 norm of all weights' gradients at every update.
+
+    Of the gradient of the loss as the optimizer is given it: averaged over devices and micro-batches, without the loss
+    scale, before ``clip_norm``. Of Heun's two gradients the first. Call it before the first step.
+
+    Returns:
+        The norm at the latest update, ``()``, float32; -1 before the first and where it was not finite.
+
+    Raises:
+        ValueError: there is no such step in ``step``.
+    """
+    cells = [cell for _, cell in step.cells_and_names() if isinstance(cell, TrainStep)]
+    if not cells:
+        raise ValueError(f"step={type(step).__name__}; must be a train step of make_train_step; make it with that")
+    norm = GradientNorm()
+    for cell in cells:
+        cell.norm = norm
+    return norm.value
 
 
 def skipped_updates(step: nn.Cell) -> int:

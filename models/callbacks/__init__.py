@@ -6,15 +6,19 @@ from typing import Any
 from mindspore.train import Callback
 
 from models.callbacks.agreement import Agreement
+from models.callbacks.best import KeepBest
 from models.callbacks.curvature import CurvatureFile, CurvaturePicture
+from models.callbacks.early_stop import EarlyStop
 from models.callbacks.evaluation import Evaluation
 from models.callbacks.files import CurvesPicture, MetricsFile
+from models.callbacks.log import ScalarLog
 from models.callbacks.progress import ProgressBar
 from models.callbacks.state import TrainingState
 from models.callbacks.stopping import Stopping
 from models.checkpoint import CheckpointCallback
 
-__all__ = ["CurvesPicture", "Evaluation", "MetricsFile", "ProgressBar", "Stopping", "TrainingState", "build_callbacks"]
+__all__ = ["CurvesPicture", "EarlyStop", "Evaluation", "KeepBest", "MetricsFile", "ProgressBar", "ScalarLog",
+           "Stopping", "TrainingState", "build_callbacks"]
 
 
 def build_callbacks(session: Any, folder: Any) -> list[Callback]:
@@ -31,7 +35,7 @@ def build_callbacks(session: Any, folder: Any) -> list[Callback]:
     parallel = session.config.parallel
     agreement = [Agreement(state)] if session.ranks.count > 1 and parallel.check_every else []
     if not session.ranks.is_first:
-        return [state, *agreement, Evaluation(state), Stopping(state, None, folder)]
+        return [state, *agreement, Evaluation(state), EarlyStop(state), Stopping(state, None, folder)]
     metrics = MetricsFile(state, folder.path / "metrics.csv")
     curves = CurvesPicture(metrics, folder.path / "curves.png")
     record = []
@@ -39,5 +43,7 @@ def build_callbacks(session: Any, folder: Any) -> list[Callback]:
         curvature = CurvatureFile(state, folder.path / "curvature.csv")
         record = [curvature, CurvaturePicture(curvature, folder.path / "curvature.png")]
     saving = CheckpointCallback(session, folder.checkpoints)
-    return [state, *agreement, Evaluation(state), *record, metrics, ProgressBar(state), curves, saving,
-            Stopping(state, saving, folder)]
+    logs = [ScalarLog(metrics, name, folder.path / name) for name in session.config.train.log]
+    best = [KeepBest(state, folder)] if session.config.train.keep_best else []
+    return [state, *agreement, Evaluation(state), EarlyStop(state), *record, metrics, *logs, ProgressBar(state), curves,
+            *best, saving, Stopping(state, saving, folder)]

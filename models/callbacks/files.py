@@ -11,6 +11,7 @@ from mindspore.train import Callback
 
 from models.callbacks.state import TrainingState
 from models.files import replacing, writing
+from models.metrics import EMA
 from models.sinks import ROWS_PER_EPOCH, passed
 
 COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "refreshed_layers", "skipped_updates", "eval_loss",
@@ -20,7 +21,8 @@ COLUMNS = ("epoch", "step", "loss", "learning_rate", "damping", "refreshed_layer
 class MetricsFile(Callback):
     """About 50 rows an epoch, the last of an epoch with the evaluation; under a data sink at most one a sink.
 
-    The columns are COLUMNS and, before the last of them, eval_NAME for each of the task's other metrics.
+    The columns are COLUMNS and, before the last of them, eval_NAME for each of the task's other metrics, and
+    eval_ema_loss, eval_ema_accuracy and gradient_norm where averages are kept and the norm is recorded.
 
     step counts training batches, loss is that batch's, seconds count time spent in training, interruptions
     left out. A resumed run drops the rows after its first batch and goes on below them, so that the file is
@@ -34,8 +36,13 @@ class MetricsFile(Callback):
         task = state.session.task
         self._metrics = {"eval_loss": "loss", "eval_accuracy": task.accuracy,
                          **{f"eval_{name}": name for name in task.other_metrics}}
-        self.columns = (*COLUMNS[:-1], *(f"eval_{name}" for name in task.other_metrics), COLUMNS[-1])
+        if state.session.config.train.ema.decay is not None:
+            self._metrics |= {"eval_ema_loss": f"{EMA}loss", "eval_ema_accuracy": EMA + task.accuracy}
+        norm = ("gradient_norm",) if state.session.config.train.record_gradient_norm else ()
+        evaluations = (column for column in self._metrics if column not in COLUMNS)
+        self.columns = (*COLUMNS[:-1], *evaluations, *norm, COLUMNS[-1])
         self._every = max(1, state.per_epoch // ROWS_PER_EPOCH)
+        self.latest: dict[str, float | None] = {}  # the row written last
         self._written = 0
         self._before = self._started = 0.0
 
@@ -75,12 +82,12 @@ class MetricsFile(Callback):
         state = self.state
         row = {"epoch": state.epoch, "step": state.batches, "loss": state.loss, "learning_rate": state.learning_rate,
                "damping": state.damping, "refreshed_layers": state.refreshed and state.refreshed[0],
-               "skipped_updates": state.skipped.total,
+               "skipped_updates": state.skipped.total, "gradient_norm": state.gradient_norm,
                "seconds": round(self._before + time.perf_counter() - self._started, 3),
                **{column: state.evaluation.get(metric) for column, metric in self._metrics.items()}}
         with writing(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerow([_text(row[name]) for name in self.columns])
-        self._written = state.batches
+        self._written, self.latest = state.batches, row
 
 
 def _text(value: float | None) -> str:

@@ -18,6 +18,9 @@ class Context:
         """As of ``mindspore.train.RunContext``."""
         return self.parameters
 
+    def request_stop(self) -> None:
+        """Nothing trains; the callback that asks knows by itself that it did."""
+
 
 def end_epoch(state: TrainingState, callbacks: list[Callback], loss: float) -> None:
     """Have ``callbacks``, the first of which is ``state``, end the epoch whose last batch had ``loss``."""

@@ -10,8 +10,10 @@ from mindspore.train import Callback
 
 from models.callbacks.skipped import Skipped
 from models.checkpoint import check_finite
+from models.checkpoint_file import OBSERVED
 from models.command_line import CAUSES, DivergedError
 from models.optimizers import damping_array, learning_rate_array
+from thor.gradient_norm import UNKNOWN
 
 
 class TrainingState(Callback):
@@ -29,6 +31,7 @@ class TrainingState(Callback):
         refreshed: layers refreshed, and layers with curvature, at the latest refresh; None before it.
         evaluation: metrics of the latest evaluation if it belongs to the present batch, else {}.
         skipped: updates that were skipped.
+        gradient_norm: of the latest update; None where it is not recorded, or not finite.
 
     Raises:
         DivergedError: the loss is not finite and no update was skipped for it; a parameter is not finite after an
@@ -49,6 +52,13 @@ class TrainingState(Callback):
         self._dampings = damping_array(config, self.per_epoch) if config.optimizer.second_order else None
         self.skipped = Skipped(session.step, config.train.skipped_limit, config.train.accumulate_steps)
         self._not_finite: float | None = None  # a loss whose update is still to come
+        self._norm = next((p for p in session.step.get_parameters() if p.name.rpartition(".")[2] in OBSERVED), None)
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """See the class."""
+        norm = UNKNOWN if self._norm is None else float(self._norm.asnumpy())
+        return None if norm == UNKNOWN else norm
 
     @property
     def epoch(self) -> float:

@@ -1,7 +1,6 @@
 """One training run of a comparison: its configuration, its folder, and what came of it."""
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
 import json
@@ -10,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from models.config import Config, config_tree
+from models.run_folder import METRICS, metrics_rows
 
 OUTCOME = "outcome.json"
 WARM_UP = 6  # steps MindSpore runs slower after a graph is new
-NOT_THE_RUN = ("resume", "run_dir", "checkpoint_every_epochs", "checkpoint_every_steps", "checkpoint_keep")
+NOT_THE_RUN = ("resume", "run_dir", "checkpoint_every_epochs", "checkpoint_every_steps", "checkpoint_keep",
+               "keep_best", "log")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,17 +114,8 @@ class Outcome:
 
 def metrics_of(folder: Path) -> list[dict[str, float | None]]:
     """Rows of the newest metrics.csv below ``folder``; a line that is not whole ends them."""
-    files = sorted(folder.glob("*/*/metrics.csv"))
-    if not files:
-        return []
-    rows = []
-    with open(files[-1], newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            try:
-                rows.append({name: float(value) if value else None for name, value in row.items()})
-            except (TypeError, ValueError):
-                break
-    return rows
+    files = sorted(folder.glob(f"*/*/{METRICS}"))
+    return metrics_rows(files[-1]) if files else []
 
 
 def describe_setting(setting: dict[str, Any]) -> str:

@@ -107,6 +107,10 @@ def rules() -> Iterator[Rule]:
     yield _one_of("loss_scale.policy", ("fixed",), "loss_scale.value")
     yield _one_of("loss_scale.policy", ("dynamic",), *(f"loss_scale.{name}" for name in ("init", "factor", "window")))
     yield from _of_model_and_data()
+    yield Rule(("train.keep_best", "train.early_stop"), ("train.eval_every_epochs",), bool,
+               "runs with train.eval_every_epochs")
+    yield Rule(("train.early_stop.min_delta",), ("train.early_stop.patience",), lambda patience: patience is not None,
+               "runs with train.early_stop.patience")
     yield Rule(("train.sink_size",), ("train.sink",), bool, "runs with train.sink")
     yield from _of_devices()
 

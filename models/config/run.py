@@ -2,17 +2,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from models import registry
 from models.config.bert import BertConfig
 from models.config.errors import invalid
 from models.config.paths import file_path
 from models.config.section import Section, subsection
-from thor.checks import ascending, choice, flag, integer, number, optional, registered, setting
+from thor.checks import Check, ascending, choice, flag, integer, number, optional, registered, setting
 
 ONEDNN_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
                "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX512_CORE_AMX_FP16")
 TEXT = "text"
+LOGS = ("tensorboard", "summary")  # written by models.logs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,40 @@ class LossConfig(Section):
     label_smoothing: float = setting(0.0, number(minimum=0, below=1))
 
 
+def _logs() -> Check:
+    """Different names of logs, one or a list, kept as a tuple."""
+    def parse(value: Any) -> tuple[str, ...]:
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, (list, tuple)) or len(set(map(str, names))) < len(names):
+            raise ValueError
+        return tuple(choice(*LOGS).parse(name) for name in names)
+    return Check(f"a list of {' and '.join(LOGS)}, each at most once", parse)
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyStopConfig(Section):
+    """A run that ends where its held-out accuracy rises no more.
+
+    Attributes:
+        patience: evaluations in a row without a rise after which the run ends; null for none.
+        min_delta: the accuracy must rise above its best by more than this, on a scale from 0 to 1.
+    """
+
+    patience: int | None = setting(None, optional(integer(1), "no early stop"))
+    min_delta: float = setting(0.0, number(minimum=0, below=1))
+
+
+@dataclasses.dataclass(frozen=True)
+class EmaConfig(Section):
+    """Averages of the weights that are kept, saved and evaluated beside them (models.averages).
+
+    Attributes:
+        decay: share of the average that an update leaves, such as 0.999; null for no averages.
+    """
+
+    decay: float | None = setting(None, optional(number(above=0, below=1), "no averages"))
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(Section):
     """The training run.
@@ -123,12 +159,17 @@ class TrainConfig(Section):
             metrics.csv and curvature.csv then hold what the last step of each sink shows.
         sink_size: sink: steps that count as an epoch, -1 for a pass over the data. The device takes them in
             about 50 sinks, one of which ends wherever an epoch ends or a checkpoint is due (models.sinks).
-        eval_every_epochs: epochs between evaluations, 0 for one at the end.
+        eval_every_epochs: epochs between evaluations, the last of which is at the end; 0 for that alone.
         checkpoint_every_epochs: epochs between checkpoints, 0 for none by epoch.
         checkpoint_every_steps: optimizer steps between checkpoints, 0 for none by step.
         checkpoint_keep: checkpoints kept; older ones are deleted.
+        keep_best: also keep the checkpoint with the best held-out accuracy, as checkpoints/best.ckpt.
+        early_stop: ends a run whose held-out accuracy rises no more.
+        ema: averages of the weights, evaluated and saved beside them.
+        record_gradient_norm: metrics.csv has the L2 norm of all weights' gradients together, before clipping.
         skipped_limit: updates skipped in a row, for overflow or because they were not finite, that end the run; a
             dynamic loss scale skips about 16 as it begins.
+        log: what also gets the rows of metrics.csv: tensorboard (event files, by tensorboardX), summary (MindSpore's).
         run_dir: folder under which every run gets a new folder of its own.
         resume: auto (go on with the newest unfinished run of this same configuration, else start anew),
             never, or the path of a run folder or checkpoint.
@@ -144,7 +185,12 @@ class TrainConfig(Section):
     checkpoint_every_epochs: int = setting(1, integer(0))
     checkpoint_every_steps: int = setting(0, integer(0))
     checkpoint_keep: int = setting(3, integer(1))
+    keep_best: bool = setting(False, flag())
+    early_stop: EarlyStopConfig = subsection(EarlyStopConfig)
+    ema: EmaConfig = subsection(EmaConfig)
+    record_gradient_norm: bool = setting(False, flag())
     skipped_limit: int = setting(100, integer(1))
+    log: tuple[str, ...] = setting((), _logs(), "use e.g. [tensorboard]")
     run_dir: str = setting("runs", file_path("the path of a folder"))
     resume: str = setting("auto", file_path("auto, never, or the path of a run folder or checkpoint"))
 

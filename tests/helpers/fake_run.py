@@ -34,7 +34,7 @@ def fake_session(width: int = 3, optimizer: str = "momentum", per_epoch: int = 1
     config = Config(train=TrainConfig(**{"epochs": 4, **train}), optimizer=OptimizerConfig(name=optimizer))
     evaluations = iter(np.arange(0.5, 1.0, 0.1))
     return SimpleNamespace(config=config, task=create_task(config), network=net, step=cell, optimizer=momentum,
-                           train_set=FakeDataset(), batches_per_epoch=per_epoch, ranks=Ranks(),
+                           train_set=FakeDataset(), batches_per_epoch=per_epoch, ranks=Ranks(), notes={},
                            evaluate=lambda: {"loss": 1.0, "top_1_accuracy": next(evaluations)})
 
 

@@ -56,6 +56,18 @@ def test_loaded_between_steps_training_repeats_itself_to_the_bit(build):
         assert_same(state_of(step), state)
 
 
+@pytest.mark.usefixtures("pynative")
+def test_loaded_between_steps_training_repeats_itself_operator_by_operator():
+    step, data = thor_step(), batches(3)
+    step(*data[0])
+    first = state_of(step)
+    step(*data[1])
+    second = state_of(step)
+    load(step, first)
+    step(*data[1])
+    assert_same(state_of(step), second)
+
+
 def test_a_loop_of_ones_own_sees_what_is_loaded():
     network, data = Classifier(), batches(2)
     optimizer = THOR(network, 0.05, 0.3, 0.9, batch_size=BATCH, split_dim=4, frequency=2)

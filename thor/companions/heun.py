@@ -118,6 +118,7 @@ class HeunStep(TrainStep):
         outputs = self.differentiated(*inputs)
         sens = self.differentiated.sensitivity(outputs, self.scaling.scale())
         first = self.gradients(inputs, sens)
+        self.observe(first)
         if not self.scaling.skips_overflow:
             self.optimizer.predict(first)
             self.optimizer.correct(self.gradients(inputs, sens))

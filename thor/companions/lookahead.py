@@ -76,7 +76,7 @@ class Lookahead(WrappedOptimizer):
         fast = [weight.asnumpy().copy() for weight in weights]
         try:
             for weight, value in zip(weights, slow):
-                ops.assign(weight, Tensor(value.asnumpy()))  # in place: see thor.reload
+                ops.assign(weight, value)  # in place: optimizers in PyNative mode, too, keep memory, see thor.reload
             yield
         finally:
             for weight, value in zip(weights, fast):

@@ -17,8 +17,9 @@ ALWAYS_READ = {
     "optimizer.learning_rate.initial", "optimizer.learning_rate.warmup_epochs", "optimizer.weight_decay",
     "optimizer.clip_norm", "loss_scale.policy", "train.epochs", "train.amp_level", "train.accumulate_steps",
     "train.sink", "train.eval_every_epochs", "train.checkpoint_every_epochs", "train.checkpoint_every_steps",
-    "train.checkpoint_keep", "train.skipped_limit", "train.run_dir", "train.resume", "parallel.device_num",
-    "parallel.gradients_mean", "parallel.all_reduce_fusion_config", "parallel.check_every"}
+    "train.checkpoint_keep", "train.skipped_limit", "train.record_gradient_norm", "train.run_dir", "train.resume",
+    "train.ema.decay", "train.log", "parallel.device_num", "parallel.gradients_mean",
+    "parallel.all_reduce_fusion_config", "parallel.check_every"}
 # For each setting: a value that is not its default, words under which it is read, words under which it is not.
 MOMENTUM, ADAM = ["--optimizer.name=momentum"], ["--optimizer.name=adam"]
 TRACE = ["--curvature.update.policy=trace"]
@@ -77,6 +78,9 @@ CASES = {
     "loss_scale.value": (2, [], DYNAMIC), "loss_scale.init": (2, DYNAMIC, []), "loss_scale.factor": (4, DYNAMIC, []),
     "loss_scale.window": (4, DYNAMIC, []),
     "train.keep_batchnorm_fp32": ("true", ["--train.amp_level=O3"], ["--train.amp_level=O1"]),
+    "train.keep_best": ("true", [], ["--train.eval_every_epochs=0"]),
+    "train.early_stop.patience": (2, [], ["--train.eval_every_epochs=0"]),
+    "train.early_stop.min_delta": (0.1, ["--train.early_stop.patience=1"], []),
     "train.sink_size": (7, ["--train.sink=true"], []),
     "parallel.curvature": ("hybrid", [], ADAM),
     **{f"model.bert.{name}": (value, TEXT, []) for name, value in (

@@ -157,3 +157,17 @@ def test_a_loop_of_ones_own_drives_lookahead_and_heun(pynative):
         wanted = cases.weights_of(reference)
         for key, value in cases.weights_of(network).items():
             np.testing.assert_array_equal(value, wanted[key], err_msg=key)
+
+
+@pytest.mark.usefixtures("pynative")
+def test_lookahead_trains_on_after_an_evaluation_as_without_one():
+    states = []
+    for evaluations in (0, 1):
+        _, optimizer, step = cases.create(lambda p: Lookahead(nn.Momentum(p, RATES, 0.9), 3))
+        for one in arrays(5):
+            cases.train(step, [one])
+            for _ in range(evaluations):
+                with evaluation_weights(optimizer):
+                    pass
+        states.append(cases.state_of(step))
+    assert [key for key in states[0] if not np.array_equal(states[0][key], states[1][key])] == []

@@ -111,7 +111,8 @@ def write(session: Any, path: Path, batches: int, more: dict[str, Any]) -> None:
 
 
 def _write(session: Any, folder: Path, path: Path, batches: int, more: dict[str, Any]) -> None:
-    folder.mkdir(exist_ok=True)  # not its parents: where the run's folder was deleted, the run ends
+    with contextlib.suppress(FileExistsError):  # mkdir(exist_ok=True) looks again, and the folder may be gone by then
+        folder.mkdir()  # not its parents: where the run's folder was deleted, the run ends
     part = folder / PART
     part.unlink(missing_ok=True)
     part.touch()  # fails where MindSpore would write a line of its own

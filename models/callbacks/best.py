@@ -53,8 +53,9 @@ class KeepBest(Callback):
         self.best = value, self.state.batches
 
     def results(self) -> dict[str, float]:
-        """What results.json says of it."""
-        return {} if self.best is None else {"best_accuracy": self.best[0], "best_step": self.best[1]}
+        """What results.json says of it, also of a run that was killed after its last step."""
+        best = self.best or best_of(self.path)
+        return {} if best is None else {"best_accuracy": best[0], "best_step": best[1]}
 
 
 def best_of(path: Path) -> tuple[float, int] | None:

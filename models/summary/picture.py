@@ -20,10 +20,10 @@ def draw(runs: Sequence[FoundRun], path: Path) -> None:
     for number, (name, run) in enumerate(zip(labels(runs), runs)):
         style = {"color": colormaps["tab10"](number % 10), "linestyle": ("-", "--", ":")[number // 10 % 3]}
         seconds = {row["step"]: row["seconds"] for row in run.outcome.rows}
-        for axis_row, curve in zip(axes, (losses(run.outcome), accuracies(run.outcome))):
+        for axis_row, curve, marker in zip(axes, (losses(run.outcome), accuracies(run.outcome)), ("", ".")):
             steps, values = curve
-            axis_row[0].plot(steps, values, label=name, **style)
-            axis_row[1].plot([seconds[step] for step in steps], values, label=name, **style)
+            axis_row[0].plot(steps, values, label=name, marker=marker, **style)
+            axis_row[1].plot([seconds[step] for step in steps], values, label=name, marker=marker, **style)
     axes[0][0].set_ylabel("training loss, running mean")
     axes[1][0].set_ylabel("held-out accuracy, %")
     axes[1][0].set_xlabel("steps")

@@ -150,6 +150,9 @@ def test_a_real_run_stops_keeps_its_best_and_goes_on(tmp_path, capsys, plain, mo
     again = load_config(DIGITS, [*words, "--train.early_stop.patience=3",
                                  f"--train.resume={best.parent}/step-000009.ckpt"])
     assert "stopped_early_at_step" not in train.train(again)
+    (folder / "results.json").unlink()  # as if it had been killed after its last step
+    finished = load_config(DIGITS, [*words, "--train.early_stop.patience=2", f"--train.resume={folder}"])
+    assert {**train.train(finished), "seconds": 0} == {**results, "seconds": 0}
     best.write_bytes(best.read_bytes()[:-5])
     with pytest.raises(LoadError, match="best.ckpt; is truncated or no checkpoint"):
         evaluate.evaluate(config, str(best))

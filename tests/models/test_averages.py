@@ -88,17 +88,17 @@ def assert_follows(network, step, call, updates):
 def test_averages_follow_their_equation(name):
     """Up to the third update the beginning counts: n / (n + 9) < 0.3."""
     network, step = made(f"--optimizer.name={name}")
-    assert_follows(network, step, lambda i: step(*batch()), [True] * 6)
+    assert_follows(network, step, lambda i: step(*batch()), [True] * 5)
 
 
 @PYNATIVE
 def test_micro_batches_and_skipped_updates_are_no_updates():
     network, step = made("--optimizer.name=momentum", "--train.accumulate_steps=2")
-    assert_follows(network, step, lambda i: step(*batch()), [False, True] * 4)
+    assert_follows(network, step, lambda i: step(*batch()), [False, True] * 2)
     network, step = made("--optimizer.name=adam", "--loss_scale.policy=dynamic", "--loss_scale.init=8")
     network.norm.set_train(False)  # its statistics are of all batches, those that are not finite among them
     network.norm.use_batch_statistics = False
-    assert_follows(network, step, lambda i: step(*batch(bad=i % 3 == 1)), [i % 3 != 1 for i in range(7)])
+    assert_follows(network, step, lambda i: step(*batch(bad=i % 3 == 1)), [i % 3 != 1 for i in range(5)])
 
 
 class Sink(nn.Cell):
@@ -127,7 +127,7 @@ def averaged_network():
 
 
 WORDS = ["--model.name=averaged", "--optimizer.name=momentum", "--optimizer.learning_rate.initial=0.05",
-         "--data.augment=false", "--data.batch_size=479", "--data.eval_batch_size=360", "--train.epochs=3",
+         "--data.augment=false", "--data.batch_size=479", "--data.eval_batch_size=360", "--train.epochs=2",
          "--device.mode=pynative", f"--train.ema.decay={DECAY}", "--train.record_gradient_norm=true"]
 
 
@@ -139,9 +139,10 @@ def run(monkeypatch, *words):
     folder = sorted(Path().glob("runs/*/*"))[-1]
     with open(folder / "metrics.csv", newline="", encoding="utf-8") as stream:
         rows = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(stream)]
-    return config, results, rows, folder / "checkpoints" / "step-000009.ckpt"
+    return config, results, rows, folder / "checkpoints" / "step-000006.ckpt"
 
 
+@pytest.mark.slow
 @PYNATIVE
 def test_a_run_evaluates_saves_and_resumes_its_averages(monkeypatch, averaged_network):
     config, results, rows, path = run(monkeypatch)
@@ -150,7 +151,7 @@ def test_a_run_evaluates_saves_and_resumes_its_averages(monkeypatch, averaged_ne
         assert {name: results[prefix + name] for name in again} == again
     assert results["ema_loss"] != results["loss"]
     assert list(rows[0])[-3:] == ["eval_ema_loss", "eval_ema_accuracy", "gradient_norm"]
-    assert [row["step"] for row in rows if row["eval_ema_accuracy"]] == ["3", "6", "9"]
+    assert [row["step"] for row in rows if row["eval_ema_accuracy"]] == ["3", "6"]
     assert float(rows[-1]["eval_ema_accuracy"]) == pytest.approx(results["ema_top_1_accuracy"], abs=1e-8)
     assert all(float(row["gradient_norm"]) > 0 for row in rows)
     middle = path.with_name("step-000003.ckpt")
@@ -189,7 +190,7 @@ def test_averages_begin_with_the_weights_of_a_checkpoint_without_them(monkeypatc
     with pytest.raises(LoadError, match="^--weights=ema; must be trained for .*, which has no averages; train with "):
         evaluate.evaluate(config, str(path), "ema")
     session = create_session(load_config(DIGITS, WORDS))
-    assert checkpoint.restore(session, path) == 9
+    assert checkpoint.restore(session, path) == 6
     weights, averages = float64(session.network.get_parameters()), averages_of(session.step)
     assert all(np.array_equal(weights[name], value) for name, value in averages.items())
 

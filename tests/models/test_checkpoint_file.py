@@ -113,7 +113,7 @@ REMEDY = "make room or make its folder writable, the same command then goes on w
 
 
 @pytest.mark.parametrize("folder, reason", [("/proc/self", "No such file or directory"),
-                                            ("/proc/version", "File exists")])
+                                            ("/proc/version", "Not a directory")])
 def test_a_folder_that_cannot_be_written_ends_a_run_in_one_line(tmp_path, capsys, folder, reason):
     """/proc refuses new files to every user."""
     (tmp_path / "checkpoints").symlink_to(folder)

@@ -15,6 +15,7 @@ from thor.train import make_train_step
 
 FIRST_ORDER = [name for name in OPTIMIZERS if name not in SECOND_ORDER]
 LIMIT = 0.25
+ROUNDED = {"shampoo": 0.1 * 2 ** -24 / 1e-4}  # in directions its first moments lack: the rate, rounding over its ridge
 
 
 def configure(name, *words):
@@ -58,7 +59,7 @@ def test_the_update_is_that_of_gradients_clipped_by_hand(name):
                for gradient, norm in zip(gradients, norms)]
     expected = weights_after(name, by_hand)
     for key, value in weights_after(name, gradients, f"--optimizer.clip_norm={LIMIT}").items():
-        np.testing.assert_allclose(value, expected[key], rtol=2e-5, atol=2e-6, err_msg=key)
+        np.testing.assert_allclose(value, expected[key], rtol=2e-5, atol=ROUNDED.get(name, 2e-6), err_msg=key)
     free = weights_after(name, gradients)
     assert max(np.abs(free[key] - expected[key]).max() for key in free) > 1e-3
 

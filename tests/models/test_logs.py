@@ -18,8 +18,6 @@ from models.wire import BYTES, fields, varint
 from tests.helpers import DIGITS
 from tests.helpers.fake_run import drive, fake_session
 
-HAS_TENSORBOARD = importlib.util.find_spec("tensorboardX") is not None
-
 
 def run(folder: Path, name: str, batches: int, start: int = 0) -> MetricsFile:
     """Batches ``start`` to ``batches`` of a run that evaluates every ten."""
@@ -85,7 +83,6 @@ def test_a_log_gets_each_row_once_and_goes_on_where_a_run_does(tmp_path, monkeyp
     assert [step for step, scalars in logged.items() if "held_out/loss" in scalars] == [10, 20]
 
 
-@pytest.mark.skipif(not HAS_TENSORBOARD, reason="needs tensorboardX")
 def test_tensorboard_finds_the_rows_of_metrics(tmp_path):
     rows = list(run(tmp_path, "tensorboard", 20).rows())
     run(tmp_path, "tensorboard", 30, start=20)
@@ -113,12 +110,6 @@ def test_a_log_without_its_package_is_refused_before_anything_is_built(monkeypat
         create_session(load_config(DIGITS, ["--train.log=[tensorboard]"]))
     assert str(raised.value) == line
     check_installed(["summary"])
-
-
-@pytest.mark.skipif(HAS_TENSORBOARD, reason="tensorboardX is installed")
-def test_the_refusal_where_it_is_really_missing():
-    with pytest.raises(ConfigError, match="where tensorboardX is not installed"):
-        check_installed(("tensorboard",))
 
 
 @pytest.mark.parametrize("value", ["[tensorboards]", "3", "[summary, summary]", "{summary: 1}"])

@@ -139,12 +139,13 @@ class Shampoo(GroupedOptimizer):
         frequency: steps from one computation of the roots to the next, >= 1. Default: 10.
         weight_decay: wd, given like ``learning_rate``, >= 0; not of parameters named ``beta`` or ``gamma``. Default: 0.
         split_dim: rows of a diagonal block; None for whole matrices. Default: 128.
-        epsilon: ridge, as a share of the largest row sum of a block, > 0. Default: 1e-6.
+        epsilon: ridge, as a share of the largest row sum of a block, > 0; of the moments of a few gradients, which have
+            few directions, roots are no better than the rounding of float32 divided by it. Default: 1e-4.
         loss_scale: what gradients are divided by, > 0. Default: 1.
     """
 
     def __init__(self, params: Sequence, learning_rate: Rate = 1e-3, beta1: float = 0.9, beta2: float = 0.99,
-                 frequency: int = 10, weight_decay: Decay = 0.0, split_dim: int | None = 128, epsilon: float = 1e-6,
+                 frequency: int = 10, weight_decay: Decay = 0.0, split_dim: int | None = 128, epsilon: float = 1e-4,
                  loss_scale: float = 1.0):
         parameters, groups = parameters_and_groups(params)
         super().__init__(learning_rate, parameters, weight_decay, loss_scale, groups)

@@ -1,11 +1,12 @@
 """Exponential moving averages of a network's weights, kept beside them while it trains."""
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+
+from thor.reload import lent
 
 PREFIX = "ema."
 FLOATS = (ms.float32, ms.float16, ms.bfloat16)
@@ -62,21 +63,9 @@ class WeightAverages(nn.Cell):
         """The same on the host."""
         return bool(self.counting.global_step.asnumpy()[0] != self.seen.asnumpy()[0])
 
-    @contextmanager
-    def in_network(self) -> Iterator[None]:
-        """The network has the averages inside, and its own parameters again afterwards.
-
-        They are assigned, not set: in PyNative mode an optimizer goes on with the memory it knows, and would update
-        what ``set_data`` has left behind.
-        """
-        own = [weight.asnumpy().copy() for weight in self.weights]
-        try:
-            for weight, average in zip(self.weights, self.averages):
-                ops.assign(weight, Tensor(average.asnumpy(), weight.dtype))
-            yield
-        finally:
-            for weight, value in zip(self.weights, own):
-                ops.assign(weight, Tensor(value))
+    def in_network(self) -> AbstractContextManager:
+        """The network has the averages inside, and its own parameters again afterwards."""
+        return lent(self.weights, self.averages)
 
 
 class AveragingStep(nn.Cell):

@@ -26,6 +26,9 @@ configs/, or a flat file of MindSpore's own, which is translated. RESUME_CKPT is
 True, or False to evaluate once at the end; EVAL_DATASET_PATH holds the held-out data, none if DATASET_PATH does.
 Any key of the configuration can be set, such as --optimizer.frequency 50."
 
+EVALUATION="DATASET_PATH is a directory, or none for a dataset that needs no files (digits); of ImageNet also the one with the
+classes of held-out images alone."
+
 # print_usage_if_asked [ARGUMENT...]
 print_usage_if_asked() {
     if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then

@@ -4,8 +4,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 USAGE="usage: bash run_eval_gpu.sh DATASET_PATH CHECKPOINT_PATH CONFIG_PATH [--key value ...]
-DATASET_PATH is a directory, or none for a dataset that needs no files (digits); of ImageNet also the one with the
-classes of held-out images alone."
+$EVALUATION"
 
 read_words "$@"
 set_up zoo

@@ -1,4 +1,4 @@
-"""Picking, cutting and scaling over tuples inside graphs.
+"""Picking, cutting, scaling and calling over tuples inside graphs.
 
 MindSpore compiles a Python loop over layers, or a list comprehension, as functions that call one another, three deep a
 round: the 161 parameters of ResNet-50 come to half of the thousand calls it allows, and take minutes. Maps are flat.
@@ -13,6 +13,7 @@ _picked = ops.MultitypeFuncGraph("picked")
 _cut = ops.MultitypeFuncGraph("cut")
 _taken = ops.MultitypeFuncGraph("taken")
 _scaled = ops.MultitypeFuncGraph("scaled")
+_called = ops.MultitypeFuncGraph("called")
 _multiply, _cast = ops.Mul(), ops.Cast()
 
 
@@ -34,6 +35,16 @@ def _take(groups, place):
 @_scaled.register("Tensor", "Tensor")
 def _scale(factor, tensor):
     return _multiply(tensor, _cast(factor, tensor.dtype))
+
+
+@_called.register("Function", "Tensor")
+def _call(function, tensor):
+    return function(tensor)
+
+
+def call_each(functions: tuple, tensors: tuple) -> tuple:
+    """Every function of its tensor."""
+    return _MAP(_called, functions, tensors)
 
 
 def scale(tensors: tuple, factor) -> tuple:

@@ -13,16 +13,10 @@ import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from thor.distribution import default_split, groups_of, world
-from thor.maps import cut, pick
+from thor.maps import call_each, cut, pick
 
-_packed = ops.MultitypeFuncGraph("packed")
 _reduced = ops.MultitypeFuncGraph("reduced")
 _unpacked = ops.MultitypeFuncGraph("unpacked")
-
-
-@_packed.register("Function", "Tensor")
-def _pack(pack, measurement):
-    return pack(measurement)
 
 
 @_reduced.register("Function", "Function", "Tuple")
@@ -101,7 +95,7 @@ class FactorReducer(nn.Cell):
 
     def construct(self, measurements):
         """The sums of ``measurements``, all layers' one after the other, in the same order and shapes."""
-        vectors = self.map(_packed, self.packs, measurements)
+        vectors = call_each(self.packs, measurements)
         totals = self.map(ops.partial(_reduced, self.concat), self.all_reduces, cut(vectors, self.groups))
         return self.map(ops.partial(_unpacked, totals), self.unpacks, self.places)
 

@@ -6,11 +6,12 @@ loaded nor shows what it learns. A step that was loaded into is therefore compil
 """
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mindspore as ms
-from mindspore import nn
+from mindspore import Parameter, Tensor, nn, ops
 
 
 class ReloadWatch:
@@ -24,7 +25,7 @@ class ReloadWatch:
 
     def __init__(self, cell: nn.Cell):
         self.cell = cell
-        self.parameters: list[ms.Parameter] = []
+        self.parameters: list[Parameter] = []
         self.places: list[int] = []
 
     def call(self, call: Callable, inputs: tuple) -> Any:
@@ -39,3 +40,20 @@ class ReloadWatch:
 
     def _now(self) -> list[int]:
         return [parameter.data_ptr() for parameter in self.parameters]
+
+
+@contextmanager
+def lent(weights: Iterable[Parameter], values: Iterable[Parameter]) -> Iterator[None]:
+    """``weights`` hold ``values`` inside, and their own again afterwards.
+
+    They are assigned, not set: the memory stays. In PyNative mode, too, MindSpore's optimizers go on with the memory
+    they know, and would update what ``set_data`` has left behind.
+    """
+    own = [(weight, weight.asnumpy().copy()) for weight in weights]
+    try:
+        for (weight, _), value in zip(own, values):
+            ops.assign(weight, Tensor(value.asnumpy(), weight.dtype))
+        yield
+    finally:
+        for weight, value in own:
+            ops.assign(weight, Tensor(value))

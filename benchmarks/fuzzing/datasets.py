@@ -178,19 +178,19 @@ def _prepare_text(file: Path, output: Path) -> int:
     """``models.bert.prepare`` without worker processes."""
     from models.bert import prepare as preparing
 
-    preparing.process_pool = _Here
+    preparing.process_pool = InThisProcess
     options = {"input": file, "output": output, "vocab_size": WORDS, "sequence_length": LENGTH,
                "max_predictions": MASKED, "held_out": 0.2, "workers": 1, "dup_factor": 1}
     return preparing.main([word for name, value in options.items() for word in (f"--{name}", str(value))])
 
 
-class _Here:
-    """Stands in for the pool of processes: work is done where it is given."""
+class InThisProcess:
+    """Stands in for the process pool where worker processes do not matter: work is done where it is given."""
 
     def __init__(self, *_: Any) -> None:
         pass
 
-    def __enter__(self) -> _Here:
+    def __enter__(self) -> InThisProcess:
         return self
 
     def __exit__(self, *_: Any) -> bool:

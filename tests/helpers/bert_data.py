@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.fuzzing.datasets import InThisProcess
 from models.bert import prepare as preparing
 from models.bert.prepare import Preparation, prepare
 
@@ -24,24 +23,6 @@ def write_corpus(path: Path, documents: int = 60, seed: int = 0) -> None:
     texts = ["\n".join(" ".join(random.choice(words, 6)) + "." for _ in range(random.integers(3, 9)))
              for _ in range(documents)]
     path.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
-
-
-class InThisProcess:
-    """Stands in for the process pool where worker processes do not matter."""
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def __enter__(self) -> InThisProcess:
-        return self
-
-    def __exit__(self, *_: Any) -> bool:
-        return False
-
-    def submit(self, work: Callable, *arguments: Any) -> Future:
-        future: Future = Future()
-        future.set_result(work(*arguments))
-        return future
 
 
 def make_data(folder: Path, **options: Any) -> Path:

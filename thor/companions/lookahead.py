@@ -1,13 +1,14 @@
 """Lookahead: slow weights that follow those of another optimizer."""
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from thor.checks import IN_RANGE, checked, integer, number
 from thor.grouped import WrappedOptimizer
+from thor.reload import lent
 from thor.train import make_train_step
 
 SLOW = "slow"
@@ -69,18 +70,9 @@ class Lookahead(WrappedOptimizer):
         step = make_train_step(network, self.base, loss_scale_manager, accumulate_steps)
         return LookaheadStep(step, self).set_train()
 
-    @contextmanager
-    def evaluation_weights(self):
+    def evaluation_weights(self) -> AbstractContextManager:
         """The slow weights are the network's inside; the fast ones again afterwards."""
-        weights, slow = self.synchronisation.weights, self.synchronisation.slow
-        fast = [weight.asnumpy().copy() for weight in weights]
-        try:
-            for weight, value in zip(weights, slow):
-                ops.assign(weight, value)  # in place: optimizers in PyNative mode, too, keep memory, see thor.reload
-            yield
-        finally:
-            for weight, value in zip(weights, fast):
-                ops.assign(weight, Tensor(value))
+        return lent(self.synchronisation.weights, self.synchronisation.slow)
 
 
 class Synchronisation(nn.Cell):

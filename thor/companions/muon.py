@@ -5,13 +5,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import mindspore as ms
-from mindspore import Parameter, ParameterTuple, Tensor, ops
+from mindspore import Parameter, Tensor, ops
 
-from thor.adam import AdamWUpdate
 from thor.checks import IN_RANGE, checked, flag, number
-from thor.grouped import GroupedOptimizer
-from thor.groups import Decay, Rate, parameters_and_groups
-from thor.maps import pick
+from thor.companions.matrices import MatrixOptimizer
+from thor.groups import Decay, Rate
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of x, x^3, x^5: steep at 0, and not converging but near 1, on [0, 1]
 NEWTON_SCHULZ_STEPS = 5
@@ -54,7 +52,7 @@ def _step_of_matrix(momentum, nesterov, rate, decay, weight, moment, gradient):
     return ops.depend(True, (ops.assign(moment, running), ops.assign(weight, moved)))
 
 
-class Muon(GroupedOptimizer):
+class Muon(MatrixOptimizer):
     r"""Momentum, orthogonalised (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), with the scale of Liu
     et al. 2025 (https://arxiv.org/abs/2502.16982), by which matrices and all else share AdamW's rate.
 
@@ -82,42 +80,15 @@ class Muon(GroupedOptimizer):
                  weight_decay: Decay = 0.0, use_nesterov: bool = True, beta1: float = 0.9, beta2: float = 0.95,
                  eps: float = 1e-8, loss_scale: float = 1.0,
                  matrices: Callable[[Sequence[Parameter]], Sequence[bool]] = hidden_matrices):
-        parameters, groups = parameters_and_groups(params)
-        super().__init__(learning_rate, parameters, weight_decay, loss_scale, groups)
         unit = number(minimum=0, below=1)
-        self.momentum = Parameter(Tensor(checked("momentum", momentum, unit, IN_RANGE), ms.float32), name="momentum",
-                                  requires_grad=False)
+        momentum = checked("momentum", momentum, unit, IN_RANGE)
+        super().__init__(params, learning_rate, weight_decay, loss_scale, matrices,
+                         checked("beta1", beta1, unit, IN_RANGE), checked("beta2", beta2, unit, IN_RANGE),
+                         checked("eps", eps, number(above=0), IN_RANGE))
         self.nesterov = checked("use_nesterov", use_nesterov, flag(), "give True or False")
-        beta1, beta2 = checked("beta1", beta1, unit, IN_RANGE), checked("beta2", beta2, unit, IN_RANGE)
-        eps = checked("eps", eps, number(above=0), IN_RANGE)
-        flags = list(matrices(parameters))
-        self.of_matrices = tuple(i for i, is_matrix in enumerate(flags) if is_matrix and parameters[i].ndim > 1)
-        self.of_others = tuple(i for i in range(len(parameters)) if i not in self.of_matrices)
-        self.decays_of_matrices = tuple(Tensor(float(self.decay_flags[i]), ms.float32) for i in self.of_matrices)
-        self.matrices = ParameterTuple([parameters[i] for i in self.of_matrices])
+        self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
         self.moments = self.matrices.clone("moments", "zeros")
-        if self.of_others:
-            self.adam = AdamWUpdate(ParameterTuple([parameters[i] for i in self.of_others]), beta1, beta2,
-                                    tuple(self.decay_flags[i] for i in self.of_others), eps)
-        self.map = ops.HyperMap()
 
-    def construct(self, gradients):
-        gradients = self.scale_grad(gradients)
-        rates, decays = self.get_lr(), self.get_weight_decay()
-        self.assignadd(self.global_step, self.global_step_increase_tensor)
-        done = ()
-        if len(self.of_matrices) > 0:
-            done = self.map(ops.partial(_orthogonal, self.momentum, self.nesterov),
-                            self.some(rates, self.of_matrices, self.is_group_lr),
-                            self.map(ops.mul, self.some(decays, self.of_matrices, self.is_group),
-                                     self.decays_of_matrices),
-                            self.matrices, self.moments, pick(gradients, self.of_matrices))
-        if len(self.of_others) > 0:
-            done = done + self.adam(pick(gradients, self.of_others),
-                                    self.some(rates, self.of_others, self.is_group_lr),
-                                    self.some(decays, self.of_others, self.is_group))
-        return done
-
-    def some(self, values, places, are_each: bool):
-        """Those of the parameters at ``places``; ``values`` are a scalar, or one for each parameter."""
-        return pick(values, places) if are_each else (values,) * len(places)
+    def move_matrices(self, gradients, rates, decays):
+        step = ops.partial(_orthogonal, self.momentum, self.nesterov)
+        return self.map(step, rates, decays, self.matrices, self.moments, gradients)

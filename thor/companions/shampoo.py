@@ -7,26 +7,21 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from thor.adam import EPSILON, AdamWUpdate
+from thor.adam import EPSILON
 from thor.backends import Backend, create_backend
 from thor.backends.geometry import factor_shape
 from thor.backends.inversion import add_damping
 from thor.backends.preconditioning import Inverse, Product
 from thor.checks import IN_RANGE, checked, integer, number, optional
-from thor.grouped import GroupedOptimizer
-from thor.groups import Decay, Rate, parameters_and_groups
-from thor.maps import flatten, pick
+from thor.companions.matrices import MatrixOptimizer
+from thor.grafting import Grafting
+from thor.groups import Decay, Rate
+from thor.maps import call_each, flatten
 from thor.preconditioning import NetworkPreconditioner
 
-_moments = ops.MultitypeFuncGraph("moments")
-_grafted_size = ops.MultitypeFuncGraph("grafted_size")
+_adam = ops.MultitypeFuncGraph("adam")
 _averaged = ops.MultitypeFuncGraph("averaged")
 _moved = ops.MultitypeFuncGraph("moved")
-
-
-@_moments.register("Function", "Tensor")
-def _moments_of_matrix(measure, gradient):
-    return measure(gradient)
 
 
 @_averaged.register("Tensor", "Tensor", "Tensor", "Tensor")
@@ -36,18 +31,14 @@ def _average(beta, correction, stored, new):
     return ops.depend(mean, ops.assign(stored, mean)) / correction
 
 
-@_grafted_size.register("Tensor", "Tensor")
-def _size_of_adams_step(mean, square):
-    """The norm of Adam's step, ``()``."""
-    step = mean / (ops.sqrt(square) + EPSILON)
-    return ops.sqrt(ops.square(step).sum())
+@_adam.register("Tensor", "Tensor")
+def _adams_step(mean, square):
+    return mean / (ops.sqrt(square) + EPSILON)
 
 
-@_moved.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
-def _move(rate, decay, weight, size, update):
-    norm = ops.sqrt(ops.square(update).sum())
-    factor = ops.select(norm == 0, norm, size / norm)
-    return ops.depend(True, ops.assign(weight, weight - rate * (factor * update + decay * weight)))
+@_moved.register("Tensor", "Tensor", "Tensor", "Tensor")
+def _move(rate, decay, weight, update):
+    return ops.depend(True, ops.assign(weight, weight - rate * (update + decay * weight)))
 
 
 class InverseFourthRoot(nn.Cell):
@@ -119,7 +110,12 @@ class RootPreconditioner(nn.Cell):
         return (self.reshape(product, self.shape),)
 
 
-class Shampoo(GroupedOptimizer):
+def preconditioned(parameters: Sequence[Parameter]) -> list[bool]:
+    """Which parameters Shampoo is for: those of two axes or more, but embeddings."""
+    return [parameter.ndim > 1 and "embedding" not in parameter.name for parameter in parameters]
+
+
+class Shampoo(MatrixOptimizer):
     r"""Shampoo (Gupta et al. 2018, https://arxiv.org/abs/1802.09568) as it is used today: running means, roots every
     few steps, and the size of Adam's step (Anil et al. 2020, https://arxiv.org/abs/2002.09018; Shi et al. 2023,
     https://arxiv.org/abs/2309.06497).
@@ -147,30 +143,21 @@ class Shampoo(GroupedOptimizer):
     def __init__(self, params: Sequence, learning_rate: Rate = 1e-3, beta1: float = 0.9, beta2: float = 0.99,
                  frequency: int = 10, weight_decay: Decay = 0.0, split_dim: int | None = 128, epsilon: float = 1e-4,
                  loss_scale: float = 1.0):
-        parameters, groups = parameters_and_groups(params)
-        super().__init__(learning_rate, parameters, weight_decay, loss_scale, groups)
         unit = number(minimum=0, below=1)
         beta1, beta2 = checked("beta1", beta1, unit, IN_RANGE), checked("beta2", beta2, unit, IN_RANGE)
+        super().__init__(params, learning_rate, weight_decay, loss_scale, preconditioned, beta1, beta2)
         self.beta1, self.beta2 = Tensor(beta1, ms.float32), Tensor(beta2, ms.float32)
         self.frequency = checked("frequency", frequency, integer(1), "use 1 to compute roots every step")
         split_dim = checked("split_dim", split_dim, optional(integer(1), "whole matrices"), "use 128")
         epsilon = checked("epsilon", epsilon, number(above=0), IN_RANGE)
-        chosen = [p.ndim > 1 and "embedding" not in p.name for p in parameters]
-        self.of_matrices = tuple(i for i, is_matrix in enumerate(chosen) if is_matrix)
-        self.of_others = tuple(i for i, is_matrix in enumerate(chosen) if not is_matrix)
         if self.of_matrices:
-            self._create_blocks([parameters[i] for i in self.of_matrices], 2 ** 30 if split_dim is None else split_dim)
-            self.root = InverseFourthRoot(epsilon)
-        if self.of_others:
-            self.adam = AdamWUpdate(ParameterTuple([parameters[i] for i in self.of_others]), beta1, beta2,
-                                    tuple(self.decay_flags[i] for i in self.of_others))
-        self.decays_of_matrices = tuple(Tensor(float(self.decay_flags[i]), ms.float32) for i in self.of_matrices)
-        self.map, self.each, self.concat = ops.Map(), ops.HyperMap(), ops.Concat()
+            self._create_blocks(list(self.matrices), 2 ** 30 if split_dim is None else split_dim)
+            self.root, self.graft = InverseFourthRoot(epsilon), Grafting([1] * len(self.of_matrices))
+        self.concat = ops.Concat()
 
     def _create_blocks(self, matrices: list[Parameter], split_dim: int) -> None:
         """L and R of all matrices, those of one block size together; what makes them and what reads them."""
         backend = create_backend()
-        self.matrices = ParameterTuple(matrices)
         self.means, self.squares = self.matrices.clone("moments", "zeros"), self.matrices.clone("squares", "zeros")
         shapes = [(p.shape[0], p.size // p.shape[0]) for p in matrices]
         self.measures = nn.CellList([MatrixMoments(backend, *shape, split_dim) for shape in shapes], auto_prefix=False)
@@ -195,44 +182,22 @@ class Shampoo(GroupedOptimizer):
         preconditioners = [RootPreconditioner(backend, p, found[i, 0], found[i, 1]) for i, p in enumerate(matrices)]
         self.precondition = NetworkPreconditioner(backend, preconditioners, [1] * len(matrices))
 
-    def construct(self, gradients):
-        gradients = self.scale_grad(gradients)
-        rates, decays = self.get_lr(), self.get_weight_decay()
-        due = self.global_step[0] % self.frequency == 0
-        self.assignadd(self.global_step, self.global_step_increase_tensor)
-        done = ()
-        if len(self.of_matrices) > 0:
-            decays_of_matrices = self.each(ops.mul, self.some(decays, self.of_matrices, self.is_group),
-                                           self.decays_of_matrices)
-            updates, sizes = self.updates(pick(gradients, self.of_matrices), due)
-            done = self.map(_moved, self.some(rates, self.of_matrices, self.is_group_lr), decays_of_matrices,
-                            self.matrices, sizes, updates)
-        if len(self.of_others) > 0:
-            done = done + self.adam(pick(gradients, self.of_others), self.some(rates, self.of_others, self.is_group_lr),
-                                    self.some(decays, self.of_others, self.is_group))
-        return done
-
-    def updates(self, gradients, due):
-        """Of the matrices: preconditioned means, and the norm each is to have."""
+    def move_matrices(self, gradients, rates, decays):
         count = self.global_step.astype(ms.float32).reshape(())
         correction1, correction2 = 1.0 - ops.pow(self.beta1, count), 1.0 - ops.pow(self.beta2, count)
         average = ops.partial(_averaged, self.beta2, correction2)
         means = self.map(ops.partial(_averaged, self.beta1, correction1), self.means, gradients)
-        sizes = self.map(_grafted_size, means, self.map(average, self.squares, self.each(ops.square, gradients)))
-        measured = self.map(_moments, self.each_measure, gradients)
-        blocks = ()
+        adams = self.map(_adam, means, self.map(average, self.squares, self.map(ops.square, gradients)))
+        measured, blocks = call_each(self.each_measure, gradients), ()
         for places in self.places:
             blocks = blocks + (self.concat(flatten(measured, places)),)
         blocks = self.map(average, self.blocks, blocks)
-        if due:
+        if (self.global_step[0] - 1) % self.frequency == 0:
             self.renew(blocks)
-        return self.precondition(means, correction1), sizes
+        updates = self.graft(adams, self.precondition(means, correction1))
+        return self.map(_moved, rates, decays, self.matrices, updates)
 
     def renew(self, blocks):
         """Compute the roots anew."""
         for i in range(len(self.places)):
             ops.assign(self.roots[i], self.root(blocks[i]))
-
-    def some(self, values, places, are_each: bool):
-        """Those of the parameters at ``places``; ``values`` are a scalar, or one for each parameter."""
-        return pick(values, places) if are_each else (values,) * len(places)

@@ -143,47 +143,54 @@ class Curvature(nn.Cell):
         factors = tuple([batch.factors(measurements, scale) for batch in self.batches])
 
         # Choice: which factors, and so which layers, are refreshed.
-        if self.chooses:
-            distances = self.history.distances(factors, measured_calls) if self.compares else None
-            trace_scale = self.scale_of_traces(gradient_scale, positions, samples)
-            wanted, choice = self.choice(statistics, measured_calls, trace_scale, damping, next_damping, distances)
-            refreshed = choice[0]
-        else:
-            wanted = _cast(measured_calls > 0, ms.float32)
-            refreshed = _segment_max(wanted, self.of_layer, self.n_layers)
-            choice = (refreshed, _zeros_like(refreshed))
+        wanted, choice = self.choose(statistics, measured_calls, factors, gradient_scale, samples, damping,
+                                     next_damping)
 
         # Inversion: of damped factors where they are wanted and good; the last good inverses stay elsewhere.
+        rejected, worst = self.invert(factors, self.per_block(wanted), positions, damping)
+        for layer, (first, last) in self.self_refreshed:
+            self.preconditioners[layer].refresh(measurements[first:last], calls[layer], samples, choice[0][layer],
+                                                damping)
+        return (calls, rejected, worst) + choice
+
+    def choose(self, statistics, measured_calls, factors, gradient_scale, samples, damping, next_damping):
+        """1.0 for each factor to refresh, ``(n_factors,)``; and what the record keeps of the choice, by layer."""
+        if not self.chooses:
+            wanted = _cast(measured_calls > 0, ms.float32)
+            refreshed = _segment_max(wanted, self.of_layer, self.n_layers)
+            return wanted, (refreshed, _zeros_like(refreshed))
+        positions = statistics[POSITIONS] / statistics[CALLS]
+        ones = _ones_like(positions)
+        # what makes the product of a layer's measured traces tr(HW A x G), (n_layers,)
+        trace_scale = gradient_scale * positions / _select(self.counts_samples, samples * ones, ones)
+        distances = self.history.distances(factors, measured_calls) if self.compares else None
+        return self.choice(statistics, measured_calls, trace_scale, damping, next_damping, distances)
+
+    def invert(self, factors, wanted, positions, damping):
+        """Refresh the blocks that are ``wanted`` (1.0), ``(n_blocks, 1, 1)``.
+
+        Returns:
+            How many of them were rejected, ``()``; the largest condition number of each layer's blocks,
+            ``(n_layers,)``, None where nothing of it is recorded.
+        """
         means = self.mean_diagonals(factors) if self.damping.reads_diagonals else None
         added = self.per_block(self.damping(damping, positions, means))
-        divisor = self.per_block(_select(self.of_inputs, self.gather(positions, self.of_layer, 0), ones))
-        wanted = self.per_block(wanted)
+        of_factors = self.gather(positions, self.of_layer, 0)
+        divisor = self.per_block(_select(self.of_inputs, of_factors, _ones_like(of_factors)))
         accepted, conditions = (), ()
         for i, batch in enumerate(self.batches):
             good, condition = batch.invert(factors[i][0], factors[i][1], added, divisor, wanted)
             accepted, conditions = accepted + (good,), conditions + (condition,)
-        rejected = _sum((1.0 - self.concat(accepted)) * wanted)
         if self.compares:
             self.history.remember(factors, wanted)
-        for layer, (first, last) in self.self_refreshed:
-            self.preconditioners[layer].refresh(measurements[first:last], calls[layer], samples, refreshed[layer],
-                                                damping)
-        return (calls, rejected, self.worst_of_layer(conditions)) + choice
+        worst = None
+        if self.record.traced:
+            worst = _segment_max(_reshape(self.concat(conditions), (-1,)), self.layer_of_block, self.n_layers)
+        return _sum((1.0 - self.concat(accepted)) * wanted), worst
 
     def per_block(self, values):
         """``values`` of the factors ``(n_factors,)`` for every block, ``(n_blocks, 1, 1)``."""
         return _reshape(self.gather(values, self.factor_of_block, 0), (-1, 1, 1))
-
-    def scale_of_traces(self, gradient_scale, positions, samples):
-        """What makes the product of a layer's measured traces tr(HW A x G), ``(n_layers,)``."""
-        ones = _ones_like(positions)
-        return gradient_scale * positions / _select(self.counts_samples, samples * ones, ones)
-
-    def worst_of_layer(self, conditions):
-        """The largest condition of each layer's blocks, ``(n_layers,)``; None where nothing of it is recorded."""
-        if not self.record.traced:
-            return None
-        return _segment_max(_reshape(self.concat(conditions), (-1,)), self.layer_of_block, self.n_layers)
 
     def mean_diagonals(self, factors):
         """Of each factor, ``(n_factors,)``."""

@@ -10,12 +10,13 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.fuzzing.datasets import InThisProcess
 from models.bert import prepare as preparing
 from models.bert.corpus import CorpusError, shards
 from models.bert.corpus.vocabulary import read_vocabulary
 from models.bert.prepare import Preparation, main, prepare
 from tests.helpers import environment
-from tests.helpers.bert_data import LENGTH, MASKED, OPTIONS, InThisProcess, make_data, read_records, write_corpus
+from tests.helpers.bert_data import LENGTH, MASKED, OPTIONS, make_data, read_records, write_corpus
 
 PARTS = dict(part_mb=0.002)  # several parts of a corpus of 9 kB
 

@@ -28,6 +28,7 @@ class Work:
         vocab_size: words of BERT.
         sequence_length: tokens of a sequence; 15 % of them are masked.
         split_dim: rows of a block, None for whole matrices.
+        precision: of preconditioning.
         frequency: steps from refresh to refresh.
         seed: of weights and data.
     """
@@ -41,6 +42,7 @@ class Work:
     vocab_size: int = 8192
     sequence_length: int = 128
     split_dim: int | None = 128
+    precision: str = "auto"
     frequency: int = 100
     seed: int = 1
 
@@ -68,6 +70,7 @@ def add_work(made: argparse.ArgumentParser, timed: bool = True) -> None:
     made.add_argument("--hidden", type=at_least(1), default=Work.hidden, help="width of bert")
     made.add_argument("--vocab-size", type=at_least(2), default=Work.vocab_size, help="words of bert")
     made.add_argument("--split-dim", type=at_least(1), default=Work.split_dim, help="rows of a block")
+    made.add_argument("--precision", default=Work.precision, help="of preconditioning: auto, float32, bfloat16")
     if timed:
         made.add_argument("--batch-size", type=at_least(1), default=Work.batch_size, help="samples a step")
         made.add_argument("--sequence-length", type=at_least(2), default=Work.sequence_length,
@@ -129,7 +132,7 @@ def create_thor_step(network: Any, work: Work, update: Any = None) -> Any:
     from thor.train import make_train_step
 
     optimizer = THOR(network, LEARNING_RATE, DAMPING, MOMENTUM, WEIGHT_DECAY, batch_size=work.batch_size,
-                     frequency=work.frequency, split_dim=work.split_dim, update=update)
+                     frequency=work.frequency, split_dim=work.split_dim, update=update, precision=work.precision)
     return make_train_step(work.kind.create_loss(network), optimizer)
 
 

@@ -31,6 +31,16 @@ def execution_mode():
     ms.set_context(mode=found)
 
 
+@pytest.fixture(autouse=True)
+def instruction_set():
+    """What a run in this process chose for oneDNN is not handed to the programs that later tests start."""
+    found = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    yield
+    os.environ.pop("ONEDNN_MAX_CPU_ISA", None)
+    if found is not None:
+        os.environ["ONEDNN_MAX_CPU_ISA"] = found
+
+
 @pytest.fixture
 def pynative(execution_mode):
     """Operator by operator, where the mode does not matter: nothing is compiled."""

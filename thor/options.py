@@ -33,6 +33,9 @@ class PreconditionerOptions:
             beta1 is ``momentum`` and whose weight decay is decoupled, see :class:`thor.adam.AdamWUpdate`.
             Default: "momentum", as THOR was published.
         beta2: of "adamw": weight of the old mean of squares, (0, 1). Default: 0.999.
+        precision: of the products with the inverses: "float32"; "bfloat16" (CPU, fast with AVX512-BF16; sums are
+            float32); "float16" (Ascend, of the covariances, too). Default: "auto", the device's: float16 on the first
+            Ascend 910, elsewhere float32.
     """
 
     split_dim: int | None = setting(128, optional(integer(1), "whole factors"), "use 128 for the published setting", "")
@@ -46,6 +49,7 @@ class PreconditionerOptions:
     kl_clip: float | None = setting(None, optional(number(above=0), "no bound"), "use 0.001, or None for no bound", "")
     rule: str = setting("momentum", choice("momentum", "adamw"), 'use "momentum" for the published form', "")
     beta2: float = setting(0.999, number(above=0, below=1), "use 0.999", "")
+    precision: str = setting("auto", choice("auto", "float32", "bfloat16", "float16"), 'use "auto"', "")
 
 
 @dataclasses.dataclass(frozen=True)

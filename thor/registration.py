@@ -81,7 +81,8 @@ def tap_network(network: nn.Cell, options: CurvatureOptions | None = None, backe
 
     Args:
         options: by default those of ``CurvatureOptions()``.
-        backend: operators of the device; by default those the network was tapped with before, or of MindSpore's target.
+        backend: operators of the device; by default those the network was tapped with before, if ``options`` have the
+            precision they had then, or of MindSpore's target.
         policy: what it asks for is measured; by default nothing but factors.
 
     Raises:
@@ -95,7 +96,9 @@ def tap_network(network: nn.Cell, options: CurvatureOptions | None = None, backe
     if present is not None and present.serves(options, backend, policy):
         return present
     untap(network)
-    backend = backend or (create_backend() if present is None else present.backend)
+    if backend is None and present is not None and present.context.options.precision == options.precision:
+        backend = present.backend
+    backend = backend or create_backend(precision=options.precision)
     context = LayerContext(backend, options, options.record_curvature or policy.traced,
                            policy.gated)
     layers: list[Layer] = []

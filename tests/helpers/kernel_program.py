@@ -94,7 +94,7 @@ def reductions(library: ctypes.CDLL, normal) -> None:
 
 def products(library: ctypes.CDLL, normal) -> None:
     """A grouped layer with a folded bias and blocks that do not come out even, and one without G."""
-    plan = np.array([[1, 2, 5, 6, 0, 1, 3, 1, 0, 4], [1, 3, 1, 1, 0, 0, 0, 2, 0, 2]], np.float64)
+    plan = np.array([[1, 2, 5, 6, 0, 1, 3, 1, 0, 4, 0], [1, 3, 1, 1, 0, 0, 0, 2, 0, 2, 0]], np.float64)
     weight, bias, gamma, beta = normal(10, 3, 2, 1), normal(10), normal(3), normal(3)
     g, a, unit = normal(5, 3, 3), normal(4, 4, 4), normal(3, 2, 2)
     out = [np.empty_like(x) for x in (weight, bias, gamma, beta)]
@@ -102,6 +102,45 @@ def products(library: ctypes.CDLL, normal) -> None:
     np.testing.assert_allclose(out[2], gamma * unit[:, 0, 0] + beta * unit[:, 1, 0], rtol=1e-4, atol=1e-5)
     assert call(library, "Precondition", [weight, bias, gamma, beta, g[:4], a, unit, plan], out) == 2
     assert call(library, "Precondition", [weight, bias, gamma, beta, g, a, unit, plan], out[:3]) == 1
+    assert call(library, "PreconditionInBfloat16", [weight, bias, gamma, beta, g, a, unit, plan], out) == 0
+    np.testing.assert_allclose(out[2], gamma * unit[:, 0, 0] + beta * unit[:, 1, 0], rtol=2e-2, atol=1e-2)
+    table, scales, whole = normal(131, 5), normal(131), [np.empty((131, 5), np.float32)]
+    plan = np.array([[0, 1, 131, 5, 0, 0, 0, 0, 2, 3, 2]], np.float64)
+    assert call(library, "Precondition", [table, a, scales, plan], whole) == 2
+    plan[0, 9] = 4
+    assert call(library, "Precondition", [table, a, scales, plan], whole) == 0
+    wanted = scales[:, None] * np.concatenate((table[:, :4] @ a[2], table[:, 4:] @ a[3][:1, :1]), axis=1)
+    np.testing.assert_allclose(whole[0], wanted, rtol=1e-4, atol=1e-5)
+    assert call(library, "Precondition", [table, a, scales[:130], plan], whole) == 2
+    for rows, inner, columns in ((1, 1, 1), (3, 5, 7), (4, 2, 64), (127, 65, 33), (130, 129, 200)):
+        x, y = normal(rows, inner), normal(inner, columns)
+        wanted = nearest_bfloat16(x).astype(np.float64) @ nearest_bfloat16(y)
+        for name in ("thor_multiply_bfloat16", "thor_multiply_bfloat16_by_loops"):
+            np.testing.assert_allclose(product_in_bfloat16(library, name, x, y), wanted, rtol=1e-5, atol=1e-5)
+    infinite = product_in_bfloat16(library, "thor_multiply_bfloat16", np.float32([[np.nan], [np.inf], [3.4e38]]),
+                                   np.float32([[1.0]]))
+    np.testing.assert_array_equal(infinite, [[np.nan], [np.inf], [np.inf]])
+
+
+def nearest_bfloat16(x: np.ndarray) -> np.ndarray:
+    """The nearest float32 with 8 bits of significand, ties to even."""
+    fraction, exponent = np.frexp(x.astype(np.float64))
+    return np.ldexp(np.rint(fraction * 2 ** 8) / 2 ** 8, exponent).astype(np.float32)
+
+
+def product_in_bfloat16(library: ctypes.CDLL, name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """``x y`` by a function of native/bfloat16.c, into every row's first columns."""
+    (rows, inner), columns = x.shape, y.shape[1]
+    sizes = [ctypes.c_int64(size) for size in (rows, inner, columns)]
+    library.thor_bfloat16_scratch.restype = ctypes.c_size_t
+    scratch = np.empty(library.thor_bfloat16_scratch(*sizes), np.float32)
+    out = np.full((rows, columns + 3), 7, np.float32)
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (x, y, out, scratch)]
+    strides = [ctypes.c_int64(array.shape[1]) for array in (x, y, out)]
+    getattr(library, name)(pointers[0], strides[0], pointers[1], strides[1], pointers[2], strides[2], *sizes,
+                           pointers[3])
+    assert (out[:, columns:] == 7).all()
+    return out[:, :columns]
 
 
 if __name__ == "__main__":

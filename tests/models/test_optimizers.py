@@ -154,6 +154,7 @@ def test_every_option_reaches_thor(monkeypatch):
                        optimizer__clip_norm=0.5, optimizer__graft="sgd", optimizer__kl_clip=0.001)
     adamw = configure(optimizer__rule="adamw", optimizer__beta2=0.98).curvature_options
     assert (adamw.rule, adamw.beta2) == ("adamw", 0.98)
+    assert configure(optimizer__precision="bfloat16").curvature_options.precision == "bfloat16"
     relative = configure(optimizer__name="kfac", optimizer__relative_damping="true").curvature_options
     assert (relative.relative_damping, relative.pi_correction, relative.running_average) == (True, False, 0.95)
     network = Net()
@@ -168,7 +169,7 @@ def test_every_option_reaches_thor(monkeypatch):
     assert seen == {"batch_size": 16, "use_nesterov": True, "split_indices": (0,), "enable_clip_grad": True,
                     "record_curvature": True, "subsample": 3, "share_inverses": False, "split_dim": 32,
                     "running_average": 0.5, "pi_correction": True, "graft": "sgd", "kl_clip": 0.001,
-                    "rule": "momentum", "beta2": 0.999, "relative_damping": False,
+                    "rule": "momentum", "beta2": 0.999, "relative_damping": False, "precision": "auto",
                     "fold_bias": True, "batchnorm_blocks": True, "clip_norm": 0.5, "loss_reduction": "mean"}
 
 

@@ -87,6 +87,8 @@ WRONG = [
     ("pi_correction", 1, TypeError, "pi_correction=1; must be a bool; use True or False"),
     ("fold_bias", "yes", TypeError, "fold_bias='yes'; must be a bool"),
     ("batchnorm_blocks", None, TypeError, "batchnorm_blocks=None; must be a bool"),
+    ("precision", "half", ValueError, "precision='half'; must be one of auto, float32, bfloat16, float16"),
+    ("precision", "float16", ValueError, "precision='float16'; must be float32, bfloat16 or auto on CPU; use auto"),
 ]
 
 

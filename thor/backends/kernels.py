@@ -16,7 +16,7 @@ from thor.backends import blas
 
 logger = logging.getLogger("thor")
 
-VERSION = 1  # THOR_KERNELS_VERSION of native/kernels.h
+VERSION = 2  # THOR_KERNELS_VERSION of native/kernels.h
 ROUTINES = ("sgemm", "ssyrk", "strsm", "spotrf")
 
 
@@ -47,6 +47,11 @@ def bind(library: ctypes.CDLL) -> None:
     """Tell a library SciPy's routines, and how their threads are counted."""
     routines = _Routines(*map(blas.address_of, ROUTINES), *(blas.thread_functions() or (None, None)))
     library.thor_bind(ctypes.byref(routines))
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for products in bfloat16."""
+    return bool(ctypes.CDLL(library_path()).thor_has_bfloat16())
 
 
 def kernel(name: str, out_shape, out_dtype, distinction: str = "") -> ops.Custom:

@@ -1,6 +1,7 @@
 """CPU operators by compiled kernels: a node of the graph for each measurement, and one for all layers' gradients."""
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import mindspore as ms
@@ -9,19 +10,28 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn
 
 from thor.backends.cpu import CpuBackend
 from thor.backends.geometry import ConvGeometry, factor_shape
-from thor.backends.kernels import kernel
+from thor.backends.kernels import has_bfloat16, kernel
 from thor.backends.preconditioning import Inverse, Product
+
+logger = logging.getLogger("thor")
 
 ONE_BY_ONE = ConvGeometry((1, 1))
 
 
 class NativeCpuBackend(CpuBackend):
-    """What is not overridden is left to NumPy and to MindSpore's own operators."""
+    """What is not overridden is left to NumPy and to MindSpore's own operators.
+
+    Args:
+        precision: of the operands of the joint product: ``"bfloat16"``; ``"float32"``, which ``"auto"`` (default) is.
+    """
 
     joins_products = True
 
-    def __init__(self):
+    def __init__(self, precision: str = "auto"):
         super().__init__()
+        self.precision = "float32" if precision == "auto" else precision
+        if self.precision == "bfloat16" and not has_bfloat16():
+            logger.warning("precision=bfloat16: this processor has no AVX512-BF16; steps are slower than in float32")
         self.update_kernel = kernel("UpdatedInverse", lambda blocks, scale, damping, divisor, wanted, old:
                                     (blocks, scale, scale), (ms.float32, ms.float32, ms.float32))
 
@@ -49,7 +59,7 @@ class NativeCpuBackend(CpuBackend):
         return FiniteKernel()
 
     def joint_product_operator(self, products: Sequence[Product]):
-        return JointProductKernel(products)
+        return JointProductKernel(products, self.precision)
 
 
 class CovarianceKernel(nn.Cell):
@@ -107,9 +117,10 @@ class FiniteKernel(nn.Cell):
 class JointProductKernel(nn.Cell):
     """The gradients of all layers, a tuple, times their inverses."""
 
-    def __init__(self, products: Sequence[Product]):
+    def __init__(self, products: Sequence[Product], precision: str):
         super().__init__(auto_prefix=False)
         inverses = {id(inverse.parameter): inverse.parameter for product in products for inverse in product.inverses}
+        inverses.update({id(product.scales): product.scales for product in products if product.scales is not None})
         self.inverses = ParameterTuple(inverses.values())
         places = {key: place for place, key in enumerate(inverses)}
 
@@ -117,10 +128,16 @@ class JointProductKernel(nn.Cell):
             """Tensor, first block and size; size 0 for none."""
             return [0, 0, 0] if inverse is None else [places[id(inverse.parameter)], inverse.first, inverse.size]
 
-        self.plan = Tensor(np.array([[product.folded, *product.matrix, *blocks(product.inverse_g),
-                                      *blocks(product.inverse_a)] for product in products], np.float64))
+        def scales(product: Product) -> int:
+            """Tensor, counted from 1; 0 for none."""
+            return 0 if product.scales is None else 1 + places[id(product.scales)]
+
+        plan = [[product.folded, *product.matrix, *blocks(product.inverse_g), *blocks(product.inverse_a),
+                 scales(product)] for product in products]
+        self.plan = Tensor(np.array(plan, np.float64))
         shapes = tuple(shape for product in products for shape in product.shapes)
-        self.kernel = kernel("Precondition", shapes, (ms.float32,) * len(shapes), str(shapes))
+        name = "PreconditionInBfloat16" if precision == "bfloat16" else "Precondition"
+        self.kernel = kernel(name, shapes, (ms.float32,) * len(shapes), str(shapes))
 
     def construct(self, gradients):
         return self.kernel(*gradients, *self.inverses, self.plan)

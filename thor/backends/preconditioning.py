@@ -42,12 +42,14 @@ class Product:
         matrix: ``(groups, rows, columns)`` of the first gradient.
         shapes: of the gradients: one, or two of which the second is a further column of the matrix, a folded bias.
         inverse_g: None where there is no G.
+        scales: ``(groups * rows,)``, what rows are multiplied with; a diagonal inverse where there are no blocks of G.
     """
 
     matrix: tuple[int, int, int]
     shapes: tuple[tuple[int, ...], ...]
     inverse_a: Inverse
     inverse_g: Inverse | None
+    scales: Parameter | None = None
 
     @property
     def folded(self) -> bool:

@@ -18,6 +18,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
+from thor.backends.preconditioning import Product
 from thor.damping import damped_diagonal
 from thor.layers.base import (
     Factor,
@@ -149,6 +150,11 @@ class EmbeddingPreconditioner(nn.Cell):
                                    name=f"inverse_a.{layer.name}", requires_grad=False)
         self.inverses_g = inverse_g.parameter
         self.precondition = layer.context.backend.precondition_columns_operator(self.matrix, inverse_g.blocks)
+        self.product_of_layer = Product(self.matrix, (layer.weight.shape,), inverse_g, None, self.inverse_a)
+
+    def product(self) -> Product:
+        """What :meth:`construct` computes: the columns' factor is G here, and A a diagonal of the rows."""
+        return self.product_of_layer
 
     def refresh(self, measurements, calls, samples, wanted, damping):
         """Refresh A, where ``wanted`` ``()`` is 1.0; it is kept as it was where not finite.

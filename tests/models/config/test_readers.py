@@ -59,6 +59,7 @@ CASES = {
     "optimizer.pi_correction": ("true", [], ADAM), "optimizer.fold_bias": ("true", [], ADAM),
     "optimizer.batchnorm_blocks": ("true", [], ADAM),
     "optimizer.relative_damping": ("true", [], ADAM), "optimizer.rule": ("adamw", [], ADAM),
+    "optimizer.precision": ("bfloat16", [], ADAM),
     "optimizer.graft": ("sgd", [], ADAM), "optimizer.kl_clip": (0.001, [], ADAM),
     "optimizer.lookahead.steps": (3, ["--optimizer.name=ranger"], ["--optimizer.name=radam"]),
     "optimizer.lookahead.alpha": (0.3, ["--optimizer.name=lookahead(kfac)"], ["--optimizer.name=kfac"]),

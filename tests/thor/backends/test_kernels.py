@@ -10,15 +10,18 @@ import sys
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Parameter, Tensor
+from mindspore import Parameter, Tensor, nn
 
 from tests.helpers import ROOT, environment
 from tests.helpers.modes import BOTH_MODES
-from thor.backends import create_backend, kernels
+from thor import THOR
+from thor.backends import create_backend, kernels, native_cpu
 from thor.backends.cpu import CpuBackend
 from thor.backends.geometry import ConvGeometry
 from thor.backends.native_cpu import NativeCpuBackend
 from thor.backends.preconditioning import Inverse, Product
+from thor.checks import ArgumentError
+from thor.registration import tap_network
 
 RNG = np.random.default_rng(3)
 
@@ -36,31 +39,39 @@ def dense(blocks, dim):
     return whole[:dim, :dim]
 
 
-# (groups, rows, columns), whether a bias is folded, block sizes of G (0: none) and A
+# (groups, rows, columns), whether a bias is folded, block sizes of G (0: none, -1: a diagonal) and A
 LAYERS = [((1, 7, 5), False, 4, 5), ((1, 6, 9), True, 6, 4), ((3, 5, 8), False, 4, 4), ((2, 4, 4), True, 4, 5),
-          ((6, 1, 1), True, 0, 2), ((1, 1, 1), False, 1, 1)]
+          ((6, 1, 1), True, 0, 2), ((1, 1, 1), False, 1, 1), ((1, 300, 9), False, -1, 5), ((2, 3, 4), False, -1, 4)]
 
 
-def expected(gradients, matrix, folded, g, a):
-    """``G^-1 g A^-1`` by whole matrices, group by group."""
+def expected(gradients, matrix, folded, g, a, scales, rounded):
+    """``G^-1 g A^-1`` by whole matrices, group by group, of operands that are ``rounded``."""
     groups, rows, columns = matrix
     joint = gradients[0].reshape(matrix).astype(np.float64)
     if folded:
         joint = np.concatenate((joint, gradients[1].reshape(groups, rows, 1)), axis=2)
+    joint, a, g = rounded(joint), rounded(a), None if g is None else rounded(g)
     per_g, per_a = (0 if g is None else len(g) // groups), len(a) // groups
     products = []
     for group in range(groups):
-        product = joint[group] @ dense(a[group * per_a:(group + 1) * per_a], columns + folded)
+        product = joint[group]
         if g is not None:
-            product = dense(g[group * per_g:(group + 1) * per_g], rows) @ product
-        products.append(product)
+            product = rounded(dense(g[group * per_g:(group + 1) * per_g], rows) @ product)
+        products.append(product @ dense(a[group * per_a:(group + 1) * per_a], columns + folded))
     joint = np.stack(products)
+    if scales is not None:
+        joint = joint * scales.astype(np.float64).reshape(groups, rows, 1)
     weight = joint[:, :, :columns].reshape(gradients[0].shape)
     return [weight, joint[:, :, columns].reshape(gradients[1].shape)] if folded else [weight]
 
 
+def in_bfloat16(x):
+    return Tensor(x.astype(np.float32)).astype(ms.bfloat16).astype(ms.float32).asnumpy().astype(np.float64)
+
+
 @BOTH_MODES
-def test_all_layers_are_multiplied_at_once(mode):
+@pytest.mark.parametrize("precision, rounded", [("float32", np.asarray), ("bfloat16", in_bfloat16)])
+def test_all_layers_are_multiplied_at_once(mode, precision, rounded):
     ms.set_context(mode=mode)
     inverses = {size: normal(60, size, size) for size in (1, 2, 4, 5, 6)}
     parameters = {size: Parameter(Tensor(blocks), name=f"inverses_{size}") for size, blocks in inverses.items()}
@@ -73,13 +84,15 @@ def test_all_layers_are_multiplied_at_once(mode):
     products, gradients, wanted = [], [], []
     for matrix, folded, g_size, a_size in LAYERS:
         groups, rows, columns = matrix
-        g = take(g_size, groups * -(-rows // g_size)) if g_size else None
+        g = take(g_size, groups * -(-rows // g_size)) if g_size > 0 else None
+        scales = Parameter(Tensor(normal(groups * rows)), name=f"scales_{rows}") if g_size < 0 else None
         a = take(a_size, groups * -(-(columns + folded) // a_size))
         own = [normal(groups * rows, columns), *([normal(groups * rows)] if folded else [])]
-        products.append(Product(matrix, tuple(x.shape for x in own), a, g))
+        products.append(Product(matrix, tuple(x.shape for x in own), a, g, scales))
         gradients += own
-        wanted += expected(own, matrix, folded, None if g is None else g.asnumpy(), a.asnumpy())
-    got = NativeCpuBackend().joint_product_operator(products)(tuple(map(Tensor, gradients)))
+        wanted += expected(own, matrix, folded, None if g is None else g.asnumpy(), a.asnumpy(),
+                           None if scales is None else scales.asnumpy(), rounded)
+    got = NativeCpuBackend(precision).joint_product_operator(products)(tuple(map(Tensor, gradients)))
     assert len(got) == len(wanted)
     for result, value in zip(got, wanted):
         np.testing.assert_allclose(result.asnumpy(), value, rtol=2e-5, atol=2e-5)
@@ -160,20 +173,44 @@ def test_wrong_arguments_are_refused_by_the_kernel(pynative):
 @pytest.mark.parametrize("found, text", [
     ("nothing", "the CPU kernels are not compiled (thor.backends._kernels); steps are slower without them; install a C "
                 "compiler such as gcc, then this package again"),
-    ("another version", "are of another version (1; must be 2); steps are slower without them; install this package "
+    ("another version", "are of another version (2; must be 3); steps are slower without them; install this package "
                         "again")])
 def test_without_kernels_numpy_serves_and_one_line_says_so(monkeypatch, caplog, found, text):
     kernels.library_path.cache_clear()
     if found == "nothing":
         monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: None)
     else:
-        monkeypatch.setattr(kernels, "VERSION", 2)
+        monkeypatch.setattr(kernels, "VERSION", 3)
     try:
         with caplog.at_level(logging.WARNING, logger="thor"):
             assert [type(create_backend("CPU")) for _ in range(2)] == [CpuBackend] * 2
     finally:
         kernels.library_path.cache_clear()
     assert len(caplog.messages) == 1 and text in caplog.messages[0]
+
+
+def test_bfloat16_is_asked_of_what_has_it(monkeypatch, caplog):
+    assert create_backend("CPU").precision == create_backend("CPU", "float32").precision == "float32"
+    assert create_backend("CPU", "bfloat16").precision == "bfloat16"
+    monkeypatch.setattr(native_cpu, "has_bfloat16", lambda: False)
+    with caplog.at_level(logging.WARNING, logger="thor"):
+        create_backend("CPU", "bfloat16")
+    assert caplog.messages == ["precision=bfloat16: this processor has no AVX512-BF16; steps are slower than in "
+                               "float32"]
+    monkeypatch.setattr(kernels, "library_path", lambda: None)
+    with pytest.raises(ArgumentError, match="^precision='bfloat16'; must be float32 or auto where the CPU kernels are "
+                                            "not compiled; install a C compiler such as gcc, then this package again$"):
+        create_backend("CPU", "bfloat16")
+    with pytest.raises(ArgumentError, match="^precision='bfloat16'; must be float32 or auto on GPU; use auto$"):
+        create_backend("GPU", "bfloat16")
+
+
+def test_a_network_converted_before_gets_the_precision_asked_for_now(pynative):
+    network = nn.Dense(3, 2)
+    before = tap_network(network)
+    assert THOR(network, 0.1, 0.1, 0.9).backend is before.backend
+    assert THOR(network, 0.1, 0.1, 0.9, precision="bfloat16").backend.precision == "bfloat16"
+    assert THOR(network, 0.1, 0.1, 0.9).backend.precision == "float32"
 
 
 @pytest.mark.slow

@@ -140,7 +140,7 @@ def counting(monkeypatch, name, module=blas, calls=None):
 @pytest.fixture
 def counted(monkeypatch):
     """The backend whose arithmetic is Python's, where it can be counted; kernels skip alike, see test_kernels."""
-    monkeypatch.setattr(registration, "create_backend", CpuBackend)
+    monkeypatch.setattr(registration, "create_backend", lambda precision: CpuBackend())
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
 

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define THOR_KERNELS_VERSION 1
+#define THOR_KERNELS_VERSION 2
 
 #define KERNEL(name)                                                                                       \
     int name(int n_arguments, void **data, int *n_axes, int64_t **shapes, const char **dtypes, void *stream, \
@@ -37,6 +37,12 @@ typedef void (*piece)(void *context, int64_t index, float *scratch);
 /* Do pieces 0 to count - 1, on all cores of the process. With fewer pieces than cores they are done in turn, by all
    threads of the BLAS. `scratch` is what a piece needs, in floats. */
 int thor_for_each(piece work, void *context, int64_t count, size_t scratch);
+
+/* out = x y of operands rounded to bfloat16, (rows, inner) and (inner, columns), unit stride along rows. */
+void thor_multiply_bfloat16(const float *x, int64_t x_stride, const float *y, int64_t y_stride, float *out,
+                            int64_t out_stride, int64_t rows, int64_t inner, int64_t columns, float *scratch);
+size_t thor_bfloat16_scratch(int64_t rows, int64_t inner, int64_t columns); /* in floats */
+int thor_has_bfloat16(void); /* whether the processor has instructions for it */
 
 int64_t thor_size(int n_axes, const int64_t *shape);
 int thor_all_float32(int count, const char **dtypes);

@@ -4,8 +4,6 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from thor.checks import ArgumentError, checked, number
-
 EPSILON = 1e-8
 
 _adam_step = ops.MultitypeFuncGraph("adam_step")
@@ -67,15 +65,3 @@ class AdamWUpdate(nn.Cell):
         count = ops.depend(count, ops.assign(self.count, count))
         step = ops.partial(_adam_step, self.momentum, self.beta2, self.epsilon, count)
         return self.map(step, rates, decays, self.weights, self.moments, self.second_moments, updates)
-
-
-def check_adamw(momentum: float, enable_clip_grad: bool, use_nesterov: bool) -> None:
-    """Refuse arguments of THOR that its rule "adamw" does not read.
-
-    Raises:
-        ArgumentError: for the first such argument.
-    """
-    checked("momentum", momentum, number(minimum=0, below=1), "it is AdamW's beta1")
-    for name, value in (("enable_clip_grad", enable_clip_grad), ("use_nesterov", use_nesterov)):
-        if value:
-            raise ArgumentError(f"{name}={value!r}; must be False with rule='adamw'; only rule='momentum' reads it")

@@ -14,7 +14,7 @@ _grafted = ops.MultitypeFuncGraph("grafted")
 _inner = ops.MultitypeFuncGraph("inner")
 
 
-def _norm(tensors):
+def norm_of(tensors):
     """The L2 norm of a layer's one or two tensors together, ``()``."""
     half = _half_square_sum(tensors[0])
     if len(tensors) == 2:
@@ -25,8 +25,8 @@ def _norm(tensors):
 @_grafted.register("Tuple", "Tuple")
 def _graft_layer(gradients, updates):
     """The updates of a layer with the norm of its gradients; zeros stay zeros."""
-    norm = _norm(updates)
-    return scale(updates, ops.select(norm == 0, norm, _norm(gradients) / norm))
+    norm = norm_of(updates)
+    return scale(updates, ops.select(norm == 0, norm, norm_of(gradients) / norm))
 
 
 @_inner.register("Tensor", "Tensor")

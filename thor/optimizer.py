@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from thor.adam import AdamWUpdate, check_adamw
+from thor.adam import AdamWUpdate
 from thor.checks import IN_RANGE, checked, flag, function, integer, number, whole_number
 from thor.clipping import gradient_clip
 from thor.curvature.policies import UpdatePolicy, check_policy
@@ -23,7 +23,8 @@ from thor.groups import groups_within
 from thor.layers.batch import BatchFacts
 from thor.maps import pick
 from thor.momentum import MomentumUpdate
-from thor.options import USE_A_BOOL, curvature_options, with_options
+from thor.normalized import NormalizedUpdate
+from thor.options import USE_A_BOOL, check_rule, curvature_options, with_options
 from thor.preconditioning import NetworkPreconditioner
 from thor.registration import Registration, tap_network
 from thor.reporting import ReportingOptimizer
@@ -111,15 +112,20 @@ class THOR(ReportingOptimizer):
         self._order_weights(registration)
         self.grafts = options.graft is not None and self.n_preconditioned > 0
         self.clips_kl = options.kl_clip is not None and self.n_preconditioned > 0
+        counts = [len(layer.parameters) for layer in registration.layers]
         if self.grafts:
-            self.graft = Grafting([len(layer.parameters) for layer in registration.layers])
+            self.graft = Grafting(counts)
         if self.clips_kl:
             self.kl_clip = KLClip(options.kl_clip)
         self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
         decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
+        self.normalizes = options.rule == "normalized"
+        if options.rule != "momentum":
+            check_rule(options, momentum, enable_clip_grad, use_nesterov, clip_norm)
         if options.rule == "adamw":
-            check_adamw(momentum, enable_clip_grad, use_nesterov)
             self.momentum_update = AdamWUpdate(self.weights, momentum, options.beta2, decays)
+        elif self.normalizes:
+            self.momentum_update = NormalizedUpdate(self.weights, counts, momentum, options.beta2, decays)
         else:
             self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)
         self.clip, self.all_finite = gradient_clip(clip_norm), self.backend.finite_operator(self.weights)
@@ -179,14 +185,18 @@ class THOR(ReportingOptimizer):
         updates = self.clip(gradients, updates)
         finite = self.all_finite(updates)
         if finite:
-            self.move(updates)
+            self.move(gradients, updates)
         else:
             ops.assign_add(self.skipped, self.global_step_increase_tensor.reshape(()))
         return finite
 
     def preconditioned(self, gradients):
         """The updates of the layers' weights, as far as they go."""
+        if self.normalizes:
+            gradients = self.momentum_update.ahead(gradients)
         updates = self.precondition(gradients, self.damping(self.global_step).reshape(()))
+        if self.normalizes:
+            return self.momentum_update.sized(updates)
         if self.grafts:
             updates = self.graft(gradients, updates)
         if self.clips_kl:
@@ -199,12 +209,14 @@ class THOR(ReportingOptimizer):
         rates = self.get_lr()
         return pick(rates, self.weight_indices) if self.is_group_lr else rates
 
-    def move(self, updates):
-        """Weight decay, momentum and the step count; ``updates`` are those of ``weights``, in order."""
+    def move(self, gradients, updates):
+        """Weight decay, momentum and the step count; both are those of ``weights``, in order."""
         learning_rate, weight_decay = self.rates_of_weights(), self.get_weight_decay()
         if self.is_group:
             weight_decay = pick(weight_decay, self.weight_indices)
         self.assignadd(self.global_step, self.global_step_increase_tensor)
+        if self.normalizes:
+            return self.momentum_update(gradients, updates, learning_rate, weight_decay)
         return self.momentum_update(updates, learning_rate, weight_decay)
 
     def refresh_due(self):

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from thor.checks import ArgumentError, check_fields, choice, flag, integer, number, optional, setting
+from thor.checks import ArgumentError, check_fields, checked, choice, flag, integer, number, optional, setting
 
 USE_A_BOOL = "use True or False"
 
@@ -29,10 +29,12 @@ class PreconditionerOptions:
             rate known for momentum serves, see :class:`thor.grafting.Grafting`. Default: None, THOR's own norm.
         kl_clip: bound of the squared distance, in the metric of the curvature, that a step moves the preconditioned
             weights, > 0, see :class:`thor.grafting.KLClip`. Default: None, no bound.
-        rule: what follows the preconditioner: "momentum", see :class:`thor.momentum.MomentumUpdate`, or "adamw", whose
-            beta1 is ``momentum`` and whose weight decay is decoupled, see :class:`thor.adam.AdamWUpdate`.
+        rule: what follows the preconditioner: "momentum", see :class:`thor.momentum.MomentumUpdate`; "adamw", whose
+            beta1 is ``momentum`` and whose weight decay is decoupled, see :class:`thor.adam.AdamWUpdate`; or
+            "normalized", momentum before it and updates of the size of Adam's behind it, so that a learning rate and a
+            decay known for AdamW serve, see :class:`thor.normalized.NormalizedUpdate`.
             Default: "momentum", as THOR was published.
-        beta2: of "adamw": weight of the old mean of squares, (0, 1). Default: 0.999.
+        beta2: of AdamW in the latter two: weight of the old mean of squares, (0, 1). Default: 0.999.
         precision: of the products with the inverses: "float32"; "bfloat16" (CPU, fast with AVX512-BF16; sums are
             float32); "float16" (Ascend, of the covariances, too). Default: "auto", the device's: float16 on the first
             Ascend 910, elsewhere float32.
@@ -47,7 +49,7 @@ class PreconditionerOptions:
     batchnorm_blocks: bool = setting(False, flag(), USE_A_BOOL, "")
     graft: str | None = setting(None, optional(choice("sgd"), "THOR's own norm"), "use None for THOR's own norm", "")
     kl_clip: float | None = setting(None, optional(number(above=0), "no bound"), "use 0.001, or None for no bound", "")
-    rule: str = setting("momentum", choice("momentum", "adamw"), 'use "momentum" for the published form', "")
+    rule: str = setting("momentum", choice("momentum", "adamw", "normalized"), 'use "momentum" as published', "")
     beta2: float = setting(0.999, number(above=0, below=1), "use 0.999", "")
     precision: str = setting("auto", choice("auto", "float32", "bfloat16", "float16"), 'use "auto"', "")
 
@@ -81,6 +83,23 @@ class CurvatureOptions(PreconditionerOptions):
     def block_size(self) -> int:
         """Rows of the largest block; more than any matrix has when whole matrices are kept."""
         return 2 ** 30 if self.split_dim is None else self.split_dim
+
+
+def check_rule(options: CurvatureOptions, momentum: float, enable_clip_grad: bool, use_nesterov: bool,
+               clip_norm: float | None) -> None:
+    """Refuse arguments that a rule other than "momentum" does not read.
+
+    Raises:
+        ArgumentError: for the first such argument.
+    """
+    rule = options.rule
+    checked("momentum", momentum, number(minimum=0, below=1), "it is AdamW's beta1")
+    for name, value in (("enable_clip_grad", enable_clip_grad), ("use_nesterov", use_nesterov)):
+        if value:
+            raise ArgumentError(f"{name}={value!r}; must be False with rule={rule!r}; only rule='momentum' reads it")
+    for name, value in (("graft", options.graft), ("kl_clip", options.kl_clip), ("clip_norm", clip_norm)):
+        if rule == "normalized" and value is not None:
+            raise ArgumentError(f"{name}={value!r}; must be None with rule='normalized'; its updates have their size")
 
 
 def curvature_options(options: dict[str, Any]) -> CurvatureOptions:

@@ -11,6 +11,7 @@ from thor.companions.blocks import BlockOptimizer, adam_step, averaged, moved
 from thor.groups import Decay, Rate
 
 FIRST_ITERATIONS = 30  # from the identity to the first bases
+SHARE_KEPT = 1e-12  # far below rounding
 
 
 class PowerIteration(nn.Cell):
@@ -26,11 +27,13 @@ class PowerIteration(nn.Cell):
 
     def construct(self, blocks, bases, iterations):
         """``(n_blocks, size, size)`` of blocks and bases; ``iterations`` is ``()``."""
-        bound = ops.abs(blocks).max(axis=(1, 2), keepdims=True)  # squares of elements neither overflow nor vanish
-        blocks = blocks / ops.select(bound == 0, ops.ones_like(bound), bound)
         done = iterations * 0
         while done < iterations:
-            bases, _ = ops.qr(self.matmul(blocks, bases))
+            product = self.matmul(blocks, bases)
+            # the size of a column leaves Q as it is, and so does a trace of the old: without them squares may vanish
+            size = ops.abs(product).max(axis=1, keepdims=True)
+            product = product / ops.select(size == 0, ops.ones_like(size), size)
+            bases, _ = ops.qr(product + SHARE_KEPT * bases)
             done = done + 1
         return bases
 
@@ -47,7 +50,8 @@ class SOAP(BlockOptimizer):
     with unbiased means, and ``Q_L = QR(L Q_L)``, ``Q_R = QR(R Q_R)`` every few steps. L and R keep their diagonal
     blocks. The first gradient makes the first bases, by 30 such iterations from the identity instead of an eigenvalue
     decomposition, and nothing else of matrices: they do not move, and the means begin with the second. A convolution's
-    kernel is the matrix (output channels, the rest). Parameters of one axis, and embeddings, are updated by AdamW, from
+    kernel is the matrix (output channels, the rest). Of the directions that gradients lack, rounding chooses the basis.
+    Parameters of one axis, and embeddings, are updated by AdamW, from
     the first step on.
 
     Args:

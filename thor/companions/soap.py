@@ -51,8 +51,7 @@ class SOAP(BlockOptimizer):
     blocks. The first gradient makes the first bases, by 30 such iterations from the identity instead of an eigenvalue
     decomposition, and nothing else of matrices: they do not move, and the means begin with the second. A convolution's
     kernel is the matrix (output channels, the rest). Of the directions that gradients lack, rounding chooses the basis.
-    Parameters of one axis, and embeddings, are updated by AdamW, from
-    the first step on.
+    Parameters of one axis, and embeddings, are updated by AdamW, from the first step on.
 
     Args:
         params: parameters or groups of them, see :mod:`thor.groups`.

@@ -15,7 +15,7 @@ from models.config import Config, OptimizerConfig
 from models.config.errors import invalid
 from models.parameter_groups import chosen_groups, decays, grouped
 from thor import THOR, schedules
-from thor.companions import DCASGD, Heun, Lookahead, Muon, RAdam, SOAP, Shampoo, draw_delays
+from thor.companions import DCASGD, SOAP, Heun, Lookahead, Muon, RAdam, Shampoo, draw_delays
 from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
 
 MOST_STEPS = 2 ** 24  # schedules are arrays with a value a step

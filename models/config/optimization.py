@@ -95,7 +95,7 @@ class UpdateRuleConfig(Section):
         clip: thor: clip each parameter's update to L2 norm 1.
         clip_norm: scale gradients, before weight decay, down to this L2 norm over all parameters; of thor their
             preconditioned form by as much, of heun each of the two; null for no limit.
-        frequency: thor, without curvature.update.intervals, shampoo, soap: steps from one refresh of the curvature to the
+        frequency: thor, without curvature.update.intervals, shampoo, soap: steps from one refresh of curvature to the
             next; 1 refreshes every step.
         split_indices: thor: indices of the layers after which fused factor reductions are cut; null for groups of
             at most 32 MiB.

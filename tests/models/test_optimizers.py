@@ -20,7 +20,7 @@ from models.optimizers import (
     thor_within,
 )
 from thor import THOR
-from thor.companions import DCASGD, Heun, Lookahead, Muon, RAdam, SOAP, Shampoo
+from thor.companions import DCASGD, SOAP, Heun, Lookahead, Muon, RAdam, Shampoo
 from thor.train import make_train_step
 
 

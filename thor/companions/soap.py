@@ -11,7 +11,7 @@ from thor.companions.blocks import BlockOptimizer, adam_step, averaged, moved
 from thor.groups import Decay, Rate
 
 FIRST_ITERATIONS = 30  # from the identity to the first bases
-SHARE_KEPT = 1e-12  # far below rounding
+SHARE_KEPT = 1e-12  # of the old bases, far below rounding
 
 
 class PowerIteration(nn.Cell):
@@ -30,7 +30,7 @@ class PowerIteration(nn.Cell):
         done = iterations * 0
         while done < iterations:
             product = self.matmul(blocks, bases)
-            # the size of a column leaves Q as it is, and so does a trace of the old: without them squares may vanish
+            # squares in QR vanish below 1e-38: columns are scaled, which leaves Q as it is, and keep a trace of the old
             size = ops.abs(product).max(axis=1, keepdims=True)
             product = product / ops.select(size == 0, ops.ones_like(size), size)
             bases, _ = ops.qr(product + SHARE_KEPT * bases)
@@ -95,7 +95,7 @@ class SOAP(BlockOptimizer):
         return done
 
     def renew(self, blocks):
-        """Iterate the bases; for the first time until they are eigenvectors."""
+        """Iterate the bases; for the first time until they are close to eigenvectors."""
         first = self.global_step[0] == 1
         iterations = first.astype(ms.int32) * (FIRST_ITERATIONS - 1) + 1
         for i in range(len(self.places)):

@@ -11,7 +11,7 @@ from tests.helpers import companion_cases as cases
 from tests.helpers.companion_cases import RATES, arrays, gradient, orthogonal, start
 from tests.helpers.modes import operator_by_operator
 from tests.helpers.soap_reference import SoapMatrix
-from thor.companions import DCASGD, Heun, Lookahead, Muon, RAdam, SOAP, ranger
+from thor.companions import DCASGD, SOAP, Heun, Lookahead, Muon, RAdam, ranger
 
 DECAYS = [0.2, 0.1, 0.05]  # of the weight; that of the bias is constant
 BIAS_RATE, BIAS_DECAY = 0.15, 0.3

@@ -10,7 +10,7 @@ from mindspore.amp import DynamicLossScaleManager
 from tests.helpers import companion_cases as cases
 from tests.helpers.companion_cases import RATES, arrays
 from tests.helpers.modes import operator_by_operator
-from thor.companions import DCASGD, Heun, Lookahead, Muon, RAdam, SOAP, Shampoo, evaluation_weights, ranger
+from thor.companions import DCASGD, SOAP, Heun, Lookahead, Muon, RAdam, Shampoo, evaluation_weights, ranger
 from thor.companions.lookahead import evaluation_values
 from thor.train import make_train_step
 

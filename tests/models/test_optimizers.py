@@ -143,6 +143,18 @@ def test_biases_and_normalisation_do_not_decay_under_no_bias_norm(pynative, name
     assert changed == {"conv.weight", "fc.weight"}
 
 
+@pytest.mark.parametrize("settings, expected", [
+    ({}, (0.95, 0.95, 10, 1e-8, {4, 9, 3, 64})),
+    ({"beta1": 0.8, "beta2": 0.9, "frequency": 7, "epsilon": 1e-3, "split_dim": 5}, (0.8, 0.9, 7, 1e-3, {4, 5, 3})),
+], ids=["as published", "others"])
+def test_settings_reach_soap(settings, expected):
+    soap = create_optimizer(configure(optimizer__name="soap", **{f"optimizer__{k}": v for k, v in settings.items()}),
+                            Net(), 4)
+    numbers = [float(value.asnumpy()) for value in (soap.beta1, soap.beta2, soap.epsilon)]
+    assert numbers == pytest.approx([expected[0], expected[1], expected[3]])
+    assert (soap.frequency, {bases.shape[-1] for bases in soap.bases}) == (expected[2], expected[4])
+
+
 def test_every_option_reaches_thor(monkeypatch):
     seen = {}
     monkeypatch.setattr("models.optimizers.THOR", lambda *given, **named: seen.update(named, given=given))

@@ -15,7 +15,7 @@ from models.config import Config, OptimizerConfig
 from models.config.errors import invalid
 from models.parameter_groups import chosen_groups, decays, grouped
 from thor import THOR, schedules
-from thor.companions import DCASGD, Heun, Lookahead, Muon, RAdam, Shampoo, draw_delays
+from thor.companions import DCASGD, SOAP, Heun, Lookahead, Muon, RAdam, Shampoo, draw_delays
 from thor.curvature import FrobeniusPolicy, TracePolicy, UpdatePolicy
 
 MOST_STEPS = 2 ** 24  # schedules are arrays with a value a step
@@ -184,6 +184,11 @@ def _shampoo(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> n
                    options.weight_decay, options.split_dim)
 
 
+def _soap(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
+    return SOAP(grouped(options, network, rate), rate, options.beta1, options.beta2, options.frequency,
+                options.weight_decay, options.split_dim, **_epsilon(options, "eps"))
+
+
 def _heun(options: OptimizerConfig, network: nn.Cell, rate: list[float]) -> nn.Optimizer:
     return Heun(grouped(options, network, rate), rate, options.momentum, options.weight_decay,
                 clip_norm=options.clip_norm)
@@ -197,7 +202,7 @@ def _dcasgd(options: OptimizerConfig, network: nn.Cell, rate: list[float], seed:
 
 
 _BUILDERS = {"momentum": _momentum, "sgd": _sgd, "adam": _adam, "adamw": _adamw, "lamb": _lamb, "lars": _lars,
-             "radam": _radam, "muon": _muon, "shampoo": _shampoo}
+             "radam": _radam, "muon": _muon, "shampoo": _shampoo, "soap": _soap}
 
 
 def _epsilon(options: OptimizerConfig, name: str) -> dict[str, float]:

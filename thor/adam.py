@@ -1,4 +1,4 @@
-"""AdamW: behind the preconditioner where THOR is asked for it, and for what Muon does not orthogonalise."""
+"""AdamW: behind the preconditioner where THOR is asked for it, and for what optimizers of matrices leave."""
 from __future__ import annotations
 
 import mindspore as ms

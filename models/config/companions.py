@@ -8,7 +8,7 @@ from models.config.section import Section
 from thor.checks import Check, choice, flag, integer, number, setting
 
 OPTIMIZERS = ("thor", "kfac", "spngd", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "muon", "shampoo",
-              "heun", "dcasgd", "ranger")
+              "soap", "heun", "dcasgd", "ranger")
 SECOND_ORDER = ("thor", "kfac", "spngd")
 DELAYED = ("dcasgd",)
 DELAYS = ("constant", "uniform", "poisson", "workers")
@@ -21,6 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "ranger": {"optimizer": {"beta1": 0.95, "epsilon": 1e-5, "lookahead": {"steps": 6, "alpha": 0.5}}},
     "muon": {"optimizer": {"momentum": 0.95, "nesterov": True, "beta2": 0.95}},
     "shampoo": {"optimizer": {"beta2": 0.99, "frequency": 10}},
+    "soap": {"optimizer": {"beta1": 0.95, "beta2": 0.95, "frequency": 10}},
     "heun": {"optimizer": {"momentum": 0.0}},
     "dcasgd": {"optimizer": {"momentum": 0.0}},
 }

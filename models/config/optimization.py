@@ -77,25 +77,25 @@ class UpdateRuleConfig(Section):
     said of thor goes for kfac and spngd as well, what is said of radam for ranger.
 
     Attributes:
-        name: thor, kfac, spngd, momentum, sgd, adam, adamw, lars, lamb, radam, muon, shampoo, heun, dcasgd,
-            ranger, or lookahead(one of the others).
+        name: thor, kfac, spngd, momentum, sgd, adam, adamw, lars, lamb, radam, muon, shampoo, soap, heun,
+            dcasgd, ranger, or lookahead(one of the others).
         momentum: thor, momentum, sgd, lars, muon, heun, dcasgd: factor of the running sum of updates.
-        weight_decay: added to the gradient as weight_decay * weight (adamw, lamb, muon, shampoo, the rule adamw:
-            decoupled).
+        weight_decay: added to the gradient as weight_decay * weight (adamw, lamb, muon, shampoo, soap, the rule
+            adamw: decoupled).
         decay_filter: all but lars, which decays matrices only: which parameters decay: all, or no_bias_norm (no biases,
             no normalisation layers).
         groups: all but lars, lamb: a list of {match, lr_factor, weight_decay}: parameters in whose name the regular
             expression ``match`` is found, and in that of no group before, have the learning rate times lr_factor and
             that weight_decay, where they are given.
         nesterov: thor, momentum, sgd, adam, lars, muon: Nesterov's momentum.
-        beta1, beta2: adam, adamw, lamb, radam, shampoo, muon (of what is no hidden matrix): decay of the moments;
-            beta2 also thor with the rule adamw, whose beta1 is the momentum.
-        epsilon: adam, adamw, lamb, lars, radam, muon: added to the divisor; null for MindSpore's default.
+        beta1, beta2: adam, adamw, lamb, radam, shampoo, soap, muon (of what is no hidden matrix): decay of the
+            moments; beta2 also thor with the rule adamw, whose beta1 is the momentum.
+        epsilon: adam, adamw, lamb, lars, radam, muon, soap: added to the divisor; null for the default of the class.
         lars_coefficient: lars: trust coefficient.
         clip: thor: clip each parameter's update to L2 norm 1.
         clip_norm: scale gradients, before weight decay, down to this L2 norm over all parameters; of thor their
             preconditioned form by as much, of heun each of the two; null for no limit.
-        frequency: thor, without curvature.update.intervals, and shampoo: steps from one refresh of the curvature to the
+        frequency: thor, without curvature.update.intervals, shampoo, soap: steps from one refresh of curvature to the
             next; 1 refreshes every step.
         split_indices: thor: indices of the layers after which fused factor reductions are cut; null for groups of
             at most 32 MiB.

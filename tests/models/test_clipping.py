@@ -16,11 +16,12 @@ from thor.train import make_train_step
 FIRST_ORDER = [name for name in OPTIMIZERS if name not in SECOND_ORDER]
 LIMIT = 0.25
 ROUNDED = {"shampoo": 0.1 * 2 ** -24 / 1e-4}  # in directions its first moments lack: the rate, rounding over its ridge
+SETTINGS = {"soap": ["--optimizer.split_dim=2"]}  # rounding chooses its bases where blocks have more than a gradient
 
 
 def configure(name, *words):
     rate = "--optimizer.learning_rate={schedule: constant, initial: 0.1}"
-    return load_config(None, [f"--optimizer.name={name}", rate, "--train.epochs=1", *words])
+    return load_config(None, [f"--optimizer.name={name}", rate, "--train.epochs=1", *SETTINGS.get(name, ()), *words])
 
 
 class Net(nn.Cell):

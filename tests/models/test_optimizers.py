@@ -20,7 +20,7 @@ from models.optimizers import (
     thor_within,
 )
 from thor import THOR
-from thor.companions import DCASGD, Heun, Lookahead, Muon, RAdam, Shampoo
+from thor.companions import DCASGD, SOAP, Heun, Lookahead, Muon, RAdam, Shampoo
 from thor.train import make_train_step
 
 
@@ -102,7 +102,7 @@ class Net(nn.Cell):
 @pytest.mark.parametrize("name, kind", [
     ("thor", THOR), ("spngd", THOR), ("momentum", nn.Momentum), ("sgd", nn.SGD), ("adam", nn.Adam),
     ("adamw", nn.AdamWeightDecay), ("lars", layerwise.Lars), ("lamb", layerwise.Lamb), ("radam", RAdam),
-    ("muon", Muon), ("shampoo", Shampoo), ("heun", Heun), ("dcasgd", DCASGD), ("ranger", Lookahead),
+    ("muon", Muon), ("shampoo", Shampoo), ("soap", SOAP), ("heun", Heun), ("dcasgd", DCASGD), ("ranger", Lookahead),
     ("lookahead(momentum)", Lookahead)])
 def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
     ms.set_seed(1)
@@ -127,7 +127,7 @@ def test_every_optimizer_lowers_the_loss_and_counts_its_steps(name, kind):
 
 
 @pytest.mark.parametrize("name", ["thor", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "muon",
-                                  "shampoo", "heun", "dcasgd", "ranger", "lookahead(adam)"])
+                                  "shampoo", "soap", "heun", "dcasgd", "ranger", "lookahead(adam)"])
 def test_biases_and_normalisation_do_not_decay_under_no_bias_norm(pynative, name):
     chosen = {} if name == "lars" else {"optimizer__decay_filter": "no_bias_norm"}  # which never decays them
     config = configure(optimizer__name=name, optimizer__weight_decay=0.5, **chosen,
@@ -136,11 +136,23 @@ def test_biases_and_normalisation_do_not_decay_under_no_bias_norm(pynative, name
     net.norm.gamma.set_data(ms.Tensor(np.full(4, 2.0), ms.float32))
     optimizer = create_optimizer(config, net, 4)
     before = {p.name: p.asnumpy().copy() for p in net.trainable_params()}
-    for _ in range(2 if name == "heun" else 1):
+    for _ in range(2 if name in ("heun", "soap") else 1):
         optimizer(tuple(ms.ops.zeros_like(p) for p in optimizer.parameters))
     changed = {name for name in before
                if not np.array_equal(before[name], net.parameters_dict()[name].asnumpy())}
     assert changed == {"conv.weight", "fc.weight"}
+
+
+@pytest.mark.parametrize("settings, expected", [
+    ({}, (0.95, 0.95, 10, 1e-8, {4, 9, 3, 64})),
+    ({"beta1": 0.8, "beta2": 0.9, "frequency": 7, "epsilon": 1e-3, "split_dim": 5}, (0.8, 0.9, 7, 1e-3, {4, 5, 3})),
+], ids=["as published", "others"])
+def test_settings_reach_soap(settings, expected):
+    soap = create_optimizer(configure(optimizer__name="soap", **{f"optimizer__{k}": v for k, v in settings.items()}),
+                            Net(), 4)
+    numbers = [float(value.asnumpy()) for value in (soap.beta1, soap.beta2, soap.epsilon)]
+    assert numbers == pytest.approx([expected[0], expected[1], expected[3]])
+    assert (soap.frequency, {bases.shape[-1] for bases in soap.bases}) == (expected[2], expected[4])
 
 
 def test_every_option_reaches_thor(monkeypatch):

@@ -137,7 +137,7 @@ def test_layerwise_optimizers_refuse_groups(name):
     with pytest.raises(ConfigError) as raised:
         configure(name=name, groups="[{match: fc, lr_factor: 2}]")
     assert f"must be left out with optimizer.name={name}; only thor, kfac, spngd, momentum, sgd, adam, adamw, radam, " \
-        "muon, shampoo, heun, dcasgd and ranger read it" in str(raised.value)
+        "muon, shampoo, soap, heun, dcasgd and ranger read it" in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["thor", "momentum"])

@@ -10,6 +10,7 @@ from thor.companions.muon import Muon
 from thor.companions.radam import RAdam, ranger
 from thor.companions.second_order import kfac, spngd
 from thor.companions.shampoo import Shampoo
+from thor.companions.soap import SOAP
 
-__all__ = ["DCASGD", "Heun", "Lookahead", "Muon", "RAdam", "Shampoo", "draw_delays", "evaluation_weights", "kfac",
-           "ranger", "spngd"]
+__all__ = ["DCASGD", "Heun", "Lookahead", "Muon", "RAdam", "SOAP", "Shampoo", "draw_delays", "evaluation_weights",
+           "kfac", "ranger", "spngd"]

@@ -141,7 +141,7 @@ def test_every_shipped_comparison_has_all_optimizers_and_its_settings_make_confi
     found = read_comparison(path)
     labels = {entry.label for entry in found.entries}
     assert labels == {"thor", "kfac", "spngd", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "muon",
-                      "shampoo", "lookahead(momentum)", "ranger", "heun", "asgd", "dcasgd"}
+                      "shampoo", "soap", "lookahead(momentum)", "ranger", "heun", "asgd", "dcasgd"}
     for entry in found.entries:
         settings = found.settings_of(entry)
         assert len(settings) == found.budget and len({str(setting) for setting in settings}) == found.budget

@@ -21,7 +21,8 @@ from models.config import (
 
 @pytest.mark.parametrize("build, expected", [
     (lambda: OptimizerConfig(name="thr"), "name='thr'; must be one of thor, kfac, spngd, momentum, sgd, adam, "
-     "adamw, lars, lamb, radam, muon, shampoo, heun, dcasgd, ranger, or lookahead(one of them); did you mean thor?"),
+     "adamw, lars, lamb, radam, muon, shampoo, soap, heun, dcasgd, ranger, or lookahead(one of them); "
+     "did you mean thor?"),
     (lambda: OptimizerConfig(frequency=True), "frequency=True; must be an int >= 1; use 1 to refresh "
                                               "curvature every step"),
     (lambda: OptimizerConfig(momentum=1), "momentum=1; must be a number >= 0 and < 1"),

@@ -10,7 +10,8 @@ from mindspore.nn.learning_rate_schedule import ExponentialDecayLR
 from tests.helpers import companion_cases as cases
 from tests.helpers.companion_cases import RATES, arrays, gradient, orthogonal, start
 from tests.helpers.modes import operator_by_operator
-from thor.companions import DCASGD, Heun, Lookahead, Muon, RAdam, ranger
+from tests.helpers.soap_reference import SoapMatrix
+from thor.companions import DCASGD, SOAP, Heun, Lookahead, Muon, RAdam, ranger
 
 DECAYS = [0.2, 0.1, 0.05]  # of the weight; that of the bias is constant
 BIAS_RATE, BIAS_DECAY = 0.15, 0.3
@@ -81,6 +82,18 @@ def muon_steps(mu=0.95, beta1=0.9, beta2=0.95, eps=1e-8):
         yield weights
 
 
+def soap_steps(beta=0.95, eps=1e-8):
+    weights, mean, square, matrix = start(), 0.0, 0.0, SoapMatrix((3, 4), 2, 2, beta, beta, eps)
+    for step, batch in enumerate(arrays()):
+        t, g = step + 1, gradient(weights, batch)
+        mean, square = (beta * old + (1 - beta) * g["fc.bias"] ** power for old, power in ((mean, 1), (square, 2)))
+        update = mean / (1 - beta ** t) / (np.sqrt(square / (1 - beta ** t)) + eps)
+        weights = {"fc.weight": matrix.moved(weights["fc.weight"], g["fc.weight"], rate("fc.weight", step),
+                                             decay("fc.weight", step)),
+                   "fc.bias": weights["fc.bias"] - BIAS_RATE * (update + BIAS_DECAY * weights["fc.bias"])}
+        yield weights
+
+
 def momentum_steps(mu, k=None, alpha=0.5):
     weights, slow, moments = start(), start(), dict.fromkeys(start(), 0.0)
     for step, batch in enumerate(arrays()):
@@ -117,6 +130,7 @@ CASES = {
     "radam": (lambda p: RAdam(groups(p), RATES, 0.9, 0.9), radam_steps),
     "radam, ordered": (lambda p: RAdam(ordered(p), 7.0, 0.9, 0.9, loss_scale=1.0), radam_steps),
     "muon": (lambda p: Muon(groups(p), RATES, matrices=lambda all: [len(p.shape) > 1 for p in all]), muon_steps),
+    "soap": (lambda p: SOAP(groups(p), RATES, frequency=2, split_dim=2), soap_steps),
     "ranger": (lambda p: ranger(ordered(p), RATES, 0.9, 0.9, 1e-8, k=2), lambda: radam_steps(k=2)),
     "lookahead of momentum": (lambda p: Lookahead(nn.Momentum(mindspores(p), RATES, 0.9), 2, 0.5),
                               lambda: momentum_steps(0.9, 2)),

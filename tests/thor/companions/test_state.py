@@ -10,7 +10,7 @@ from mindspore.amp import DynamicLossScaleManager
 from tests.helpers import companion_cases as cases
 from tests.helpers.companion_cases import RATES, arrays
 from tests.helpers.modes import operator_by_operator
-from thor.companions import DCASGD, Heun, Lookahead, Muon, RAdam, Shampoo, evaluation_weights, ranger
+from thor.companions import DCASGD, SOAP, Heun, Lookahead, Muon, RAdam, Shampoo, evaluation_weights, ranger
 from thor.companions.lookahead import evaluation_values
 from thor.train import make_train_step
 
@@ -18,6 +18,7 @@ BUILDERS = {
     "radam": lambda p: RAdam(p, RATES, 0.9, 0.9, weight_decay=0.01),
     "muon": lambda p: Muon(p, RATES, weight_decay=0.01, matrices=lambda all: [len(p.shape) > 1 for p in all]),
     "shampoo": lambda p: Shampoo(p, RATES, frequency=2, split_dim=2),
+    "soap": lambda p: SOAP(p, RATES, frequency=2, split_dim=2),
     "ranger": lambda p: ranger(p, RATES, k=3),
     "lookahead": lambda p: Lookahead(nn.Adam(p, RATES), 3, 0.5),
     "heun": lambda p: Heun(p, RATES, 0.9, 0.01),

@@ -70,11 +70,15 @@ class NormalizedUpdate(nn.Cell):
         self.n_layered = sum(counts)
         layered, others = list(weights)[:self.n_layered], list(weights)[self.n_layered:]
         self.momentum = Parameter(Tensor(momentum, ms.float32), name="momentum", requires_grad=False)
-        self.adam = AdamWUpdate(ParameterTuple(others), momentum, beta2, decays[self.n_layered:]) if others else None
+        self.has_others, moments = bool(others), []
         if layered:
             self.weights = ParameterTuple(layered)
             self.velocities = self.weights.clone("moments", "zeros")
-        self.moments = ParameterTuple([*(self.velocities if layered else ()), *(self.adam.moments if others else ())])
+            moments += list(self.velocities)
+        if others:
+            self.adam = AdamWUpdate(ParameterTuple(others), momentum, beta2, decays[self.n_layered:])
+            moments += list(self.adam.moments)
+        self.moments = ParameterTuple(moments)
         self.decays = tuple(Tensor(float(flag), ms.float32) for flag in decays[:self.n_layered])
         ends = [sum(counts[:i + 1]) for i in range(len(counts))]
         self.spans = tuple(zip([0, *ends], ends))
@@ -100,7 +104,7 @@ class NormalizedUpdate(nn.Cell):
             own = self.map(ops.mul, decays[:n], self.decays)
             done = self.map(ops.partial(_moved, self.momentum), rates[:n], own, self.weights, self.velocities,
                             gradients[:n], updates[:n])
-        if self.adam is not None:
+        if self.has_others:
             done = done + self.adam(updates[n:], rates[n:], decays[n:])
         return done
 

@@ -24,7 +24,7 @@ from thor.layers.batch import BatchFacts
 from thor.maps import pick
 from thor.momentum import MomentumUpdate
 from thor.normalized import NormalizedUpdate
-from thor.options import USE_A_BOOL, check_rule, curvature_options, with_options
+from thor.options import ROBUST, USE_A_BOOL, check_rule, curvature_options, with_options
 from thor.preconditioning import NetworkPreconditioner
 from thor.registration import Registration, tap_network
 from thor.reporting import ReportingOptimizer
@@ -99,6 +99,7 @@ class THOR(ReportingOptimizer):
         checked("use_nesterov", use_nesterov, flag(), USE_A_BOOL)
         checked("decay_filter", decay_filter, function(), "return True for parameters that decay")
         checked("enable_clip_grad", enable_clip_grad, flag(), USE_A_BOOL)
+        check_rule(options, momentum, enable_clip_grad, use_nesterov, clip_norm)
         groups = groups_within(groups, net.trainable_params() if isinstance(net, nn.Cell) else ())
         world()  # refuses a parallel mode in which a rank does not see whole layers
         registration = tap_network(net, options, policy=policy)
@@ -110,27 +111,25 @@ class THOR(ReportingOptimizer):
         self.backend, self.n_weights = registration.backend, len(registration.parameters())
         self.split_indices = check_split_indices(split_indices, len(self.factor_places()))
         self._order_weights(registration)
-        self.grafts = options.graft is not None and self.n_preconditioned > 0
-        self.clips_kl = options.kl_clip is not None and self.n_preconditioned > 0
-        counts = [len(layer.parameters) for layer in registration.layers]
-        if self.grafts:
-            self.graft = Grafting(counts)
-        if self.clips_kl:
-            self.kl_clip = KLClip(options.kl_clip)
-        self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
-        decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
-        self.normalizes = options.rule == "normalized"
-        if options.rule != "momentum":
-            check_rule(options, momentum, enable_clip_grad, use_nesterov, clip_norm)
-        if options.rule == "adamw":
-            self.momentum_update = AdamWUpdate(self.weights, momentum, options.beta2, decays)
-        elif self.normalizes:
-            self.momentum_update = NormalizedUpdate(self.weights, counts, momentum, options.beta2, decays)
-        else:
-            self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)
+        self._create_update(options, momentum, decay_filter, enable_clip_grad, use_nesterov)
         self.clip, self.all_finite = gradient_clip(clip_norm), self.backend.finite_operator(self.weights)
         self.graph, self.measuring = SCHEDULED, True
         logger.info("THOR updates:\n%s", registration.table())
+
+    @classmethod
+    def robust(cls, net, learning_rate=0.01, damping=0.3, momentum=0.9, weight_decay=0.02, **options):
+        """THOR for a task nobody has searched settings for: AdamW's rates and decays serve, see docs/results.md.
+
+        Momentum before the preconditioner and updates of one size (:class:`thor.normalized.NormalizedUpdate`), damping
+        as a share of each factor's mean eigenvalue, a refresh every ten steps. Biases and what belongs to normalisation
+        do not decay.
+
+        Args:
+            learning_rate: as of AdamW or Muon; should fall to 0 at the end of training. Default: 0.01.
+            options: the others of THOR; all arguments are explained there.
+        """
+        return cls(net, learning_rate, damping, momentum, weight_decay,
+                   **{**ROBUST, "decay_filter": lambda parameter: parameter.ndim > 1, **options})
 
     def _order_weights(self, registration: Registration) -> None:
         """``weight_indices`` into ``parameters``: the layers' weights first, in layer order, then the others."""
@@ -144,6 +143,25 @@ class THOR(ReportingOptimizer):
         of_layers = [index[id(parameter)] for layer in layers for parameter in layer.parameters]
         others = [i for i in range(self.n_weights) if i not in set(of_layers)]
         self.weight_indices, self.n_preconditioned = tuple(of_layers + others), len(of_layers)
+
+    def _create_update(self, options, momentum, decay_filter, enable_clip_grad, use_nesterov) -> None:
+        """``weights`` in the order of ``weight_indices``, and what follows the preconditioner."""
+        self.grafts = options.graft is not None and self.n_preconditioned > 0
+        self.clips_kl = options.kl_clip is not None and self.n_preconditioned > 0
+        counts = [len(layer.parameters) for layer in self.registration.layers]
+        if self.grafts:
+            self.graft = Grafting(counts)
+        if self.clips_kl:
+            self.kl_clip = KLClip(options.kl_clip)
+        self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
+        decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
+        self.normalizes = options.rule == "normalized"
+        if options.rule == "adamw":
+            self.momentum_update = AdamWUpdate(self.weights, momentum, options.beta2, decays)
+        elif self.normalizes:
+            self.momentum_update = NormalizedUpdate(self.weights, counts, momentum, options.beta2, decays)
+        else:
+            self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)
 
     def factor_places(self) -> list[tuple[int, ...]]:
         """For each layer with factors, where its measurements stand among ``parameters``."""

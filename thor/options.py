@@ -9,6 +9,8 @@ from typing import Any
 from thor.checks import ArgumentError, check_fields, checked, choice, flag, integer, number, optional, setting
 
 USE_A_BOOL = "use True or False"
+# What THOR.robust sets beside rates and damping; found by measurement, see docs/results.md.
+ROBUST: dict[str, Any] = {"rule": "normalized", "relative_damping": True, "frequency": 10}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +95,14 @@ def check_rule(options: CurvatureOptions, momentum: float, enable_clip_grad: boo
         ArgumentError: for the first such argument.
     """
     rule = options.rule
+    if rule == "momentum":
+        return
     checked("momentum", momentum, number(minimum=0, below=1), "it is AdamW's beta1")
-    for name, value in (("enable_clip_grad", enable_clip_grad), ("use_nesterov", use_nesterov)):
-        if value:
-            raise ArgumentError(f"{name}={value!r}; must be False with rule={rule!r}; only rule='momentum' reads it")
-    for name, value in (("graft", options.graft), ("kl_clip", options.kl_clip), ("clip_norm", clip_norm)):
+    for name, flagged in (("enable_clip_grad", enable_clip_grad), ("use_nesterov", use_nesterov)):
+        if flagged:
+            raise ArgumentError(f"{name}={flagged!r}; must be False with rule={rule!r}; only rule='momentum' reads it")
+    sizes: dict[str, Any] = {"graft": options.graft, "kl_clip": options.kl_clip, "clip_norm": clip_norm}
+    for name, value in sizes.items():
         if rule == "normalized" and value is not None:
             raise ArgumentError(f"{name}={value!r}; must be None with rule='normalized'; its updates have their size")
 

@@ -6,15 +6,19 @@ from typing import Any
 
 from models.config.section import Section
 from thor.checks import Check, choice, flag, integer, number, setting
+from thor.options import ROBUST
 
-OPTIMIZERS = ("thor", "kfac", "spngd", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "muon", "shampoo",
-              "soap", "heun", "dcasgd", "ranger")
-SECOND_ORDER = ("thor", "kfac", "spngd")
+OPTIMIZERS = ("thor", "thor_robust", "kfac", "spngd", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam",
+              "muon", "shampoo", "soap", "heun", "dcasgd", "ranger")
+SECOND_ORDER = ("thor", "thor_robust", "kfac", "spngd")
 DELAYED = ("dcasgd",)
 DELAYS = ("constant", "uniform", "poisson", "workers")
 
 # What a name sets, by section, where file and command line say nothing; all else is the sections' own.
 PRESETS: dict[str, dict[str, Any]] = {
+    "thor_robust": {"optimizer": {**ROBUST, "weight_decay": 0.02, "decay_filter": "no_bias_norm",
+                                  "damping": {"schedule": "constant", "initial": 0.3},
+                                  "learning_rate": {"schedule": "cosine", "initial": 0.01}}},
     "kfac": {"optimizer": {"split_dim": None, "pi_correction": True, "running_average": 0.95, "frequency": 10}},
     "spngd": {"optimizer": {"split_dim": None, "pi_correction": True, "batchnorm_blocks": True, "frequency": 1},
               "curvature": {"update": {"policy": "frobenius", "alpha": 0.1}}},

@@ -77,7 +77,7 @@ class UpdateRuleConfig(Section):
     said of thor goes for kfac and spngd as well, what is said of radam for ranger.
 
     Attributes:
-        name: thor, kfac, spngd, momentum, sgd, adam, adamw, lars, lamb, radam, muon, shampoo, soap, heun,
+        name: thor, thor_robust, kfac, spngd, momentum, sgd, adam, adamw, lars, lamb, radam, muon, shampoo, soap, heun,
             dcasgd, ranger, or lookahead(one of the others).
         momentum: thor, momentum, sgd, lars, muon, heun, dcasgd: factor of the running sum of updates.
         weight_decay: added to the gradient as weight_decay * weight (adamw, lamb, muon, shampoo, soap, the rule

@@ -85,7 +85,10 @@ def rules() -> Iterator[Rule]:
     yield Rule(("optimizer.lookahead",), (NAME,), slow_weights, "ranger and lookahead(...)")
     yield _of_optimizers(SECOND_ORDER, "curvature", "parallel.curvature")
     yield Rule(("optimizer.beta2",), (NAME, "optimizer.rule"),
-               lambda name, rule: base_of(name) not in SECOND_ORDER or rule == "adamw", "those with rule=adamw")
+               lambda name, rule: base_of(name) not in SECOND_ORDER or rule != "momentum",
+               "those with rule=adamw or normalized")
+    yield Rule(("optimizer.graft", "optimizer.kl_clip", "optimizer.clip_norm"), ("optimizer.rule",),
+               lambda rule: rule != "normalized", "those with another rule")
     yield Rule(("optimizer.pi_correction",), ("optimizer.relative_damping",), lambda relative: not relative,
                "those without relative_damping")
     yield Rule(("optimizer.nesterov", "optimizer.clip"), ("optimizer.rule",), lambda rule: rule == "momentum",

@@ -53,7 +53,7 @@ def job_of(config: Config, name: str = "", sequence_length: int | None = None) -
 def check(config: Config, sequence_length: int | None) -> None:
     """Refuse what cannot be planned."""
     if not config.optimizer.second_order:
-        raise JobError(f"optimizer.name={config.optimizer.name!r}; must be thor, kfac or spngd; "
+        raise JobError(f"optimizer.name={config.optimizer.name!r}; must be thor, thor_robust, kfac or spngd; "
                        "set --optimizer.name thor")
     if sequence_length is not None and not config.model.reads_text:
         raise JobError(f"--sequence-length={sequence_length}; must be left out for {config.model.name}, which reads "

@@ -60,7 +60,7 @@ def test_wrong_arguments(words, message, capsys):
     (["--profile", "no/such/file.yaml"], "error: --profile=no/such/file.yaml; its folder does not exist"),
     (["--config", "no.yaml"], "error: no.yaml: cannot read the config"),
     (["--optimizer.name", "adam"],
-     "error: optimizer.name='adam'; must be thor, kfac or spngd; choose another --config"),
+     "error: optimizer.name='adam'; must be thor, thor_robust, kfac or spngd; choose another --config"),
 ])
 def test_what_cannot_be_measured_is_one_line(words, message, capsys):
     assert scaling.main(words) == 1

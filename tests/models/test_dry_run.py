@@ -89,7 +89,7 @@ def test_time_is_modelled_where_a_profile_is_given(capsys):
     dry_run(load_config(DIGITS, WORDS), path)
     line = value(capsys.readouterr().out.splitlines(), "time")
     assert "min of steps, modelled by models.planner from CPU process (" in line
-    with pytest.raises(LoadError, match="optimizer.name='adam'; must be thor, kfac or spngd"):
+    with pytest.raises(LoadError, match="optimizer.name='adam'; must be thor, thor_robust, kfac or spngd"):
         dry_run(load_config(DIGITS, [*FIRST_ORDER, "--optimizer.name=adam"]), path)
 
 

@@ -21,8 +21,8 @@ OTHER = {
     "beta1=0.5": (), "beta2=0.5": (), "epsilon=0.1": (), "lars_coefficient=0.5": (), "damping.initial=0.5": (),
     "damping={schedule: thor, decay: 1.0e-9}": (), "clip=true": (), "frequency=2": (), "split_dim=3": (),
     "running_average=0.7": (), "graft=sgd": (), "kl_clip=1.0e-9": (), "pi_correction=true": (), "fold_bias=true": (),
-    "batchnorm_blocks=true": (), "rule=adamw": (), "relative_damping=true": (), "precision=bfloat16": (),
-    "compensation.strength=3": (), "compensation.adaptive=true": (),
+    "batchnorm_blocks=true": (), "rule=adamw": (), "relative_damping=true": (), "rule=normalized": (),
+    "precision=bfloat16": (), "compensation.strength=3": (), "compensation.adaptive=true": (),
     "compensation={adaptive: true, decay: 0.1}": ("compensation.adaptive=true",),
     "delay.distribution=poisson": (), "delay.mean=3": (), "delay.longest=1": ()}
 OF_RULE = ("rule=adamw",)  # reads beta2
@@ -38,7 +38,8 @@ COMMON = {"momentum": "momentum=0.9", "nesterov": "nesterov=false", "decay_filte
 STEPS = 4  # within which weights differ
 LONG = {"radam": 7, "ranger": 7, "dcasgd": 7}  # RAdam rectifies from the sixth step on; gradients grow old
 QUICK = ("momentum", "adam")
-SAME = {"kfac": "thor", "spngd": "thor", "ranger": "radam"}  # settings of the other: what they read, it reads
+# Settings of the other: what they read, it reads.
+SAME = {"thor_robust": "thor", "kfac": "thor", "spngd": "thor", "ranger": "radam"}
 
 
 def pairs():

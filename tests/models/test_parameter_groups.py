@@ -136,8 +136,8 @@ def test_what_is_refused(groups, message):
 def test_layerwise_optimizers_refuse_groups(name):
     with pytest.raises(ConfigError) as raised:
         configure(name=name, groups="[{match: fc, lr_factor: 2}]")
-    assert f"must be left out with optimizer.name={name}; only thor, kfac, spngd, momentum, sgd, adam, adamw, radam, " \
-        "muon, shampoo, soap, heun, dcasgd and ranger read it" in str(raised.value)
+    assert f"must be left out with optimizer.name={name}; only thor, thor_robust, kfac, spngd, momentum, sgd, adam, " \
+        "adamw, radam, muon, shampoo, soap, heun, dcasgd and ranger read it" in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["thor", "momentum"])

@@ -142,7 +142,7 @@ def test_a_message_holds_the_beginning_of_a_long_value(tmp_path):
                          ids=name_of)
 def test_names_of_optimizers_are_read_in_bounded_time(name):
     started = time.process_time()
-    with pytest.raises(ConfigError, match="^name='.*; must be one of thor, kfac, .*, or lookahead"):
+    with pytest.raises(ConfigError, match="^name='.*; must be one of thor, thor_robust, kfac, .*, or lookahead"):
         OptimizerConfig(name=name)
     assert time.process_time() - started < 10
 

@@ -133,9 +133,9 @@ def test_a_setting_is_taken_where_it_is_read_and_refused_where_it_is_not(setting
 
 @pytest.mark.parametrize("words, expected", [
     (["--optimizer.name=momentum", "--optimizer.frequency=7"], "--optimizer.frequency: optimizer.frequency=7; must be "
-     "left out with optimizer.name=momentum; only thor, kfac, spngd, shampoo and soap read it"),
+     "left out with optimizer.name=momentum; only thor, thor_robust, kfac, spngd, shampoo and soap read it"),
     (["--optimizer.name=lookahead(radam)", "--optimizer.clip=true"], "--optimizer.clip: optimizer.clip=True; must be "
-     "left out with optimizer.name=lookahead(radam); only thor, kfac and spngd read it"),
+     "left out with optimizer.name=lookahead(radam); only thor, thor_robust, kfac and spngd read it"),
     (["--curvature.update.intervals=[[0, 5]]"], "--curvature.update.intervals: curvature.update.intervals=((0, 5),); "
      "must be left out with curvature.update.policy=fixed; only growing, trace and frobenius read it"),
     (["--optimizer.frequency=7", "--curvature.update={policy: growing, intervals: [[0, 5]]}"],
@@ -184,8 +184,8 @@ def test_a_file_that_chooses_anew_puts_aside_what_the_lower_one_gave(tmp_path):
 
 def test_what_stands_beside_the_choice_or_over_it_is_not_put_aside(tmp_path):
     (tmp_path / "both.yaml").write_text("optimizer:\n  name: adam\n  frequency: 7\n")
-    expected = ("optimizer.frequency=7; must be left out with optimizer.name=adam; only thor, kfac, spngd, shampoo and "
-                "soap read it")
+    expected = ("optimizer.frequency=7; must be left out with optimizer.name=adam; only thor, thor_robust, kfac, "
+                "spngd, shampoo and soap read it")
     assert refusal([], tmp_path / "both.yaml") == f"{tmp_path}/both.yaml:3: {expected}"
     (tmp_path / "over.yaml").write_text("extends: adam.yaml\noptimizer: {frequency: 7}\n")
     (tmp_path / "adam.yaml").write_text("optimizer: {name: adam}\n")

@@ -20,8 +20,8 @@ from models.config import (
 
 
 @pytest.mark.parametrize("build, expected", [
-    (lambda: OptimizerConfig(name="thr"), "name='thr'; must be one of thor, kfac, spngd, momentum, sgd, adam, "
-     "adamw, lars, lamb, radam, muon, shampoo, soap, heun, dcasgd, ranger, or lookahead(one of them); "
+    (lambda: OptimizerConfig(name="thr"), "name='thr'; must be one of thor, thor_robust, kfac, spngd, momentum, sgd, "
+     "adam, adamw, lars, lamb, radam, muon, shampoo, soap, heun, dcasgd, ranger, or lookahead(one of them); "
      "did you mean thor?"),
     (lambda: OptimizerConfig(frequency=True), "frequency=True; must be an int >= 1; use 1 to refresh "
                                               "curvature every step"),

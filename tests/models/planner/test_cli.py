@@ -57,7 +57,7 @@ def test_wrong_usage_is_status_2_and_one_line(words, message, capsys):
     (["--profile", "no.yaml"], "error: no.yaml: cannot read the profile: No such file or directory; give the path of a "
                                "YAML file"),
     (["--profile", ASCEND, "--optimizer.name", "adam"],
-     "error: optimizer.name='adam'; must be thor, kfac or spngd; set --optimizer.name thor"),
+     "error: optimizer.name='adam'; must be thor, thor_robust, kfac or spngd; set --optimizer.name thor"),
     (["--profile", ASCEND, "--optimizer.frequency", "0"],
      "error: --optimizer.frequency: optimizer.frequency=0; must be an int >= 1; use 1 to refresh curvature every step"),
     (["--profile", ASCEND, "--sequence-length", "9"],

@@ -76,7 +76,7 @@ def test_text_counts_tokens_and_masked_words():
 
 
 @pytest.mark.parametrize("words, options, message", [
-    (["--optimizer.name", "momentum"], {}, "optimizer.name='momentum'; must be thor, kfac or spngd; set --optimizer"),
+    (["--optimizer.name", "momentum"], {}, "optimizer.name='momentum'; must be thor, thor_robust, kfac or spngd; set"),
     ([], {"sequence_length": 5}, "--sequence-length=5; must be left out for resnet18"),
     (BERT, {"sequence_length": 513}, "--sequence-length=513; must be at most 512, the positions of the network"),
 ])

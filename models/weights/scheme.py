@@ -5,6 +5,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 
+FORMS = ZOO, MINDSPORE, TORCHVISION, HUGGING_FACE = "zoo", "mindspore", "torchvision", "huggingface"
 # what a parameter of a layer is called in any of the programs
 _LEAVES = ("weight", "bias", "gamma", "beta", "moving_mean", "moving_variance", "running_mean", "running_var",
            "embedding_table")

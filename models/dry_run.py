@@ -53,7 +53,8 @@ def report(session: Session, folder: RunFolder, done: int, time: str) -> str:
     config = session.config
     head = (f"dry run of {config.model.name} on {config.data.name} with {config.optimizer.name}, "
             f"{config.device.target}: nothing is trained or written")
-    rows = [*_length(session, done), *_memory(session), ("time", time), ("the run would", _beginning(folder, done))]
+    rows = [*_length(session, done), *_memory(session), ("time", time), ("the run would", _beginning(folder, done)),
+            *(("with weights", line) for line in session.begun_with)]
     width = max(len(name) for name, _ in rows)
     return "\n".join([head, "", _table(session), "", *(f"{name:<{width}}  {value}".rstrip() for name, value in rows)])
 

@@ -44,12 +44,15 @@ _HUGGING_FACE = {
     "masked_language_model.decoder.bias": "cls.predictions.bias",
     "next_sentence.classifier.*": "cls.seq_relationship.*",
 }
+_RELATIVE = _MINDSPORE["bert.encoder.#.attention.relative.table"].replace("#", "0")
 _POSTPROCESSOR = r"^(bert\.bert\.bert_embedding_postprocessor)"
 
 ZOO = Scheme({row: row for row in _MINDSPORE})
-MINDSPORE = Scheme(_MINDSPORE, older={
-    _POSTPROCESSOR + r"\.embedding_table$": r"\1.token_type_embedding.embedding_table",
-    _POSTPROCESSOR + r"\.full_position_embeddings$": r"\1.full_position_embedding.embedding_table"})
+MINDSPORE = Scheme(
+    _MINDSPORE,
+    older={_POSTPROCESSOR + r"\.embedding_table$": r"\1.token_type_embedding.embedding_table",
+           _POSTPROCESSOR + r"\.full_position_embeddings$": r"\1.full_position_embedding.embedding_table"},
+    unused={"bert.bert.bert_embedding_postprocessor.full_position_embedding.embedding_table": _RELATIVE})
 HUGGING_FACE = Scheme(
     _HUGGING_FACE, leaves={"embedding_table": "weight", "gamma": "weight", "beta": "bias"},
     older={r"\.LayerNorm\.gamma$": ".LayerNorm.weight", r"\.LayerNorm\.beta$": ".LayerNorm.bias",

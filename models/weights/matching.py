@@ -64,6 +64,7 @@ def find(weights: Mapping[str, Parameter], scheme: Scheme, contents: Mapping[str
         else:
             found.values[ours] = np.ascontiguousarray(value, ms.dtype_to_nptype(weights[ours].dtype))
     here = {*names.values(), *scheme.tied}
+    here |= {name for name, beside in scheme.unused.items() if beside in here}
     found.left.extend(name for name in current if name not in here and scheme.is_weight(name))
     return found
 

@@ -21,12 +21,14 @@ class Scheme:
         leaves: parameters of layers that are called otherwise there, ``gamma`` to ``weight`` for one.
         older: regular expressions of names as older files of that program write them, and what these are now.
         tied: names there that older or other files also hold, and the name of the same values.
+        unused: names there of weights that its network keeps and does not use where it also has the second.
     """
 
     rows: Mapping[str, str] = dataclasses.field(default_factory=dict)
     leaves: Mapping[str, str] = dataclasses.field(default_factory=dict)
     older: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unused: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def name(self, ours: str) -> str | None:
         """The name there of the parameter ``ours``; None where it has none."""

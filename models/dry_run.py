@@ -20,7 +20,8 @@ KINDS = WEIGHTS, BUFFERS, FACTORS, INVERSES, MOMENTUM, AVERAGES, STATE = (
 TIMELESS = {  # settings that do not change the time of a step
     "seed", "train.epochs", "train.eval_every_epochs", "train.checkpoint_every_epochs", "train.checkpoint_every_steps",
     "train.checkpoint_keep", "train.keep_best", "train.early_stop.patience", "train.early_stop.min_delta",
-    "train.skipped_limit", "data.eval_batch_size", "optimizer.learning_rate.initial", "optimizer.weight_decay"}
+    "train.skipped_limit", "train.init_from", "data.eval_batch_size", "optimizer.learning_rate.initial",
+    "optimizer.weight_decay"}
 MOMENTS = ("moment", "second_moments.", "lamb_m.", "lamb_v.", "accum.", "stat.")  # how names of running means begin
 
 

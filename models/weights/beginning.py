@@ -12,6 +12,7 @@ from models.run_folder import open_run_folder
 from models.weights.files import read_weights
 from models.weights.forms import geometry_of, likeliest, schemes, weights_of
 from models.weights.matching import Found, find, listed
+from models.weights.scheme import ZOO
 
 
 def reads_weights(config: Config, ranks: Ranks) -> bool:
@@ -63,9 +64,10 @@ def begin_with_weights(config: Config, network: nn.Cell) -> list[str]:
                          "settings of these weights")
     for ours, value in found.values.items():
         weights[ours].set_data(Tensor(value))
-    lines = [f"{len(found.values)} of {len(weights)} parameters begin as in {path}, which has {form} names", _rest(found)]
+    lines = [f"{len(found.values)} of {len(weights)} parameters begin as in {path}, which has {form} names",
+             _rest(found)]
     geometry = geometry_of(config.model, form)
-    if geometry != geometry_of(config.model, "zoo"):
+    if geometry != geometry_of(config.model, ZOO):
         lines.append(f"these weights belong to model.geometry {geometry}; with {config.model.geometry} the network "
                      "computes something else with them")
     return [line for line in lines if line]

@@ -89,8 +89,8 @@ def test_weights_of_the_other_geometry_are_told():
 def test_what_cannot_be_used_is_one_line():
     assert refusal() == "train.init_from=a.safetensors; is not a file; give the path of one with weights"
     save_file({"a": np.zeros(3, np.float32)}, "a.safetensors")
-    assert refusal() == ("train.init_from=a.safetensors; has no parameter of resnet18; give a file with weights of such "
-                         "a network")
+    assert refusal() == ("train.init_from=a.safetensors; has no parameter of resnet18; give a file with weights of "
+                         "such a network")
     save_file({**STATE, "conv1.weight": STATE["fc.weight"]}, "a.safetensors")
     assert refusal() == ("train.init_from=a.safetensors; conv1.weight is 10x32 there, 4x1x7x7 here; only the head may "
                          "have another shape; give the model the settings of these weights")

@@ -11,7 +11,7 @@ from models.config import Config, changed
 from models.session import prepare_network
 from models.weights.files import check_suffix, read_weights, write_weights
 from models.weights.forms import geometry_of, likeliest, schemes, weights_of
-from models.weights.matching import find, listed
+from models.weights.matching import Found, find, listed
 from models.weights.scheme import HUGGING_FACE, TORCHVISION, ZOO, Scheme
 
 
@@ -33,21 +33,21 @@ def convert(config: Config, forms: tuple[str, str], source: Path, target: Path) 
     contents = read_weights(source, "SOURCE")
     network, _ = prepare_network(changed(config, {"device.target": "CPU"}))
     weights = weights_of(config.model, network)
-    _scheme(config, weights, forms[0], "--from")
-    scheme = _scheme(config, weights, forms[1], "--to")
-    values = _values(config, weights, forms[0], contents, f"SOURCE={source}")
-    arrays = {scheme.name(ours): value for ours, value in values.items()}
+    before, after = (_scheme(config, weights, form, flag) for form, flag in zip(forms, ("--from", "--to")))
+    found = find(weights, before, contents, f"SOURCE={source}")
+    _refuse_others(config, weights, forms[0], found, contents, f"SOURCE={source}")
+    arrays = {after.name(ours): value for ours, value in found.values.items()}
     if forms[1] == ZOO:
         own = {id(parameter) for parameter in weights.values()}
         # counts of dropout, which this zoo's networks have beside their weights
         arrays |= {p.name: p.asnumpy() for p in network.get_parameters() if id(p) not in own}
     write_weights(target, arrays, forms[1] in (TORCHVISION, HUGGING_FACE))
-    lines = [f"{target}: {len(values)} parameters of {config.model.name} with {forms[1]} names, from {source} with "
+    lines = [f"{target}: {len(weights)} parameters of {config.model.name} with {forms[1]} names, from {source} with "
              f"{forms[0]} names"]
-    before, after = (geometry_of(config.model, form) for form in forms)
-    if before != after:
-        lines.append(f"they belong to model.geometry {before}, and under these names to {after}, where they compute "
-                     "something else")
+    geometries = [geometry_of(config.model, form) for form in forms]
+    if geometries[0] != geometries[1]:
+        lines.append(f"they belong to model.geometry {geometries[0]}, and under these names to {geometries[1]}, where "
+                     "they compute something else")
     return lines
 
 
@@ -63,18 +63,16 @@ def _scheme(config: Config, weights: Mapping[str, Parameter], form: str, flag: s
     return known[form]
 
 
-def _values(config: Config, weights: Mapping[str, Parameter], form: str, contents: Mapping[str, np.ndarray],
-            file: str) -> dict[str, np.ndarray]:
-    """The arrays of all ``weights``; ValueError where the file has not just these."""
-    found = find(weights, schemes(config.model)[form], contents, file)
+def _refuse_others(config: Config, weights: Mapping[str, Parameter], form: str, found: Found,
+                   contents: Mapping[str, np.ndarray], file: str) -> None:
+    """ValueError where a file has not just ``weights``, or these in other shapes."""
     name, remedy = config.model.name, "give the --config and the settings of these weights"
     if found.missing:
         looks = likeliest(config.model, weights, contents)
         if looks not in (None, form):
-            remedy = f"its names look like {looks}"
+            remedy = f"its names look like those of {looks}, give --from {looks}"
         raise ValueError(f"{file}; lacks {listed(list(found.missing.values()))} of {name}; {remedy}")
     if found.misshapen:
         raise ValueError(f"{file}; {listed(list(found.misshapen.values()))}; {remedy}")
     if found.left:
         raise ValueError(f"{file}; has {listed(found.left)}, which {name} has not; {remedy}")
-    return found.values

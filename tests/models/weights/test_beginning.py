@@ -1,6 +1,7 @@
 """train.init_from: a new run begins with weights of another program; one that goes on does not read them."""
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import mindspore as ms
@@ -10,12 +11,15 @@ from mindspore import nn
 from safetensors.numpy import save_file
 
 from models import train
-from models.config import ConfigError, load_config
+from models.bert.network import BertForPretraining
+from models.config import ConfigError, changed, load_config
 from models.dry_run import dry_run
 from models.registry import register_network, unregister_network
 from models.session import create_session
-from tests.helpers import DIGITS
-from tests.helpers.foreign_networks import MINDSPORE_BASIC, TORCHVISION, resnet_weights
+from models.weights.beginning import begin_with_weights
+from tests.helpers import CONFIGS, DIGITS
+from tests.helpers.bert_reference import SMALL
+from tests.helpers.foreign_networks import HUGGING_FACE, MINDSPORE_BASIC, TORCHVISION, bert_weights, resnet_weights
 
 pytestmark = pytest.mark.usefixtures("pynative")
 WORDS = ["--model.base_width=4", "--model.stem=imagenet", "--data.batch_size=400", "--device.mode=pynative"]
@@ -84,6 +88,21 @@ def test_weights_of_the_other_geometry_are_told():
             "them"]
     assert begun()[0] == told
     assert begun("--model.geometry=official")[0] == [told[0].replace("mindspore", "zoo")]
+
+
+def test_huggingfaces_bert_without_heads_begins_all_but_the_heads():
+    state = {name.removeprefix("bert."): array for name, array in bert_weights(SMALL, HUGGING_FACE).items()
+             if name.startswith("bert.")}
+    save_file(state, "a.safetensors")
+    config = changed(load_config(CONFIGS / "bert/bert_small.yaml"), {
+        "train.init_from": "a.safetensors", "model.bert": dataclasses.asdict(SMALL)})
+    network = BertForPretraining(config.model.bert)
+    lines = begin_with_weights(config, network)
+    assert lines == [f"{len(state)} of {len(state) + 7} parameters begin as in a.safetensors, which has huggingface "
+                     "names", "not taken from it: it lacks cls.predictions.transform.dense.weight, "
+                     "cls.predictions.transform.dense.bias, cls.predictions.transform.LayerNorm.weight and 4 more"]
+    np.testing.assert_array_equal(network.bert.encoder[1].output_norm.gamma.asnumpy(),
+                                  state["encoder.layer.1.output.LayerNorm.weight"])
 
 
 def test_what_cannot_be_used_is_one_line():

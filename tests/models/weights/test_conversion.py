@@ -157,7 +157,7 @@ def test_what_does_not_fit_is_named(changes, words, expected, capsys):
 
 @pytest.mark.parametrize("first, second, source, target, expected", [
     ("mindspore", "zoo", "a.safetensors", "b.ckpt", "SOURCE=a.safetensors; lacks bn1.moving_mean, bn1.moving_variance, "
-     "bn1.gamma and 82 more of resnet18; its names look like torchvision"),
+     "bn1.gamma and 82 more of resnet18; its names look like those of torchvision, give --from torchvision"),
     ("torchvision", "huggingface", "a.safetensors", "b.ckpt", "--to=huggingface; must be one of zoo, mindspore, "
      "torchvision for resnet18; choose one of these"),
     ("torchvision", "zoo", "c.safetensors", "b.ckpt", "SOURCE=c.safetensors; is not a file; give the path of one with "

@@ -10,7 +10,9 @@ import numpy as np
 from mindspore import Tensor
 
 from models.checkpoint_file import check_sealed, load
+from models.command_line import one_line
 from models.files import replacing
+from thor.checks import shortened
 from thor.companions.lookahead import evaluation_values
 
 CHECKPOINT, SAFETENSORS, TORCH = ".ckpt", ".safetensors", (".pth", ".pt", ".bin")
@@ -47,8 +49,8 @@ def read_weights(path: Path, label: str) -> dict[str, np.ndarray]:
     try:
         contents = _read(path)
     except Exception as error:  # safetensors and torch raise of their own
-        raise ValueError(f"{label}={path}; cannot be read as {path.suffix[1:]}, it is truncated, damaged or another "
-                         f"kind of file; use another one ({type(error).__name__})") from error
+        raise ValueError(f"{label}={path}; cannot be read as {path.suffix[1:]} ({shortened(one_line(error))}); it may "
+                         "be truncated, damaged or another kind of file; use another one") from error
     return contents
 
 

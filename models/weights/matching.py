@@ -57,12 +57,13 @@ def find(weights: Mapping[str, Parameter], scheme: Scheme, contents: Mapping[str
         value = contents[current[theirs]]
         if tuple(value.shape) != shape:
             found.misshapen[ours] = f"{theirs} is {_shape(value.shape)} there, {_shape(shape)} here"
-        elif value.dtype.kind != "f":
-            raise ValueError(f"{file}; {theirs} is {value.dtype}; must be float16, 32 or 64; save it so")
-        elif not np.isfinite(value).all():
+            continue
+        if value.dtype.kind != "f" and value.dtype.name != "bfloat16":
+            raise ValueError(f"{file}; {theirs} is {value.dtype}; must be of floats; save it so")
+        values = np.ascontiguousarray(value, ms.dtype_to_nptype(weights[ours].dtype))
+        if not np.isfinite(values).all():
             raise ValueError(f"{file}; {theirs} is not finite; it is of a run that diverged, or damaged")
-        else:
-            found.values[ours] = np.ascontiguousarray(value, ms.dtype_to_nptype(weights[ours].dtype))
+        found.values[ours] = values
     here = {*names.values(), *scheme.tied}
     here |= {name for name, beside in scheme.unused.items() if beside in here}
     found.left.extend(name for name in current if name not in here and scheme.is_weight(name))

@@ -147,7 +147,7 @@ HEAD = STATE["fc.weight"]
                                     "and 77 more of resnet34; give the"),
     ({"layer1.2.conv1.weight": HEAD}, [], "has layer1.2.conv1.weight, which resnet18 has not; give the --config"),
     ({"fc.weight": HEAD * np.nan}, [], "fc.weight is not finite; it is of a run that diverged, or damaged"),
-    ({"fc.weight": HEAD.astype(np.int32)}, [], "fc.weight is int32; must be float16, 32 or 64; save it so")])
+    ({"fc.weight": HEAD.astype(np.int32)}, [], "fc.weight is int32; must be of floats; save it so")])
 def test_what_does_not_fit_is_named(changes, words, expected, capsys):
     changed = {name: array for name, array in {**STATE, **changes}.items() if array is not None}
     save_file(changed, "a.safetensors")
@@ -163,9 +163,10 @@ def test_what_does_not_fit_is_named(changes, words, expected, capsys):
     ("torchvision", "zoo", "c.safetensors", "b.ckpt", "SOURCE=c.safetensors; is not a file; give the path of one with "
      "weights"),
     ("torchvision", "zoo", "damaged.safetensors", "b.ckpt", "SOURCE=damaged.safetensors; cannot be read as "
-     "safetensors, it is truncated, damaged or another kind of file; use another one (SafetensorError)"),
-    ("torchvision", "zoo", "damaged.ckpt", "b.ckpt", "SOURCE=damaged.ckpt; cannot be read as ckpt, it is truncated, "
-     "damaged or another kind of file; use another one (ValueError)"),
+     "safetensors (Error while deserializing header: header too large); it may be truncated, damaged or another kind "
+     "of file; use another one"),
+    ("torchvision", "zoo", "damaged.ckpt", "b.ckpt", "SOURCE=damaged.ckpt; cannot be read as ckpt (a field "
+     "without an end); it may be truncated, damaged or another kind of file; use another one"),
     ("torchvision", "zoo", "a.safetensors", "b.onnx", "TARGET=b.onnx; must end in one of .ckpt, .safetensors, .pth, "
      ".pt, .bin; rename it"),
     ("torchvision", "zoo", "a.safetensors", "a.safetensors", "TARGET=a.safetensors; must be a new file; give another "
@@ -178,6 +179,22 @@ def test_files_and_forms_that_do_not_fit(first, second, source, target, expected
     for name in ("damaged.safetensors", "damaged.ckpt"):
         (tmp_path / name).write_bytes(b"\x0a\x20weights that were cut off")
     assert refusal(capsys, NARROW, first, second, source, target) == expected
+
+
+def test_weights_in_half_precision_become_float32(tmp_path):
+    """bfloat16 is the upper half of float32: 1 and -2 are 0x3f80 and 0xc000."""
+    halves = {name: np.where(array < 0, 0xC000, 0x3F80).astype(np.uint16) for name, array in STATE.items()}
+    save_file(halves, "a.safetensors")
+    content = (tmp_path / "a.safetensors").read_bytes().replace(b'"U16"', b'"BF16"')
+    length = int.from_bytes(content[:8], "little") + len(halves)  # of the header, in which a word became longer
+    (tmp_path / "a.safetensors").write_bytes(length.to_bytes(8, "little") + content[8:])
+    save_file({name: array.astype(np.float16) for name, array in STATE.items()}, "b.safetensors")
+    for name, exact in (("a", {name: np.where(array < 0, -2, 1) for name, array in STATE.items()}),
+                        ("b", {name: array.astype(np.float16) for name, array in STATE.items()})):
+        assert convert(NARROW, "torchvision", "torchvision", f"{name}.safetensors", f"{name}2.safetensors") == 0
+        found = load_file(f"{name}2.safetensors")
+        assert {array.dtype for array in found.values()} == {np.dtype(np.float32)}
+        assert_equal(found, exact)
 
 
 def test_heads_that_are_not_tied_are_refused(capsys):

@@ -21,7 +21,7 @@ setup(
     python_requires=">=3.10,<3.13",
     install_requires=["mindspore>=2.7,<2.11", "numpy<2", "scipy", "threadpoolctl"],
     extras_require={
-        "zoo": ["pyyaml", "scikit-learn", "matplotlib", "tokenizers", "tqdm"],
+        "zoo": ["pyyaml", "scikit-learn", "matplotlib", "tokenizers", "tqdm", "safetensors"],
         "tensorboard": ["tensorboardX"],  # train.log: [tensorboard]
         "test": ["tensorboardX", "pytest", "pytest-xdist", "ruff", "mypy"],
     },

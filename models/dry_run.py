@@ -20,7 +20,8 @@ KINDS = WEIGHTS, BUFFERS, FACTORS, INVERSES, MOMENTUM, AVERAGES, STATE = (
 TIMELESS = {  # settings that do not change the time of a step
     "seed", "train.epochs", "train.eval_every_epochs", "train.checkpoint_every_epochs", "train.checkpoint_every_steps",
     "train.checkpoint_keep", "train.keep_best", "train.early_stop.patience", "train.early_stop.min_delta",
-    "train.skipped_limit", "data.eval_batch_size", "optimizer.learning_rate.initial", "optimizer.weight_decay"}
+    "train.skipped_limit", "train.init_from", "data.eval_batch_size", "optimizer.learning_rate.initial",
+    "optimizer.weight_decay"}
 MOMENTS = ("moment", "second_moments.", "lamb_m.", "lamb_v.", "accum.", "stat.")  # how names of running means begin
 
 
@@ -53,7 +54,8 @@ def report(session: Session, folder: RunFolder, done: int, time: str) -> str:
     config = session.config
     head = (f"dry run of {config.model.name} on {config.data.name} with {config.optimizer.name}, "
             f"{config.device.target}: nothing is trained or written")
-    rows = [*_length(session, done), *_memory(session), ("time", time), ("the run would", _beginning(folder, done))]
+    rows = [*_length(session, done), *_memory(session), ("time", time), ("the run would", _beginning(folder, done)),
+            *(("with weights", line) for line in session.begun_with)]
     width = max(len(name) for name, _ in rows)
     return "\n".join([head, "", _table(session), "", *(f"{name:<{width}}  {value}".rstrip() for name, value in rows)])
 

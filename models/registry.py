@@ -24,7 +24,7 @@ class Network:
         reads_text: trained on masked sentence pairs, not on images.
         image_sizes: heights and widths it takes, in pixels; () for any.
         settings: what it reads of the section model beside num_classes and in_channels, or beside bert: of stem,
-            base_width and zero_gamma. The others are refused where they are set.
+            base_width, zero_gamma and geometry. The others are refused where they are set.
     """
 
     build: Callable[[Any, Any], Any]
@@ -148,8 +148,8 @@ def create_network(model_config: Any, data_config: Any) -> Any:
     """Build the network ``model_config.name`` asks for.
 
     Args:
-        model_config: has name, num_classes and in_channels, for ResNets also stem, base_width and zero_gamma, for
-            BERT instead bert.
+        model_config: has name, num_classes and in_channels, for ResNets also stem, base_width, zero_gamma and
+            geometry, for BERT instead bert.
         data_config: has image_size.
 
     Returns:
@@ -163,13 +163,14 @@ def create_network(model_config: Any, data_config: Any) -> Any:
 
 
 @register_network("resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
-                  settings=("stem", "base_width", "zero_gamma"))
+                  settings=("stem", "base_width", "zero_gamma", "geometry"))
 def _resnet(model_config: Any, data_config: Any) -> Any:
     from models.resnet import resnet
 
     return resnet(int(model_config.name.removeprefix("resnet")), num_classes=model_config.num_classes,
                   in_channels=model_config.in_channels, stem=model_config.stem,
-                  base_width=model_config.base_width, zero_gamma=model_config.zero_gamma)
+                  base_width=model_config.base_width, zero_gamma=model_config.zero_gamma,
+                  geometry=model_config.geometry)
 
 
 @register_network("lenet5", image_sizes=(28, 32))

@@ -72,6 +72,9 @@ def open_run_folder(config: Config, dry: bool = False) -> RunFolder:
         return _continued(config, dry) or _new(config, dry)
     path = Path(resume)
     if path.is_file():
+        if config.train.init_from is not None:
+            raise invalid("train.init_from", config.train.init_from, "left out with a checkpoint in train.resume",
+                          "a run begins with the weights of one of them")
         return dataclasses.replace(_new(config, dry), start_from=path)
     if not path.is_dir():
         raise invalid("train.resume", resume, "auto, never, or the path of a run folder or checkpoint",

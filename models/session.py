@@ -20,6 +20,7 @@ from models.optimizers import create_loss_scale_manager, create_optimizer
 from models.ranks import Ranks, check_started, join, started
 from models.registry import create_network
 from models.task import Task, create_task
+from models.weights.beginning import begin_with_weights, reads_weights
 from thor.companions import evaluation_weights
 from thor.model import StepModel
 from thor.train import make_train_step, record_gradient_norm
@@ -42,6 +43,7 @@ class Session:
         ranks: this process among those that train together.
         instruction_set: what was set or kept for oneDNN and why, "" if there is nothing to say.
         owed_loss: of the last batch before a resumed run, where an epoch ended with it that was not evaluated.
+        begun_with: lines about the weights of train.init_from, none where it was not read.
         notes: texts by name that callbacks keep in every checkpoint, those of the checkpoint a resumed run begins with.
     """
 
@@ -57,6 +59,7 @@ class Session:
     instruction_set: str
     ranks: Ranks = Ranks()
     owed_loss: float | None = None
+    begun_with: list[str] = dataclasses.field(default_factory=list)
     notes: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -86,13 +89,14 @@ def create_session(config: Config) -> Session:
     check_installed(config.train.log)
     ranks = start(config)
     network, instruction_set = seeded_network(config)
+    begun_with = begin_with_weights(config, network) if reads_weights(config, ranks) else []
     task = create_task(config)
     train_set, eval_set = (task.dataset(train, **ranks.shards) for train in (True, False))
     optimizer = create_optimizer(config, network, _epoch_length(config, train_set))
     step = create_step(config, network, optimizer, task)
     evaluation = task.evaluation(network)
     return Session(config, task, network, optimizer, step, StepModel(step, **evaluation), train_set, eval_set,
-                   evaluation["metrics"], instruction_set, ranks)
+                   evaluation["metrics"], instruction_set, ranks, begun_with=begun_with)
 
 
 def create_step(config: Config, network: nn.Cell, optimizer: nn.Optimizer, task: Task | None = None) -> nn.Cell:

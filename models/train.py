@@ -122,6 +122,8 @@ def _announce(session: Session, folder: RunFolder, done: int) -> None:
         length = plan_sinks(session.config, session.batches_per_epoch, done).size
         print(f"sinks of {length} steps, one of which ends with every epoch and every checkpoint")
     print(f"run folder {folder.path}")
+    for line in session.begun_with:
+        print(line)
     if folder.resumes:
         print(f"going on after batch {done} (--train.resume never starts anew)")
     if folder.start_from:

@@ -119,7 +119,7 @@ def rules() -> Iterator[Rule]:
 
 
 def _of_model_and_data() -> Iterator[Rule]:
-    for setting in ("stem", "base_width", "zero_gamma"):
+    for setting in ("stem", "base_width", "zero_gamma", "geometry"):
         yield _network_reads(setting)
     yield _by_task(True, "networks that read text", "model.bert")
     yield _by_task(False, "networks that read images", "model.num_classes", "model.in_channels", "data.image_size",

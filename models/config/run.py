@@ -37,7 +37,8 @@ class DeviceConfig(Section):
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Section):
-    """The network. stem, base_width and zero_gamma are of ResNets; num_classes and in_channels of images; bert of bert.
+    """The network. stem, base_width, zero_gamma and geometry are of ResNets; num_classes and in_channels of images;
+    bert of bert.
 
     Attributes:
         name: resnet18, resnet34, resnet50, resnet101, resnet152, lenet5, convnet3, bert, or another of models.registry.
@@ -46,7 +47,10 @@ class ModelConfig(Section):
         stem: imagenet (7x7 stride 2 and a pool, total stride 32), small (3x3 stride 1, total stride 8); null
             for imagenet from 64 pixels on, small below.
         base_width: channels of the first stage, 64 as published; later stages have 2, 4 and 8 times as many.
-        zero_gamma: start every residual branch at zero.
+        zero_gamma: start every residual branch at zero. MindSpore's ResNet program does so for resnet152 and, with
+            THOR, for resnet50 and resnet101.
+        geometry: standard (padding and BatchNorm as in torchvision) or official: padding, BatchNorm's constants,
+            initial values and names of parameters are those of MindSpore's ResNet program, whose checkpoints fit.
         bert: sizes and options of bert.
     """
 
@@ -56,6 +60,7 @@ class ModelConfig(Section):
     stem: str | None = setting(None, optional(choice("imagenet", "small"), "what fits the image size"))
     base_width: int = setting(64, integer(1, limit=4096))
     zero_gamma: bool = setting(True, flag())
+    geometry: str = setting("standard", choice("standard", "official"))
     bert: BertConfig = subsection(BertConfig)
 
     @property
@@ -170,6 +175,9 @@ class TrainConfig(Section):
         skipped_limit: updates skipped in a row, for overflow or because they were not finite, that end the run; a
             dynamic loss scale skips about 16 as it begins.
         log: what also gets the rows of metrics.csv: tensorboard (event files, by tensorboardX), summary (MindSpore's).
+        init_from: file whose weights a new run begins with, without optimizer, step and place in the data; null for
+            the network's initial values. Names may be those of this zoo, of MindSpore's own programs, of torchvision
+            or of Hugging Face (models.weights). A run that goes on from a checkpoint does not read it.
         run_dir: folder under which every run gets a new folder of its own.
         resume: auto (go on with the newest unfinished run of this same configuration, else start anew),
             never, or the path of a run folder or checkpoint.
@@ -191,6 +199,8 @@ class TrainConfig(Section):
     record_gradient_norm: bool = setting(False, flag())
     skipped_limit: int = setting(100, integer(1))
     log: tuple[str, ...] = setting((), _logs(), "use e.g. [tensorboard]")
+    init_from: str | None = setting(None, optional(file_path("the path of a file of weights"),
+                                                   "the network's initial values"))
     run_dir: str = setting("runs", file_path("the path of a folder"))
     resume: str = setting("auto", file_path("auto, never, or the path of a run folder or checkpoint"))
 

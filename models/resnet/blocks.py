@@ -2,25 +2,33 @@
 from __future__ import annotations
 
 from mindspore import nn
-from mindspore.common.initializer import HeNormal
+
+from models.resnet.geometry import STANDARD, Geometry
 
 
-def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
-    """A bias-free convolution padded so that stride 1 keeps height and width, He initialised (fan out)."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, pad_mode="pad", padding=kernel_size // 2,
-                     has_bias=False, weight_init=HeNormal(mode="fan_out", nonlinearity="relu"))
+def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1,
+         geometry: Geometry = STANDARD) -> nn.Conv2d:
+    """A bias-free convolution padded so that stride 1 keeps height and width, He initialised (fan out) by default."""
+    padding = kernel_size // 2 if geometry.pad_mode == "pad" else 0
+    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, pad_mode=geometry.pad_mode, padding=padding,
+                     has_bias=False, weight_init=geometry.conv_init)
 
 
-def norm(channels: int, gamma_init: str = "ones") -> nn.BatchNorm2d:
-    """BatchNorm with the usual decay of 0.9 for the running statistics."""
-    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9, gamma_init=gamma_init)
+def norm(channels: int, gamma_init: str = "ones", geometry: Geometry = STANDARD) -> nn.BatchNorm2d:
+    """BatchNorm of a residual branch; by default with the usual decay of 0.9 for the running statistics."""
+    return nn.BatchNorm2d(channels, eps=geometry.epsilon, momentum=geometry.momentum, gamma_init=gamma_init)
 
 
-def shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Cell:
+def outer_norm(channels: int, geometry: Geometry) -> nn.BatchNorm2d:
+    """BatchNorm of the stem or a shortcut."""
+    return nn.BatchNorm2d(channels, eps=geometry.outer_epsilon, momentum=geometry.outer_momentum)
+
+
+def shortcut(in_channels: int, out_channels: int, stride: int, geometry: Geometry) -> nn.Cell:
     """Identity, or a projection where the shape changes."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    return nn.SequentialCell(conv(in_channels, out_channels, 1, stride), norm(out_channels))
+    return nn.SequentialCell(conv(in_channels, out_channels, 1, stride, geometry), outer_norm(out_channels, geometry))
 
 
 class BasicBlock(nn.Cell):
@@ -28,14 +36,14 @@ class BasicBlock(nn.Cell):
 
     expansion = 1
 
-    def __init__(self, in_channels: int, width: int, stride: int, zero_gamma: bool) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, zero_gamma: bool, geometry: Geometry) -> None:
         super().__init__()
-        self.conv1 = conv(in_channels, width, 3, stride)
-        self.bn1 = norm(width)
-        self.conv2 = conv(width, width, 3)
-        self.bn2 = norm(width, "zeros" if zero_gamma else "ones")
+        self.conv1 = conv(in_channels, width, 3, stride, geometry)
+        self.bn1 = norm(width, geometry=geometry)
+        self.conv2 = conv(width, width, 3, geometry=geometry)
+        self.bn2 = norm(width, "zeros" if zero_gamma else "ones", geometry)
         self.relu = nn.ReLU()
-        self.shortcut = shortcut(in_channels, width, stride)
+        self.shortcut = shortcut(in_channels, width, stride, geometry)
 
     def construct(self, x):
         y = self.relu(self.bn1(self.conv1(x)))
@@ -48,17 +56,17 @@ class Bottleneck(nn.Cell):
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int, zero_gamma: bool) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, zero_gamma: bool, geometry: Geometry) -> None:
         super().__init__()
         out_channels = width * self.expansion
-        self.conv1 = conv(in_channels, width, 1)
-        self.bn1 = norm(width)
-        self.conv2 = conv(width, width, 3, stride)
-        self.bn2 = norm(width)
-        self.conv3 = conv(width, out_channels, 1)
-        self.bn3 = norm(out_channels, "zeros" if zero_gamma else "ones")
+        self.conv1 = conv(in_channels, width, 1, geometry=geometry)
+        self.bn1 = norm(width, geometry=geometry)
+        self.conv2 = conv(width, width, 3, stride, geometry)
+        self.bn2 = norm(width, geometry=geometry)
+        self.conv3 = conv(width, out_channels, 1, geometry=geometry)
+        self.bn3 = norm(out_channels, "zeros" if zero_gamma else "ones", geometry)
         self.relu = nn.ReLU()
-        self.shortcut = shortcut(in_channels, out_channels, stride)
+        self.shortcut = shortcut(in_channels, out_channels, stride, geometry)
 
     def construct(self, x):
         y = self.relu(self.bn1(self.conv1(x)))

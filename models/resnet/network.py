@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 from mindspore import nn
-from mindspore.common.initializer import Normal
 
-from models.resnet.blocks import BasicBlock, Bottleneck, conv, norm
+from models.resnet.blocks import BasicBlock, Bottleneck, conv, outer_norm
+from models.resnet.geometry import OFFICIAL, OFFICIAL_152, OFFICIAL_BASIC, STANDARD, Geometry
+from models.resnet.names import MINDSPORE, MINDSPORE_BASIC
 
 DEPTHS = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -13,7 +14,10 @@ DEPTHS = {
     101: (Bottleneck, (3, 4, 23, 3)),
     152: (Bottleneck, (3, 8, 36, 3)),
 }
+# of MindSpore's ResNet program
+OFFICIAL_GEOMETRIES = {18: OFFICIAL_BASIC, 34: OFFICIAL_BASIC, 50: OFFICIAL, 101: OFFICIAL, 152: OFFICIAL_152}
 STEMS = ("imagenet", "small")
+GEOMETRIES = ("standard", "official")
 
 
 class ResNet(nn.Cell):
@@ -28,12 +32,14 @@ class ResNet(nn.Cell):
             one 3x3 stride-1 convolution (total stride 8) for images of about 32 pixels or fewer.
         base_width: channels of the first stage, 64 as published; stages have 1, 2, 4, 8 times as many.
         zero_gamma: start each residual branch at zero (Goyal et al. 2017, section 5.1).
+        geometry: padding, BatchNorm's constants and initial values.
 
     Inputs: images (N, in_channels, H, W), float. Outputs: logits (N, num_classes).
     """
 
     def __init__(self, block: type, layers: tuple[int, ...], num_classes: int = 1000, in_channels: int = 3,
-                 stem: str = "imagenet", base_width: int = 64, zero_gamma: bool = True) -> None:
+                 stem: str = "imagenet", base_width: int = 64, zero_gamma: bool = True,
+                 geometry: Geometry = STANDARD) -> None:
         super().__init__()
         if stem not in STEMS:
             raise ValueError(f"stem={stem!r}; must be one of {', '.join(STEMS)}")
@@ -42,21 +48,22 @@ class ResNet(nn.Cell):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r}; must be an int >= 1")
         imagenet = stem == "imagenet"
-        self.conv1 = conv(in_channels, base_width, 7 if imagenet else 3, 2 if imagenet else 1)
-        self.bn1 = norm(base_width)
+        self.conv1 = conv(in_channels, base_width, 7 if imagenet else 3, 2 if imagenet else 1, geometry)
+        self.bn1 = outer_norm(base_width, geometry)
         self.relu = nn.ReLU()
-        self.pool = nn.MaxPool2d(3, 2, pad_mode="pad", padding=1) if imagenet else nn.Identity()
+        padding = 1 if geometry.pad_mode == "pad" else 0
+        self.pool = nn.MaxPool2d(3, 2, geometry.pad_mode, padding) if imagenet else nn.Identity()
         stages, channels = [], base_width
         for index, count in enumerate(layers):
             width = base_width * 2 ** index
             blocks = []
             for position in range(count):
                 stride = 2 if position == 0 and index > 0 else 1
-                blocks.append(block(channels, width, stride, zero_gamma))
+                blocks.append(block(channels, width, stride, zero_gamma, geometry))
                 channels = width * block.expansion
             stages.append(nn.SequentialCell(blocks))
         self.stages = nn.SequentialCell(stages)
-        self.fc = nn.Dense(channels, num_classes, weight_init=Normal(0.01), bias_init="zeros")
+        self.fc = nn.Dense(channels, num_classes, weight_init=geometry.fc_init, bias_init="zeros")
 
     def construct(self, x):
         x = self.pool(self.relu(self.bn1(self.conv1(x))))
@@ -64,9 +71,24 @@ class ResNet(nn.Cell):
         return self.fc(x.mean((2, 3)))
 
 
-def resnet(depth: int, **options) -> ResNet:
-    """The ResNet of ``depth`` layers (18, 34, 50, 101 or 152); ``options`` are those of ResNet."""
+def resnet(depth: int, geometry: str = "standard", **options) -> ResNet:
+    """The ResNet of ``depth`` layers (18, 34, 50, 101 or 152).
+
+    Args:
+        depth: of the network.
+        geometry: "standard" or, as in MindSpore's ResNet program, "official": its parameters have the names of that
+            program, too, so that the checkpoints of one are those of the other.
+        options: those of ResNet.
+    """
     if depth not in DEPTHS:
         raise ValueError(f"depth={depth!r}; must be one of {', '.join(map(str, DEPTHS))}")
+    if geometry not in GEOMETRIES:
+        raise ValueError(f"geometry={geometry!r}; must be one of {', '.join(GEOMETRIES)}")
     block, layers = DEPTHS[depth]
-    return ResNet(block, layers, **options)
+    if geometry == "standard":
+        return ResNet(block, layers, **options)
+    network = ResNet(block, layers, geometry=OFFICIAL_GEOMETRIES[depth], **options)
+    names = MINDSPORE_BASIC if block is BasicBlock else MINDSPORE
+    for name, parameter in network.parameters_and_names():
+        parameter.name = names.name(name)
+    return network

@@ -96,7 +96,7 @@ def test_convnet_has_the_counted_number_of_parameters_and_halves_three_times(pyn
 
 def model_config(name: str) -> SimpleNamespace:
     return SimpleNamespace(name=name, num_classes=10, in_channels=1, stem="small", base_width=4,
-                           zero_gamma=True)
+                           zero_gamma=True, geometry="standard")
 
 
 def test_registry_builds_what_the_config_says():

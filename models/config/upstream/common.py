@@ -44,10 +44,9 @@ def refuse_set(flat: Flat, key: str, remedy: str) -> None:
 
 
 def weights_alone(flat: Flat, key: str) -> None:
-    """Refuse a checkpoint whose weights alone a run would begin with: dropping it would train another network."""
+    """Settle the checkpoint whose weights alone a run begins with."""
     if flat.has(key):
-        raise flat.refused(key, "must be empty", "a run here begins anew, or with a checkpoint of this zoo in "
-                           "train.resume")
+        flat.move(key, "train.init_from")
     flat.drop("off or empty", key)
 
 

@@ -63,8 +63,10 @@ def translate(flat: Flat) -> None:
     name = _network(flat)
     _dataset(flat)
     refuse_set(flat, "parameter_server", "there is no parameter server here; several devices train data-parallel")
-    refuse_set(flat, "filter_weight", "a checkpoint here is loaded whole")
+    refuse_set(flat, "filter_weight", "a head of another width is left out by itself")
     weights_alone(flat, "pre_trained")
+    if flat.has("pre_trained"):
+        flat.put("model.geometry", "official", "pre_trained", why="weights of that program's network")
     for key, setting in MOVED.items():
         if key not in OPTIONAL or flat.has(key):
             flat.move(key, setting)

@@ -18,7 +18,7 @@ ALWAYS_READ = {
     "optimizer.clip_norm", "loss_scale.policy", "train.epochs", "train.amp_level", "train.accumulate_steps",
     "train.sink", "train.eval_every_epochs", "train.checkpoint_every_epochs", "train.checkpoint_every_steps",
     "train.checkpoint_keep", "train.skipped_limit", "train.record_gradient_norm", "train.run_dir", "train.resume",
-    "train.ema.decay", "train.log", "parallel.device_num", "parallel.gradients_mean",
+    "train.init_from", "train.ema.decay", "train.log", "parallel.device_num", "parallel.gradients_mean",
     "parallel.all_reduce_fusion_config", "parallel.check_every"}
 # For each setting: a value that is not its default, words under which it is read, words under which it is not.
 MOMENTUM, ADAM = ["--optimizer.name=momentum"], ["--optimizer.name=adam"]
@@ -33,6 +33,7 @@ CASES = {
     "device.convolution_isa": ("AVX2", [], ["--device.target=GPU"]),
     "model.num_classes": (12, [], TEXT), "model.in_channels": (1, [], TEXT),
     "model.stem": ("small", [], LENET), "model.base_width": (16, [], LENET), "model.zero_gamma": ("false", [], LENET),
+    "model.geometry": ("official", [], LENET),
     "model.bert.relative_table": ("learned", [*TEXT, "--model.bert.relative_positions=true"], TEXT),
     "model.bert.max_distance": (16, [*TEXT, "--model.bert.relative_positions=true"], TEXT),
     "data.path": ("x", ["--data.name=mnist"], []), "data.eval_path": ("x", TEXT, []),

@@ -112,12 +112,19 @@ def test_momentum(mode, power, final, tmp_path):
     ({"use_label_smooth": False}, {"loss.label_smoothing": 0.0}),
     ({"save_checkpoint": False}, {"train.checkpoint_every_epochs": 0}),
     ({"resume_ckpt": "a.ckpt", "seed": 3}, {"train.resume": "a.ckpt", "seed": 3}),
+    ({"pre_trained": "a.ckpt"}, {"train.init_from": "a.ckpt", "model.geometry": "official", "train.resume": "auto"}),
+    ({"pre_trained": ""}, {"train.init_from": None, "model.geometry": "standard"}),
     ({"data_path": "/data/a: b #c", "eval_dataset_path": "/val", "mode_name": "PYNATIVE"},
      {"data.path": "/data/a: b #c", "data.eval_path": "/val", "device.mode": "pynative"}),
 ])
 def test_single_keys(changes, expected, tmp_path):
     found = settings(write(tmp_path, MOMENTUM, **changes))
     assert {name: found[name] for name in expected} == expected
+
+
+def test_weights_of_bert_alone(tmp_path):
+    assert settings(write(tmp_path, BERT, load_checkpoint_path="a.ckpt"))["train.init_from"] == "a.ckpt"
+    assert settings(write(tmp_path, BERT))["train.init_from"] is None
 
 
 def test_a_given_split_wins_over_the_programs_own(tmp_path):
@@ -167,7 +174,8 @@ def test_ranks_of_a_launcher_tell_nothing(tmp_path, capsys, monkeypatch):
     (RESNET50, {"damping_init": None}, "", "damping_init is missing; must be a number; "),
     (RESNET50, {"batch_size": 0}, "batch_size", "data.batch_size=0; must be an int >= 1"),
     (RESNET50, {"frequency": "often"}, "frequency", "optimizer.frequency='often'; must be an int >= 1"),
-    (RESNET50, {"pre_trained": "a.ckpt"}, "pre_trained", "pre_trained='a.ckpt'; must be empty; "),
+    (RESNET50, {"pre_trained": 3}, "pre_trained", "train.init_from=3; must be the path of a file of weights"),
+    (RESNET50, {"filter_weight": True}, "filter_weight", "filter_weight=True; must be false; a head of another "),
     (RESNET50, {"parameter_server": True}, "parameter_server", "parameter_server=True; must be false; "),
     (RESNET50, {"device_target": "TPU"}, "device_target", "device_target='TPU'; must be one of CPU, GPU, Ascend; "),
     (RESNET50, {"save_checkpoint": "maybe"}, "save_checkpoint", "save_checkpoint='maybe'; must be true or false; "),

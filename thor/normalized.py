@@ -10,8 +10,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from thor.adam import AdamWUpdate
 from thor.grafting import norm_of
 from thor.maps import cut, flatten, scale
-
-RMS_OF_ADAM = 0.2  # of its updates (Liu et al. 2025)
+from thor.orthogonal import RMS_OF_ADAM, orthogonalized
 
 _ahead = ops.MultitypeFuncGraph("ahead")
 _sized = ops.MultitypeFuncGraph("sized")
@@ -24,9 +23,11 @@ def _look_ahead(momentum, moment, gradient):
     return gradient + momentum * (momentum * moment + gradient)
 
 
-@_sized.register("Tensor", "Tuple")
-def _size_layer(size, updates):
-    """A layer's updates, of the root mean square 0.2; zeros stay zeros."""
+@_sized.register("Tuple", "Tensor", "Tuple")
+def _size_layer(matrix, size, updates):
+    """A layer's updates, of the root mean square 0.2, orthogonalised where there is a ``matrix``; zeros stay zeros."""
+    if len(matrix) == 2:
+        return (ops.reshape(orthogonalized(ops.reshape(updates[0], matrix)) * size, updates[0].shape),)
     norm = norm_of(updates)
     return scale(updates, ops.select(norm == 0, norm, size / norm))
 
@@ -65,7 +66,7 @@ class NormalizedUpdate(nn.Cell):
     nesterov = True
 
     def __init__(self, weights: ParameterTuple, counts: Sequence[int], momentum: float, beta2: float,
-                 decays: tuple[bool, ...]):
+                 decays: tuple[bool, ...], matrices: Sequence[tuple[int, ...]]):
         super().__init__(auto_prefix=False)
         self.n_layered = sum(counts)
         layered, others = list(weights)[:self.n_layered], list(weights)[self.n_layered:]
@@ -84,7 +85,9 @@ class NormalizedUpdate(nn.Cell):
         self.spans = tuple(zip([0, *ends], ends))
         self.places = tuple((layer, part) for layer, count in enumerate(counts) for part in range(count))
         sizes = [sum(weight.size for weight in layered[first:end]) for first, end in self.spans]
+        sizes = [max(matrix) if matrix else size for matrix, size in zip(matrices, sizes)]
         self.sizes = tuple(Tensor(RMS_OF_ADAM * math.sqrt(size), ms.float32) for size in sizes)
+        self.matrices = tuple(matrices)
         self.map = ops.HyperMap()
         self.flat_map = ops.Map()
 
@@ -94,7 +97,7 @@ class NormalizedUpdate(nn.Cell):
 
     def sized(self, updates):
         """The updates of the layers, each of its size."""
-        return flatten(self.flat_map(_sized, self.sizes, cut(updates, self.spans)), self.places)
+        return flatten(self.flat_map(_sized, self.matrices, self.sizes, cut(updates, self.spans)), self.places)
 
     def construct(self, gradients, updates, learning_rate, weight_decay):
         """``gradients`` and ``updates`` of all weights; the others two scalars, or tuples with one for each weight."""

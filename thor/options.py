@@ -9,6 +9,7 @@ from typing import Any
 from thor.checks import ArgumentError, check_fields, checked, choice, flag, integer, number, optional, setting
 
 USE_A_BOOL = "use True or False"
+NORMALIZED = ("normalized", "orthogonal")  # rules with the momentum before the preconditioner
 # What THOR.robust sets beside rates and damping; found by measurement, see docs/results.md.
 ROBUST: dict[str, Any] = {"rule": "normalized", "relative_damping": True, "frequency": 10}
 
@@ -51,7 +52,7 @@ class PreconditionerOptions:
     batchnorm_blocks: bool = setting(False, flag(), USE_A_BOOL, "")
     graft: str | None = setting(None, optional(choice("sgd"), "THOR's own norm"), "use None for THOR's own norm", "")
     kl_clip: float | None = setting(None, optional(number(above=0), "no bound"), "use 0.001, or None for no bound", "")
-    rule: str = setting("momentum", choice("momentum", "adamw", "normalized"), 'use "momentum" as published', "")
+    rule: str = setting("momentum", choice("momentum", "adamw", "normalized", "orthogonal"), 'use "momentum" as published', "")
     beta2: float = setting(0.999, number(above=0, below=1), "use 0.999", "")
     precision: str = setting("auto", choice("auto", "float32", "bfloat16", "float16"), 'use "auto"', "")
 
@@ -82,6 +83,11 @@ class CurvatureOptions(PreconditionerOptions):
             raise ArgumentError("pi_correction=True; must be False with relative_damping=True; use one of the two")
 
     @property
+    def normalizes(self) -> bool:
+        """Whether momentum comes before the preconditioner, and a size behind it."""
+        return self.rule in NORMALIZED
+
+    @property
     def block_size(self) -> int:
         """Rows of the largest block; more than any matrix has when whole matrices are kept."""
         return 2 ** 30 if self.split_dim is None else self.split_dim
@@ -103,7 +109,7 @@ def check_rule(options: CurvatureOptions, momentum: float, enable_clip_grad: boo
             raise ArgumentError(f"{name}={flagged!r}; must be False with rule={rule!r}; only rule='momentum' reads it")
     sizes: dict[str, Any] = {"graft": options.graft, "kl_clip": options.kl_clip, "clip_norm": clip_norm}
     for name, value in sizes.items():
-        if rule == "normalized" and value is not None:
+        if rule in ("normalized", "orthogonal") and value is not None:
             raise ArgumentError(f"{name}={value!r}; must be None with rule='normalized'; its updates have their size")
 
 

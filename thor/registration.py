@@ -152,6 +152,8 @@ def _create_layer(cells: list[nn.Cell], context: LayerContext, outside: OutsideU
     kinds = [kind for kind in map(kind_of, cells) if kind is not None]
     for kind in kinds:
         if all(other is kind or issubclass(other, kind.shares_with) for other in kinds):
+            if context.options.normalizes and not kind.multiplies:
+                raise NotTapped(f"by AdamW with rule={context.options.rule}")
             create: Callable[..., Layer] = kind
             layer = create(sorted(cells, key=lambda cell: kind_of(cell) is not kind), context)
             for parameter in layer.parameters:

@@ -88,7 +88,7 @@ def rules() -> Iterator[Rule]:
                lambda name, rule: base_of(name) not in SECOND_ORDER or rule != "momentum",
                "those with rule=adamw or normalized")
     yield Rule(("optimizer.graft", "optimizer.kl_clip", "optimizer.clip_norm"), ("optimizer.rule",),
-               lambda rule: rule != "normalized", "those with another rule")
+               lambda rule: rule in ("momentum", "adamw"), "those with another rule")
     yield Rule(("optimizer.pi_correction",), ("optimizer.relative_damping",), lambda relative: not relative,
                "those without relative_damping")
     yield Rule(("optimizer.nesterov", "optimizer.clip"), ("optimizer.rule",), lambda rule: rule == "momentum",

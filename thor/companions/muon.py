@@ -10,10 +10,7 @@ from mindspore import Parameter, Tensor, ops
 from thor.checks import IN_RANGE, checked, flag, number
 from thor.companions.matrices import MatrixOptimizer
 from thor.groups import Decay, Rate
-
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of x, x^3, x^5: steep at 0, and not converging but near 1, on [0, 1]
-NEWTON_SCHULZ_STEPS = 5
-RMS_OF_ADAM = 0.2  # of its updates, by which the step of a matrix is scaled
+from thor.orthogonal import RMS_OF_ADAM, orthogonalized
 
 _orthogonal = ops.MultitypeFuncGraph("orthogonal")
 
@@ -24,21 +21,6 @@ def hidden_matrices(parameters: Sequence[Parameter]) -> list[bool]:
     last = max((i for i, is_matrix in enumerate(matrices) if is_matrix), default=-1)
     return [is_matrix and i != last and "embedding" not in parameter.name
             for i, (is_matrix, parameter) in enumerate(zip(matrices, parameters))]
-
-
-def orthogonalized(matrix: Tensor) -> Tensor:
-    """``U V'`` of ``matrix = U S V'``, ``(rows, columns)``, roughly: singular values between 0.7 and 1.2.
-
-    Source: the quintic Newton-Schulz iteration of Jordan et al. 2024, on the shorter side.
-    """
-    rows, columns = matrix.shape
-    x = matrix.T if rows > columns else matrix
-    x = x / (ops.sqrt(ops.square(x).sum()) + 1e-7)
-    a, b, c = COEFFICIENTS
-    for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = ops.matmul(x, x.T)
-        x = a * x + ops.matmul(b * gram + c * ops.matmul(gram, gram), x)
-    return x.T if rows > columns else x
 
 
 @_orthogonal.register("Tensor", "Bool", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")

@@ -117,6 +117,7 @@ class Layer:
     operators: tuple[str, ...] = ()  # attributes of cells that multiply with the weight, by which others might, too
     measures_every_use = True  # or else it is not preconditioned
     counts_samples = False  # its A is a count, to be divided by the samples of a step
+    multiplies = False  # inputs are multiplied with the weight, a matrix without structure
 
     def __init__(self, cells: Sequence[nn.Cell], context: LayerContext, matrix: tuple[int, int, int],
                  bias: Parameter | None = None):

@@ -19,6 +19,8 @@ class KroneckerLayer(Layer):
     with A's inverse.
     """
 
+    multiplies = True
+
     def __init__(self, cells: Sequence[nn.Cell], context: LayerContext, matrix: tuple[int, int, int]):
         cell = cells[0]
         # a bias of one use among several has another count of calls than the weight

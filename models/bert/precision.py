@@ -9,7 +9,7 @@ from thor.convert import mixed_precision_network
 
 
 def mixed_precision(network: nn.Cell, optimizer: nn.Optimizer, options: TrainConfig) -> nn.Cell:
-    """``network`` at the configured level, its LayerNorms in float32: epsilon and variance are too small for float16."""
+    """``network`` at the configured level, LayerNorms in float32: epsilon and variance are too small for float16."""
     mixed = mixed_precision_network(network, None, optimizer, options.amp_level, options.keep_batchnorm_fp32)
     if options.amp_level == "O2":
         for _, cell in network.cells_and_names():

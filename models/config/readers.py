@@ -123,8 +123,8 @@ def _of_model_and_data() -> Iterator[Rule]:
         yield _network_reads(setting)
     yield _by_task(True, False, "networks that read sentence pairs", "model.bert")
     yield _by_task(True, True, "networks that tell the next token", "model.gpt")
-    yield _by_task(False, False, "networks that read images", "model.num_classes", "model.in_channels", "data.image_size",
-                   "data.augment", "loss", "train.keep_batchnorm_fp32")
+    yield _by_task(False, False, "networks that read images", "model.num_classes", "model.in_channels",
+                   "data.image_size", "data.augment", "loss", "train.keep_batchnorm_fp32")
     bert = "model.bert"
     yield Rule((f"{bert}.max_distance", f"{bert}.relative_table"), (f"{bert}.relative_positions",), bool,
                "networks with relative_positions")

@@ -18,7 +18,7 @@ class CausalAttention(MultiHeadAttention):
 
     Inputs:
         rows: ``(batch * sequence, hidden_size)``.
-        mask: added to the scores ``(heads, batch, sequence, sequence)``, of that shape or ``(1, 1, sequence, sequence)``.
+        mask: added to the scores ``(heads, batch, sequence, sequence)``, so or as ``(1, 1, sequence, sequence)``.
         batch: of the rows, an int.
 
     Outputs: ``(batch * sequence, hidden_size)``.

@@ -15,6 +15,7 @@ import pytest
 from models.bert.corpus.partition import place, read_part
 from models.bert.dataset import pretraining_dataset
 from models.config import BertConfig, DataConfig
+from models.data import dataset_error_line
 from models.gpt import GptConfig
 from models.gpt.dataset import token_dataset
 from models.gpt.prepare import Preparation, main
@@ -212,3 +213,14 @@ def test_a_vocabulary_that_cannot_be_used_is_one_line(prepared, tmp_path, capsys
 def test_a_vocabulary_holds_all_bytes():
     with pytest.raises(ValueError, match="vocab_size=256; must be an int >= 257"):
         Preparation(vocab_size=256)
+
+
+def test_tokens_of_another_vocabulary_are_one_line(prepared, tmp_path):
+    """Also where no note says how many there are."""
+    data = shutil.copytree(prepared, tmp_path / "data", ignore=shutil.ignore_patterns("corpus.json"))
+    dataset = token_dataset(data_config(data), GptConfig(vocab_size=99, max_positions=LENGTH), False, 1)
+    with pytest.raises(RuntimeError) as raised:
+        batches(dataset)
+    assert dataset_error_line(raised.value) == (
+        f"{data}/held_out: a record: tokens are not all in 0 to 98; the records were made with another vocabulary; give "
+        "their own data.path or model.gpt")

@@ -147,6 +147,6 @@ def test_gpt_by_hand():
     assert [work for work in works if not work.diagonal_rows] == [LayerWork(1, *shape, 12) for shape in shapes]
     assert [(work.rows, work.columns) for work in works if work.diagonal_rows] == [(100, 32), (8, 32)]
     assert job.forward_flop == sum(2.0 * 12 * r * c for r, c in [*shapes, (100, 32)])
-    assert job.weights == 100 * 32 + 8 * 32 + sum(r * c + r for r, c in shapes) + 3 * 64
+    assert job.weights == 100 * 32 + 8 * 32 + sum(r * c + r for r, c in shapes) + 3 * 64 + 4  # calls of dropout
     with pytest.raises(JobError, match="at most 8, the positions of the network; raise --model.gpt.max_positions"):
         job_with(GPT, sequence_length=9)

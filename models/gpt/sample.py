@@ -136,10 +136,11 @@ def choose(logits: np.ndarray, temperature: float, top_k: int, chance: np.random
     """A token by the softmax of ``logits / temperature`` over the ``top_k`` largest; 0: the largest, and all."""
     if temperature == 0:
         return int(np.argmax(logits))
-    values = logits.astype(np.float64) / temperature
+    with np.errstate(over="ignore"):  # to -inf, a share of 0
+        values = (logits.astype(np.float64) - logits.max()) / temperature
     if 0 < top_k < len(values):
         values[np.argsort(-values, kind="stable")[top_k:]] = -np.inf
-    shares = np.exp(values - values.max())
+    shares = np.exp(values)
     return int(chance.choice(len(values), p=shares / shares.sum()))
 
 

@@ -22,6 +22,8 @@ from tests.helpers.interrupted import left_after
 from thor import THOR
 from thor.train import make_train_step
 
+RATE = ("--optimizer.learning_rate.initial", "0.03")  # of a network an eighth as wide
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -62,7 +64,7 @@ def test_tied_weights_stay_tied_in_thors_steps():
 @pytest.mark.slow
 def test_a_run_learns_what_follows_what(data, tmp_path, capsys):
     """It ends below the entropy of its tokens one by one, and sampling from it is a function of the seed."""
-    assert train.main(words(data, tmp_path, "--train.epochs", "4", "--train.sink_size", "25")) == 0
+    assert train.main(words(data, tmp_path, "--train.epochs", "3", "--train.sink_size", "25", *RATE)) == 0
     out = capsys.readouterr().out
     assert "next tokens" in out and "held-out loss" in out
     run = next(tmp_path.glob("*/*"))

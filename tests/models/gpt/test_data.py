@@ -222,5 +222,5 @@ def test_tokens_of_another_vocabulary_are_one_line(prepared, tmp_path):
     with pytest.raises(RuntimeError) as raised:
         batches(dataset)
     assert dataset_error_line(raised.value) == (
-        f"{data}/held_out: a record: tokens are not all in 0 to 98; the records were made with another vocabulary; give "
-        "their own data.path or model.gpt")
+        f"{data}/held_out: a record: tokens are not all in 0 to 98; the records were made with another vocabulary; "
+        "give their own data.path or model.gpt")

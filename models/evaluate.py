@@ -52,7 +52,7 @@ def _evaluate(config: Config, path: str, weights: str) -> tuple[dict[str, float]
         from models.session import create_evaluation
 
         network, evaluation, task = create_evaluation(config)
-        _load_weights(network, path, weights == AVERAGED)
+        load_weights(network, path, weights == AVERAGED)
     try:
         results = evaluation()
     except RuntimeError as error:
@@ -63,7 +63,7 @@ def _evaluate(config: Config, path: str, weights: str) -> tuple[dict[str, float]
     return {name: float(value) for name, value in results.items()}, task
 
 
-def _load_weights(network: Any, path: str, averaged: bool) -> None:
+def load_weights(network: Any, path: str, averaged: bool = False) -> None:
     """Give ``network`` the parameters of the same names in the checkpoint ``path``, the slow ones of Lookahead.
 
     Args:

@@ -21,14 +21,16 @@ class Network:
 
     Attributes:
         build: ``build(model_config, data_config) -> nn.Cell``, see ``create_network``.
-        reads_text: trained on masked sentence pairs, not on images.
+        reads_text: trained on text, not on images: on masked sentence pairs, or to tell the next token.
+        tells_next: the latter.
         image_sizes: heights and widths it takes, in pixels; () for any.
-        settings: what it reads of the section model beside num_classes and in_channels, or beside bert: of stem,
-            base_width, zero_gamma and geometry. The others are refused where they are set.
+        settings: what it reads of the section model beside num_classes and in_channels, or beside bert or gpt: of
+            stem, base_width, zero_gamma and geometry. The others are refused where they are set.
     """
 
     build: Callable[[Any, Any], Any]
     reads_text: bool = False
+    tells_next: bool = False
     image_sizes: tuple[int, ...] = ()
     settings: tuple[str, ...] = ()
 
@@ -68,8 +70,8 @@ _NETWORKS: dict[str, Network] = {}
 _DATASETS: dict[str, ImageDataset] = {}
 
 
-def register_network(*names: str, reads_text: bool = False, image_sizes: tuple[int, ...] = (),
-                     settings: tuple[str, ...] = ()) -> Callable:
+def register_network(*names: str, reads_text: bool = False, tells_next: bool = False,
+                     image_sizes: tuple[int, ...] = (), settings: tuple[str, ...] = ()) -> Callable:
     """Decorator: register ``build(model_config, data_config) -> nn.Cell`` under ``names``; see Network.
 
     Raises:
@@ -77,7 +79,7 @@ def register_network(*names: str, reads_text: bool = False, image_sizes: tuple[i
     """
     def add(build: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         for name in names:
-            _add(_NETWORKS, "model.name", name, Network(build, reads_text, image_sizes, settings))
+            _add(_NETWORKS, "model.name", name, Network(build, reads_text, tells_next, image_sizes, settings))
         return build
     return add
 
@@ -149,12 +151,12 @@ def create_network(model_config: Any, data_config: Any) -> Any:
 
     Args:
         model_config: has name, num_classes and in_channels, for ResNets also stem, base_width, zero_gamma and
-            geometry, for BERT instead bert.
+            geometry, for BERT and GPT instead bert and gpt.
         data_config: has image_size.
 
     Returns:
         nn.Cell mapping images (N, in_channels, image_size, image_size) to logits (N, num_classes), or one that reads
-        text as models.bert.network.BertForPretraining does.
+        text as models.bert.network.BertForPretraining or models.gpt.network.Gpt does.
 
     Raises:
         ValueError: as of ``network``.
@@ -192,6 +194,13 @@ def _bert(model_config: Any, data_config: Any) -> Any:
     from models.bert.network import BertForPretraining
 
     return BertForPretraining(model_config.bert)
+
+
+@register_network("gpt", reads_text=True, tells_next=True)
+def _gpt(model_config: Any, data_config: Any) -> Any:
+    from models.gpt.network import Gpt
+
+    return Gpt(model_config.gpt)
 
 
 @register_dataset("digits", num_classes=10, channels=1, image_size=8, mean=(0.3053,), std=(0.3760,),

@@ -33,7 +33,7 @@ class Session:
     Attributes:
         config: the resolved configuration.
         task: what the network is trained for.
-        network: images, or sentence pairs, to logits.
+        network: images, sentence pairs or tokens to logits.
         optimizer: over the trainable parameters of ``network``.
         step: ``loss = step(*batch)``; its parameters are the whole state of training.
         model: MindSpore's Model around ``step``, with evaluation.

@@ -44,6 +44,10 @@ class Task(Protocol):
 
 def create_task(config: Config) -> Task:
     """The task of ``config.model``. Importing this module does not import MindSpore, calling this does."""
+    if config.model.tells_next:
+        from models.gpt.task import NextToken
+
+        return NextToken(config)
     if config.model.reads_text:
         from models.bert.task import Pretraining
 

@@ -43,12 +43,12 @@ def work(case: tuple[str, Path]) -> int:
     def entry() -> None:
         with loading():
             from models.checkpoint_file import read
-            from models.evaluate import _load_weights
+            from models.evaluate import load_weights
 
             if kind == KINDS[0]:
                 read(path)
             else:
-                _load_weights(_network(), str(path))
+                load_weights(_network(), str(path))
     return run(entry)
 
 

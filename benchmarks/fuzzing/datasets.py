@@ -177,8 +177,9 @@ def _text(folder: Path) -> None:
 def _prepare_text(file: Path, output: Path) -> int:
     """``models.bert.prepare`` without worker processes."""
     from models.bert import prepare as preparing
+    from models.bert.corpus import preparation
 
-    preparing.process_pool = InThisProcess
+    preparation.process_pool = InThisProcess
     options = {"input": file, "output": output, "vocab_size": WORDS, "sequence_length": LENGTH,
                "max_predictions": MASKED, "held_out": 0.2, "workers": 1, "dup_factor": 1}
     return preparing.main([word for name, value in options.items() for word in (f"--{name}", str(value))])

@@ -1,4 +1,4 @@
-"""Self-attention with several heads; optionally with NEZHA's relative positions."""
+"""Attention with several heads; self-attention of BERT, optionally with NEZHA's relative positions."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -9,10 +9,36 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import TruncatedNormal, initializer
 
 from models.bert.layers import dense, dropout, on_cpu
-from models.config import BertConfig
+from models.config import BertConfig, TransformerConfig
 
 
-class SelfAttention(nn.Cell):
+class MultiHeadAttention(nn.Cell):
+    """What attention with several heads is made of beside its projections; a base class."""
+
+    def __init__(self, config: TransformerConfig, seeds: Iterator[int]) -> None:
+        super().__init__()
+        self.heads, self.head_size, self.hidden_size = config.heads, config.head_size, config.hidden_size
+        self.dropout = dropout(config.attention_dropout, seeds)
+        self.product, self.product_nt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
+        self.softmax = ops.Softmax(-1)
+        self.scale = config.head_size ** -0.5
+        self.by_parts = on_cpu()  # where splitting and stacking takes a quarter of a transpose's time
+
+    def split_heads(self, rows, batch, sequence):
+        """``(batch * sequence, heads * head_size)`` to ``(heads, batch, sequence, head_size)``, for any number."""
+        if self.by_parts:
+            rows = ops.stack(ops.split(rows, self.head_size, 1), 0)
+            return rows.reshape(-1, batch, sequence, self.head_size)
+        return rows.reshape(batch, sequence, -1, self.head_size).transpose(2, 0, 1, 3)
+
+    def join_heads(self, context):
+        """``(heads, batch, sequence, head_size)`` to ``(batch * sequence, hidden)``."""
+        if self.by_parts:
+            return ops.concat(ops.unstack(context.reshape(self.heads, -1, self.head_size), 0), 1)
+        return context.transpose(1, 2, 0, 3).reshape(-1, self.hidden_size)
+
+
+class SelfAttention(MultiHeadAttention):
     """``softmax(q k' / sqrt(head_size) + mask) v`` of every head, and the output projection (Vaswani et al. 2017).
 
     Inputs:
@@ -23,17 +49,11 @@ class SelfAttention(nn.Cell):
     """
 
     def __init__(self, config: BertConfig, seeds: Iterator[int]) -> None:
-        super().__init__()
+        super().__init__(config, seeds)
         hidden = config.hidden_size
-        self.heads, self.head_size, self.hidden_size = config.heads, config.head_size, hidden
         self.query, self.key, self.value = (dense(config, hidden, hidden) for _ in range(3))
         self.relative = RelativePositions(config) if config.relative_positions else None
         self.output = dense(config, hidden, hidden)
-        self.dropout = dropout(config.attention_dropout, seeds)
-        self.product, self.product_nt = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
-        self.softmax = ops.Softmax(-1)
-        self.scale = config.head_size ** -0.5
-        self.by_parts = on_cpu()  # where splitting and stacking takes a quarter of a transpose's time
 
     def construct(self, rows, mask):
         batch, sequence = mask.shape[1], mask.shape[3]
@@ -48,19 +68,6 @@ class SelfAttention(nn.Cell):
         if self.relative is not None:
             context = context + self.relative.values(weights)
         return self.output(self.join_heads(context))
-
-    def split_heads(self, rows, batch, sequence):
-        """``(batch * sequence, hidden)`` to ``(heads, batch, sequence, head_size)``."""
-        if self.by_parts:
-            rows = ops.stack(ops.split(rows, self.head_size, 1), 0)
-            return rows.reshape(self.heads, batch, sequence, self.head_size)
-        return rows.reshape(batch, sequence, self.heads, self.head_size).transpose(2, 0, 1, 3)
-
-    def join_heads(self, context):
-        """``(heads, batch, sequence, head_size)`` to ``(batch * sequence, hidden)``."""
-        if self.by_parts:
-            return ops.concat(ops.unstack(context.reshape(self.heads, -1, self.head_size), 0), 1)
-        return context.transpose(1, 2, 0, 3).reshape(-1, self.hidden_size)
 
 
 class RelativePositions(nn.Cell):

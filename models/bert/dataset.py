@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import mindspore.dataset as ds
 
 from models.bert.columns import COLUMNS, Checked
 from models.bert.corpus import HELD_OUT, TRAIN, VOCABULARY
-from models.bert.prepared import MINDRECORD, REMEDY, check_files
+from models.bert.prepared import MINDRECORD, PROGRAM, check_files, remedy
 from models.bert.tfrecords import TFRecords
 from models.config import BertConfig
 from models.data.epochs import TrainingDataset, held_out_part
@@ -39,11 +40,31 @@ def pretraining_dataset(data_config: Any, bert_config: BertConfig, train: bool, 
     Raises:
         FileNotFoundError, NotADirectoryError, ValueError: one line about what is missing or does not fit.
     """
-    files = _record_files(data_config, train)
-    check_files(files[0].parent.parent, files, min(data_config.workers, os.cpu_count() or 1))
+    files = record_files(data_config, train)
     _check_vocabulary(files[0], bert_config)
     source = _Source(files, data_config.workers, **({"num_shards": num_shards, "shard_id": shard_id} if train else {}))
     _check_record(source, bert_config)
+    check = Checked(bert_config, source.where)
+
+    def checked(records: ds.Dataset) -> ds.Dataset:
+        return records.map(check, source.columns, list(COLUMNS), num_parallel_workers=1)
+    return batched(source, checked, list(COLUMNS), data_config, train, seed, num_shards, shard_id)
+
+
+def batched(source: Callable[[], ds.Dataset], checked: Callable[[ds.Dataset], ds.Dataset], columns: list[str],
+            data_config: Any, train: bool, seed: int, num_shards: int | None, shard_id: int | None) -> ds.Dataset:
+    """Batches of records: those of training shuffled, full and a TrainingDataset, the held-out ones all, in order.
+
+    Args:
+        source: the records of the split, of training this device's, anew with each call.
+        checked: adds the check of a batch.
+        columns: of the batches.
+        data_config: has batch_size and eval_batch_size.
+        train, seed, num_shards, shard_id: as of :func:`pretraining_dataset`.
+
+    Raises:
+        ValueError: there are fewer training records than a batch has.
+    """
     count = source().get_dataset_size()
     if train and data_config.batch_size > count:
         raise ValueError(f"data.batch_size={data_config.batch_size}; must be at most {count}, the training records on "
@@ -56,14 +77,27 @@ def pretraining_dataset(data_config: Any, bert_config: BertConfig, train: bool, 
         else:
             records = held_out_part(records, num_shards, shard_id)
         size = data_config.batch_size if train else data_config.eval_batch_size
-        batches = records.batch(size, drop_remainder=train, num_parallel_workers=1)
-        return batches.map(Checked(bert_config, source.where), source.columns, list(COLUMNS), num_parallel_workers=1)
-    return TrainingDataset(pipeline, seed, list(COLUMNS)) if train else pipeline()
+        return checked(records.batch(size, drop_remainder=train, num_parallel_workers=1))
+    return TrainingDataset(pipeline, seed, columns) if train else pipeline()
 
 
-def _record_files(data_config: Any, train: bool) -> list[Path]:
-    """The files of one split, in alphabetical order."""
-    root = require_folder(data_config.path, REMEDY)
+def record_files(data_config: Any, train: bool, program: str = PROGRAM) -> list[Path]:
+    """The files of one split, in alphabetical order, compared with what was written down of them.
+
+    Args:
+        data_config: has path, eval_path and workers.
+        program: that makes such data.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, ValueError: one line about what is missing or was changed.
+    """
+    files = _files_of(data_config, train, remedy(program))
+    check_files(files[0].parent.parent, files, min(data_config.workers, os.cpu_count() or 1), program)
+    return files
+
+
+def _files_of(data_config: Any, train: bool, hint: str) -> list[Path]:
+    root = require_folder(data_config.path, hint)
     if train:
         place = root / TRAIN if (root / TRAIN).is_dir() else root
     else:
@@ -76,7 +110,7 @@ def _record_files(data_config: Any, train: bool) -> list[Path]:
         file for file in place.iterdir()
         if file.is_file() and not file.name.startswith(".") and file.suffix not in NO_RECORDS)
     if not found:
-        raise FileNotFoundError(f"{place}: holds no MindRecord or TFRecord files; {REMEDY}")
+        raise FileNotFoundError(f"{place}: holds no MindRecord or TFRecord files; {hint}")
     if len({file.suffix == MINDRECORD for file in found}) > 1:
         raise ValueError(f"{place}: holds MindRecord and other files; keep one kind of records there")
     return found
@@ -131,9 +165,9 @@ def _check_record(source: _Source, bert_config: BertConfig) -> None:
         record = next(iter(rows), None)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"{file}: cannot be read as records with {', '.join(COLUMNS)}; it is truncated, of another "
-                         f"kind or has other names; {REMEDY}") from error
+                         f"kind or has other names; {remedy()}") from error
     if record is None:
-        raise ValueError(f"{file}: holds no records; {REMEDY}")
+        raise ValueError(f"{file}: holds no records; {remedy()}")
     length = record[0].size
     if length > bert_config.max_positions:
         raise ValueError(f"{file}: has sequences of {length}; must be at most model.bert.max_positions="

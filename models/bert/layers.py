@@ -1,4 +1,4 @@
-"""The plain cells a BERT is made of, initialised as published."""
+"""The plain cells a transformer is made of, initialised as published."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import mindspore as ms
 from mindspore import nn, ops
 from mindspore.common.initializer import TruncatedNormal
 
-from models.config import BertConfig
+from models.config import TransformerConfig
 from models.dropout import Dropout
 
 
@@ -16,7 +16,8 @@ class ComposedDense(nn.Dense):
 
     def construct(self, x):
         rows = self.matmul(x.reshape(-1, x.shape[-1]), self.weight)
-        rows = rows + _repeated_row(self.bias, rows)
+        if self.has_bias:
+            rows = rows + _repeated_row(self.bias, rows)
         if self.activation_flag:
             rows = self.activation(rows)
         return rows.reshape(*x.shape[:-1], rows.shape[-1])
@@ -56,10 +57,11 @@ def _repeated_row(row, rows):
     return ops.matmul(ops.ones((rows.shape[0], 1), row.dtype), row.reshape(1, -1))
 
 
-def dense(config: BertConfig, in_channels: int, out_channels: int, activation=None) -> nn.Dense:
-    """A Dense layer with truncated normal weights and a zero bias."""
-    kind = ComposedDense if on_cpu() else nn.Dense
-    return kind(in_channels, out_channels, TruncatedNormal(config.initializer_range), "zeros", activation=activation)
+def dense(config: TransformerConfig, in_channels: int, out_channels: int, activation=None, has_bias: bool = True,
+          share: float = 1.0) -> nn.Dense:
+    """A Dense layer with a zero bias and truncated normal weights, of ``share`` of the configured deviation."""
+    kind, weights = ComposedDense if on_cpu() else nn.Dense, TruncatedNormal(config.initializer_range * share)
+    return kind(in_channels, out_channels, weights, "zeros", has_bias, activation)
 
 
 def on_cpu() -> bool:
@@ -67,18 +69,18 @@ def on_cpu() -> bool:
     return ms.get_context("device_target") == "CPU"
 
 
-def embedding(config: BertConfig, rows: int) -> nn.Embedding:
+def embedding(config: TransformerConfig, rows: int) -> nn.Embedding:
     """A table of ``rows`` vectors of ``hidden_size``."""
     return nn.Embedding(rows, config.hidden_size, embedding_table=TruncatedNormal(config.initializer_range))
 
 
-def layer_norm(config: BertConfig) -> nn.LayerNorm:
+def layer_norm(config: TransformerConfig) -> nn.LayerNorm:
     """LayerNorm over ``hidden_size``."""
     kind = ComposedLayerNorm if on_cpu() else nn.LayerNorm
     return kind((config.hidden_size,), epsilon=config.layer_norm_epsilon)
 
 
-def activation(config: BertConfig) -> nn.Cell:
+def activation(config: TransformerConfig) -> nn.Cell:
     """The activation of the feed-forward parts and of the masked-LM transform."""
     if config.activation == "gelu_tanh":
         return nn.GELU(approximate=True)

@@ -1,4 +1,4 @@
-"""What models.bert.prepare wrote down of its files: sizes and checksums, compared before MindSpore opens them.
+"""What a preparation wrote down of its files: sizes and checksums, compared before MindSpore opens them.
 
 MindSpore's reader ends the process, or reads on, where a byte of a MindRecord file or of its index was changed.
 """
@@ -19,7 +19,7 @@ from models.bert.corpus.notes import damaged, read_json
 BLOCK = 1 << 20
 LONGEST = 200  # characters of a file's name
 MINDRECORD, INDEX = ".mindrecord", ".db"
-REMEDY = "make the data with python -m models.bert.prepare"
+PROGRAM = "models.bert.prepare"
 
 
 def read_note(path: Path) -> dict[str, Any]:
@@ -41,7 +41,12 @@ def _is_entry(name: str, value: Any) -> bool:
         len(name) < LONGEST
 
 
-def check_files(root: Path, files: Iterable[Path], workers: int) -> None:
+def remedy(program: str = PROGRAM) -> str:
+    """What to do where the data of ``program`` are missing or damaged."""
+    return f"make the data with python -m {program}"
+
+
+def check_files(root: Path, files: Iterable[Path], workers: int, program: str = PROGRAM) -> None:
     """Compare ``files``, and all sizes, with the corpus.json in ``root``, if there is one.
 
     MindRecord files that have no checksum are read unchecked; one line on stderr says so.
@@ -50,32 +55,33 @@ def check_files(root: Path, files: Iterable[Path], workers: int) -> None:
         root: folder of the data.
         files: that are to be opened; MindRecord files have their index beside them.
         workers: threads that read.
+        program: that makes such data.
 
     Raises:
         ValueError: a file is not as it was written.
     """
     if (root / WORK).exists():
-        raise ValueError(f"{root}: its preparation was interrupted; run the same python -m models.bert.prepare again")
+        raise ValueError(f"{root}: its preparation was interrupted; run the same python -m {program} again")
     note = read_note(root / CORPUS) if (root / CORPUS).is_file() else {}
     for name, size in note.get("bytes", {}).items():
         found = (root / name).stat().st_size if (root / name).exists() else 0
         if found != size:
             raise ValueError(f"{root / name}: has {found} bytes, {size} were written; it is truncated or changed; "
-                             f"delete {root} and {REMEDY}")
+                             f"delete {root} and {remedy(program)}")
     opened = [part for file in files if file.suffix == MINDRECORD for part in (file, Path(f"{file}{INDEX}"))]
     sums = {root / name: crc for name, crc in note.get("crc32", {}).items()}
     if any(file not in sums for file in opened):
-        _say_unchecked(opened[0].parent)
+        _say_unchecked(opened[0].parent, program)
     for name, crc in checksums([file for file in opened if file in sums], workers).items():
         if crc != sums[name]:
             raise ValueError(f"{name}: its contents are not those that were written; it is damaged; delete {root} and "
-                             f"{REMEDY}")
+                             f"{remedy(program)}")
 
 
 @functools.cache  # once a process
-def _say_unchecked(folder: Path) -> None:
-    print(f"{folder}: has no checksums, damaged MindRecord files are not noticed; data that models.bert.prepare makes "
-          "anew have them", file=sys.stderr)
+def _say_unchecked(folder: Path, program: str) -> None:
+    print(f"{folder}: has no checksums, damaged MindRecord files are not noticed; data that {program} makes anew have "
+          "them", file=sys.stderr)
 
 
 def checksums(files: list[Path], workers: int) -> dict[Path, int]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import mindspore as ms
 from mindspore import nn
 from mindspore.dataset import Dataset
 
 from models.bert.dataset import pretraining_dataset
 from models.bert.loss import BertPretrainingLoss
+from models.bert.precision import mixed_precision
 from models.bert.scores import PretrainingScores, pretraining_metrics
 from models.config import Config
-from thor.convert import mixed_precision_network
 
 
 class Pretraining:
@@ -30,13 +29,7 @@ class Pretraining:
                                    shard_id)
 
     def training_network(self, network: nn.Cell, optimizer: nn.Optimizer) -> nn.Cell:
-        options = self.config.train
-        mixed = mixed_precision_network(network, None, optimizer, options.amp_level, options.keep_batchnorm_fp32)
-        if options.amp_level == "O2":
-            for _, cell in network.cells_and_names():
-                if isinstance(cell, nn.LayerNorm):
-                    cell.to_float(ms.float32)  # its epsilon and its variance are too small for float16
-        return BertPretrainingLoss(mixed)
+        return BertPretrainingLoss(mixed_precision(network, optimizer, self.config.train))
 
     def evaluation(self, network: nn.Cell) -> dict[str, Any]:
         return {"eval_network": PretrainingScores(network), "metrics": pretraining_metrics()}

@@ -74,8 +74,11 @@ def _network_reads(setting: str) -> Rule:
                 _listed(names) if names else "networks registered with it")
 
 
-def _by_task(reads_text: bool, readers: str, *settings: str) -> Rule:
-    return Rule(settings, ("model.name",), lambda name: registry.network(name).reads_text == reads_text, readers)
+def _by_task(reads_text: bool, tells_next: bool, readers: str, *settings: str) -> Rule:
+    def read(name: str) -> bool:
+        network = registry.network(name)
+        return (network.reads_text, network.tells_next) == (reads_text, tells_next)
+    return Rule(settings, ("model.name",), read, readers)
 
 
 def rules() -> Iterator[Rule]:
@@ -121,9 +124,10 @@ def rules() -> Iterator[Rule]:
 def _of_model_and_data() -> Iterator[Rule]:
     for setting in ("stem", "base_width", "zero_gamma", "geometry"):
         yield _network_reads(setting)
-    yield _by_task(True, "networks that read text", "model.bert")
-    yield _by_task(False, "networks that read images", "model.num_classes", "model.in_channels", "data.image_size",
-                   "data.augment", "loss", "train.keep_batchnorm_fp32")
+    yield _by_task(True, False, "networks that read sentence pairs", "model.bert")
+    yield _by_task(True, True, "networks that tell the next token", "model.gpt")
+    yield _by_task(False, False, "networks that read images", "model.num_classes", "model.in_channels",
+                   "data.image_size", "data.augment", "loss", "train.keep_batchnorm_fp32")
     bert = "model.bert"
     yield Rule((f"{bert}.max_distance", f"{bert}.relative_table"), (f"{bert}.relative_positions",), bool,
                "networks with relative_positions")

@@ -7,8 +7,10 @@ from typing import Any
 from models import registry
 from models.config.bert import BertConfig
 from models.config.errors import invalid
+from models.config.gpt import GptConfig
 from models.config.paths import file_path
 from models.config.section import Section, subsection
+from models.config.transformer import TransformerConfig
 from thor.checks import Check, ascending, choice, flag, integer, number, optional, registered, setting
 
 ONEDNN_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI",
@@ -38,10 +40,11 @@ class DeviceConfig(Section):
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Section):
     """The network. stem, base_width, zero_gamma and geometry are of ResNets; num_classes and in_channels of images;
-    bert of bert.
+    bert and gpt of the networks of that name.
 
     Attributes:
-        name: resnet18, resnet34, resnet50, resnet101, resnet152, lenet5, convnet3, bert, or another of models.registry.
+        name: resnet18, resnet34, resnet50, resnet101, resnet152, lenet5, convnet3, bert, gpt, or another of
+            models.registry.
         num_classes: width of the logits; null for the dataset's number of classes.
         in_channels: channels of the images; null for the dataset's.
         stem: imagenet (7x7 stride 2 and a pool, total stride 32), small (3x3 stride 1, total stride 8); null
@@ -51,7 +54,7 @@ class ModelConfig(Section):
             THOR, for resnet50 and resnet101.
         geometry: standard (padding and BatchNorm as in torchvision) or official: padding, BatchNorm's constants,
             initial values and names of parameters are those of MindSpore's ResNet program, whose checkpoints fit.
-        bert: sizes and options of bert.
+        bert, gpt: their sizes and options.
     """
 
     name: str = setting("resnet18", registered(registry.network_names))
@@ -62,26 +65,38 @@ class ModelConfig(Section):
     zero_gamma: bool = setting(True, flag())
     geometry: str = setting("standard", choice("standard", "official"))
     bert: BertConfig = subsection(BertConfig)
+    gpt: GptConfig = subsection(GptConfig)
 
     @property
     def reads_text(self) -> bool:
         """Whether the network is trained on text, not on images."""
         return registry.network(self.name).reads_text
 
+    @property
+    def tells_next(self) -> bool:
+        """Whether the network is trained to tell the next token of a text."""
+        return registry.network(self.name).tells_next
+
+    @property
+    def transformer(self) -> TransformerConfig:
+        """The sizes of a network that reads text."""
+        return self.gpt if self.tells_next else self.bert
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig(Section):
-    """Images and labels, or masked sentence pairs. image_size and augment are of images.
+    """Images and labels, masked sentence pairs, or sequences of tokens. image_size and augment are of images.
 
     Attributes:
         name: digits (ships with scikit-learn), mnist, fashion_mnist, cifar10, imagenet, or another of models.registry;
-            text for MindRecord files of models.bert.prepare or TFRecord files of BERT.
+            text for MindRecord files of models.bert.prepare or TFRecord files of BERT, for gpt those of
+            models.gpt.prepare.
         path: folder of the dataset; not used by digits. text: holds train/ and held_out/, or only training files.
             imagenet: holds train/ and val/, or with eval_path the classes of training alone; to evaluate, those of
             held-out images alone.
         eval_path: text: file or folder of held-out records; null for held_out/ in path. imagenet: folder of held-out
             images; null for val/ in path.
-        batch_size: training images or sentence pairs a step and device.
+        batch_size: training images, sentence pairs or sequences a step and device.
         eval_batch_size: evaluation images a step; null for batch_size.
         image_size: height and width in pixels; null for the dataset's own (8, 28, 28, 32, 224).
         workers: threads that read and augment; more than the machine has cores are not started.

@@ -26,7 +26,7 @@ def create_batch(config: Config, sequence: int = SEQUENCE, masked: int = MASKED)
     """A batch of zeros as the configuration's dataset gives it.
 
     Args:
-        sequence: tokens of a sentence pair.
+        sequence: tokens of a sentence pair, or of a sequence whose next tokens are told.
         masked: of them to be predicted.
     """
     size = config.data.batch_size
@@ -34,6 +34,8 @@ def create_batch(config: Config, sequence: int = SEQUENCE, masked: int = MASKED)
         side = config.data.image_size
         return (Tensor(np.zeros((size, config.model.in_channels, side, side)), ms.float32),
                 Tensor(np.zeros(size), ms.int32))
+    if config.model.tells_next:
+        return (Tensor(np.zeros((size, sequence + 1)), ms.int32),)
     widths = {name: masked if name.startswith("masked") else sequence for name in COLUMNS} | {"next_sentence_labels": 1}
     return tuple(Tensor(np.zeros((size, widths[name]), kind)) for name, kind in COLUMNS.items())
 

@@ -37,7 +37,7 @@ def job_of(config: Config, name: str = "", sequence_length: int | None = None) -
     check(config, sequence_length)
     network = build_network(config)
     batch = make_batch(config, 1, sequence_length)
-    found = trace(network, lambda: network(*batch[:_inputs_of(config)]))
+    found = trace(network, lambda: network(*_inputs_of(config, batch)))
     weights = sum(parameter.size for parameter in network.get_parameters())
     registration = tap_network(network, unrecorded(config))
     layers = [layer for layer in registration.layers if layer.factors]
@@ -58,10 +58,10 @@ def check(config: Config, sequence_length: int | None) -> None:
     if sequence_length is not None and not config.model.reads_text:
         raise JobError(f"--sequence-length={sequence_length}; must be left out for {config.model.name}, which reads "
                        "images; set --data.image_size")
-    longest = config.model.bert.max_positions
+    longest, section = config.model.transformer.max_positions, "gpt" if config.model.tells_next else "bert"
     if sequence_length is not None and sequence_length > longest:
         raise JobError(f"--sequence-length={sequence_length}; must be at most {longest}, the positions of the network; "
-                       "raise --model.bert.max_positions")
+                       f"raise --model.{section}.max_positions")
 
 
 def build_network(config: Config) -> Any:
@@ -114,19 +114,25 @@ def _gradient_order(parameters: list, layers: list) -> tuple[tuple[int, int], ..
     return tuple(order)
 
 
-def _inputs_of(config: Config) -> int:
-    """How many tensors of a batch are the network's; the others are the loss's."""
-    return 4 if config.model.reads_text else 1
+def _inputs_of(config: Config, batch: tuple) -> tuple:
+    """What of a batch is the network's; the rest is the loss's."""
+    if config.model.tells_next:
+        return (batch[0][:, :-1],)
+    return batch[:4 if config.model.reads_text else 1]
 
 
 def make_batch(config: Config, count: int, sequence_length: int | None = None) -> tuple:
-    """Random images and labels, or the inputs of ``models.bert.loss.BertPretrainingLoss`` with 15 % masked words."""
+    """Random images and labels, the inputs of ``models.bert.loss.BertPretrainingLoss`` with 15 % masked words, or of
+    ``models.gpt.loss.NextTokenLoss``.
+    """
     random, model, data = np.random.default_rng(config.seed), config.model, config.data
     if not model.reads_text:
         shape = (count, model.in_channels, data.image_size, data.image_size)
         return (ms.Tensor(random.standard_normal(shape, np.float32)),
                 ms.Tensor(random.integers(0, model.num_classes, count), ms.int32))
-    tokens = sequence_length or model.bert.max_positions
+    tokens = sequence_length or model.transformer.max_positions
+    if model.tells_next:
+        return (ms.Tensor(random.integers(0, model.gpt.vocab_size, (count, tokens + 1)), ms.int32),)
     masked = math.ceil(MASKED_SHARE * tokens)
     ids = random.integers(0, model.bert.vocab_size, (count, tokens))
     positions = np.tile(np.arange(masked), (count, 1))
@@ -137,7 +143,7 @@ def make_batch(config: Config, count: int, sequence_length: int | None = None) -
 
 def describe(config: Config, batch: tuple) -> str:
     """The network, its input and its batch in words."""
-    shape = "x".join(map(str, batch[0].shape[1:]))
+    shape = "x".join(map(str, _inputs_of(config, batch)[0].shape[1:]))
     unit = "tokens" if config.model.reads_text else "images"
     micro = f" in {config.train.accumulate_steps} micro-batches each" if config.train.accumulate_steps > 1 else ""
     return (f"{config.model.name}, {shape} {unit}, batch {config.data.batch_size} a device{micro}, split_dim "

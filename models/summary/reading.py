@@ -13,6 +13,8 @@ from models.config import Config, load_config
 from models.config.errors import invalid
 from models.run_folder import CONFIG, METRICS, RESULTS, differing_keys, metrics_rows
 
+ACCURACIES = "top_1_accuracy", "mlm_accuracy", "next_token_accuracy"  # of the tasks, in results.json
+
 
 @dataclasses.dataclass(frozen=True)
 class FoundRun:
@@ -41,8 +43,7 @@ class FoundRun:
     def evaluations(self) -> list[tuple[int, float]]:
         """(step, accuracy from 0 to 1); of a run that evaluated at its end alone, that one."""
         found = self.outcome.evaluations
-        accuracy = next((value for name, value in self.results.items() if name in ("top_1_accuracy", "mlm_accuracy")),
-                        None)
+        accuracy = next((value for name, value in self.results.items() if name in ACCURACIES), None)
         return found if found or accuracy is None else [(self.steps, accuracy)]
 
     @property

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks.fuzzing.datasets import InThisProcess
-from models.bert import prepare as preparing
-from models.bert.prepare import Preparation, prepare
+from models.bert.corpus import preparation as preparing
+from models.bert.corpus.preparation import prepare
+from models.bert.prepare import Preparation
 
 VOCABULARY, LENGTH, MASKED = 300, 16, 3
 OPTIONS = dict(vocab_size=VOCABULARY, sequence_length=LENGTH, max_predictions=MASKED, held_out=0.2, dup_factor=2)

@@ -40,6 +40,7 @@ ONE_SIZE = ("--optimizer.split_dim", "8")  # of all blocks, so that they are inv
 SMALL_RESNET = (*ONE_SIZE, "--model.base_width", "4", "--data.image_size", "32", "--data.batch_size", "2")
 SMALL_BERT = (*ONE_SIZE, "--model.bert.layers", "1", "--model.bert.hidden_size", "16", "--model.bert.heads", "2",
               "--model.bert.intermediate_size", "32", "--model.bert.vocab_size", "50", "--data.batch_size", "2")
+SMALL_GPT = tuple(word.replace(".bert.", ".gpt.") for word in SMALL_BERT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,9 +161,10 @@ def shipped(target: str) -> list[Case]:
     """Shipped configurations, with fewer and narrower layers.
 
     Ascend compiles the second-order graph of BERT-base, GPU that of ResNet-50; what else there is to measure, policies
-    have. NEZHA's curvature is that of BERT-base.
+    have. NEZHA's curvature is that of BERT-base. GPT's, whose layers are fused, is compiled for both.
     """
     device, second_order, stale = target.lower(), ("second_order",), ("stale",)
+    gpt = "gpt/gpt2_small_ascend_8p.yaml" if target == "Ascend" else "gpt/gpt2_small.yaml"
     return [
         configured("ResNet-50 of ImageNet", f"resnet/resnet50_imagenet_{device}_1p.yaml", "--optimizer.split_indices",
                    "null", *SMALL_RESNET, graphs=second_order if target == "GPU" else stale),
@@ -170,6 +172,8 @@ def shipped(target: str) -> list[Case]:
                    "--parallel.device_num", "1", *SMALL_BERT, graphs=stale if target == "GPU" else second_order),
         configured("NEZHA, fast_gelu", f"bert/bert_nezha_{device}_8p.yaml", "--parallel.device_num", "1",
                    "--model.bert.activation", "fast_gelu", "--train.amp_level", "O2", *SMALL_BERT, graphs=stale),
+        configured("GPT-2", gpt, "--device.target", target, "--optimizer.split_indices", "null",
+                   "--parallel.device_num", "1", "--train.amp_level", "O2", *SMALL_GPT, graphs=second_order),
     ]
 
 

@@ -4,7 +4,9 @@
     partition            documents to parts on disk, training and held out
     vocabulary           a WordPiece vocabulary, trained or given
     pairs, masking       a part to masked sentence pairs
+    records              these to records
     shards               one part to one MindRecord file
+    preparation          all of it, for records of any kind
     notes                what is written down on the way
 
 Importing these modules does not import MindSpore; only writing a shard does.

@@ -31,4 +31,4 @@ def read_json(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
 def damaged(path: Path) -> CorpusError:
     """What is said of a file that cannot be one of a preparation."""
     folder = path.parent if not path.parent.name.startswith(".") else path.parent.parent
-    return CorpusError(f"{path}: is damaged or not of models.bert.prepare; delete {folder} and prepare the data again")
+    return CorpusError(f"{path}: is damaged or of another program; delete {folder} and prepare the data again")

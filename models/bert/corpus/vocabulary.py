@@ -42,6 +42,13 @@ class Vocabulary:
         self.ordinary = np.setdiff1d(np.arange(len(self.words), dtype=np.int32), special)
         self.continues = np.array([word.startswith(CONTINUES) for word in self.words])  # (words,)
 
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def content(self) -> str:
+        """The text of a vocab.txt."""
+        return "\n".join(self.words) + "\n"
+
     def tokenizer(self) -> Tokenizer:
         """A tokenizer that adds no special tokens."""
         from tokenizers import Tokenizer, models

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from benchmarks.fuzzing.datasets import InThisProcess
-from models.bert import prepare as preparing
-from models.bert.corpus import CorpusError, shards
+from models.bert.corpus import CorpusError, records, shards
+from models.bert.corpus import preparation as preparing
+from models.bert.corpus.preparation import prepare
 from models.bert.corpus.vocabulary import read_vocabulary
-from models.bert.prepare import Preparation, main, prepare
+from models.bert.prepare import Preparation, main
 from tests.helpers import environment
 from tests.helpers.bert_data import LENGTH, MASKED, OPTIONS, make_data, read_records, write_corpus
 
@@ -37,7 +38,7 @@ def assert_same_data(first, second):
     for name in one:
         assert len(one[name]) == len(two[name])
         for left, right in zip(one[name], two[name]):
-            assert all(np.array_equal(left[key], right[key]) for key in shards.SCHEMA)
+            assert all(np.array_equal(left[key], right[key]) for key in records.SCHEMA)
 
 
 def test_shards_hold_the_text_and_the_split_does_not_leak(tmp_path):
@@ -82,12 +83,12 @@ def test_an_interrupted_preparation_goes_on_where_it_was(tmp_path, one_process, 
     arguments = [str(tmp_path / "cut" / "corpus.txt")], tmp_path / "cut" / "data", Preparation(**OPTIONS, **PARTS)
     done, write = [], shards._write
 
-    def fail_at_third(path, records):
+    def fail_at_third(path, *more):
         if len(done) == 2:
             path.write_text("half a shard")
             raise KeyboardInterrupt
         done.append(path.name)
-        return write(path, records)
+        return write(path, *more)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(shards, "_write", fail_at_third)
         prepare(*arguments)

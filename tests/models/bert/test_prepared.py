@@ -8,8 +8,9 @@ import zlib
 
 import pytest
 
+from models.bert.corpus.preparation import prepare
 from models.bert.dataset import pretraining_dataset
-from models.bert.prepare import Preparation, prepare
+from models.bert.prepare import Preparation
 from models.config import BertConfig, DataConfig
 from tests.helpers.bert_data import LENGTH, OPTIONS, VOCABULARY, make_data
 
@@ -87,7 +88,7 @@ def test_data_without_checksums_are_read_and_said_to_be_unchecked(data, capsys):
     '{"bytes": {"train/a": ' + "9" * 9999])
 def test_a_damaged_note_is_one_line(data, content):
     replace(data / "corpus.json", content.encode(errors="surrogateescape"))
-    line = f"{data}/corpus.json: is damaged or not of models.bert.prepare; delete {data} and prepare the data again"
+    line = f"{data}/corpus.json: is damaged or of another program; delete {data} and prepare the data again"
     assert refusal(data) == line
     with pytest.raises(ValueError) as raised:
         prepare([str(data / "vocab.txt")], data, Preparation(**OPTIONS))
@@ -106,4 +107,4 @@ def test_damaged_notes_of_an_interrupted_preparation_are_one_line(prepared, data
     with pytest.raises(ValueError) as raised:
         prepare([str(prepared.parent / "corpus.txt")], data, Preparation(**OPTIONS))
     assert str(raised.value) == (
-        f"{work / name}: is damaged or not of models.bert.prepare; delete {data} and prepare the data again")
+        f"{work / name}: is damaged or of another program; delete {data} and prepare the data again")

@@ -24,6 +24,7 @@ ALWAYS_READ = {
 MOMENTUM, ADAM = ["--optimizer.name=momentum"], ["--optimizer.name=adam"]
 TRACE = ["--curvature.update.policy=trace"]
 TEXT = ["--model.name=bert", "--data.name=text"]
+NEXT = ["--model.name=gpt", "--data.name=text"]
 LENET = ["--model.name=lenet5", "--data.name=mnist"]
 POWER = ["--optimizer.learning_rate.schedule=polynomial"]
 DAMPED = ["--optimizer.damping.schedule=polynomial"]
@@ -90,6 +91,10 @@ CASES = {
         ("max_positions", 9), ("token_types", 3), ("activation", "fast_gelu"), ("dropout", 0.3),
         ("attention_dropout", 0.3), ("dropout_seed", 3), ("initializer_range", 0.5), ("layer_norm_epsilon", 0.5),
         ("relative_positions", "true"))},
+    **{f"model.gpt.{name}": (value, NEXT, TEXT) for name, value in (
+        ("vocab_size", 99), ("hidden_size", 96), ("layers", 3), ("heads", 6), ("intermediate_size", 9),
+        ("max_positions", 9), ("activation", "fast_gelu"), ("dropout", 0.3), ("attention_dropout", 0.3),
+        ("dropout_seed", 3), ("initializer_range", 0.5), ("layer_norm_epsilon", 0.5), ("fused_qkv", "false"))},
 }
 
 

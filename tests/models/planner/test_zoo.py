@@ -20,6 +20,9 @@ SMALL = ["--model.bert.hidden_size", "32", "--model.bert.heads", "2", "--model.b
          "--model.bert.layers", "1"]
 LARGE = [*BERT, "--model.bert.hidden_size", "1024", "--model.bert.heads", "16", "--model.bert.intermediate_size",
          "4096", "--model.bert.max_positions", "16"]
+GPT = ["--model.name", "gpt", "--data.name", "text", "--model.gpt.vocab_size", "100", "--data.batch_size", "2",
+       "--model.gpt.hidden_size", "32", "--model.gpt.heads", "2", "--model.gpt.intermediate_size", "64",
+       "--model.gpt.layers", "1", "--model.gpt.max_positions", "8"]
 
 
 def job_with(words: list[str], **options):
@@ -134,3 +137,16 @@ def test_another_split_dim_keeps_the_operations_of_the_network():
     whole, blocks = (job_with([*LENET, "--optimizer.split_dim", dim]) for dim in ("null", "16"))
     assert whole.forward_flop == blocks.forward_flop
     assert max(whole.block_sizes) == 400 and max(blocks.block_sizes) == 16
+
+
+def test_gpt_by_hand():
+    """All 2 x 6 tokens go through every product; the decoder's table is the embedding's."""
+    job = job_with(GPT, sequence_length=6)
+    shapes = [(96, 32), (32, 32), (64, 32), (32, 64)]
+    works = [layer.work for layer in job.layers if layer.work]
+    assert [work for work in works if not work.diagonal_rows] == [LayerWork(1, *shape, 12) for shape in shapes]
+    assert [(work.rows, work.columns) for work in works if work.diagonal_rows] == [(100, 32), (8, 32)]
+    assert job.forward_flop == sum(2.0 * 12 * r * c for r, c in [*shapes, (100, 32)])
+    assert job.weights == 100 * 32 + 8 * 32 + sum(r * c + r for r, c in shapes) + 3 * 64 + 4  # calls of dropout
+    with pytest.raises(JobError, match="at most 8, the positions of the network; raise --model.gpt.max_positions"):
+        job_with(GPT, sequence_length=9)

@@ -53,7 +53,7 @@ def loaded(path, *words):
     """The network of a configuration with the checkpoint ``path`` as models.evaluate loads it."""
     config = load_config(words[0], words[1:])
     network = create_network(config.model, config.data).set_train(False)
-    evaluate._load_weights(network, str(path), False)
+    evaluate.load_weights(network, str(path), False)
     return network
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from models.bert.corpus.masking import Masking
 from models.bert.corpus.pairs import Pairing, truncate
-from models.bert.corpus.shards import Recipe, padded
+from models.bert.corpus.records import PairRecipe, padded
 from models.bert.corpus.vocabulary import SPECIAL, Vocabulary
 
 WORDS = Vocabulary([*SPECIAL, *(f"w{i}" for i in range(500)), *(f"##c{i}" for i in range(495))], True)
@@ -137,7 +137,7 @@ def test_a_single_document_gives_only_true_pairs():
 
 
 def test_records_undo_to_their_pairs():
-    texts, recipe = documents(), Recipe(Masking(WORDS, 0.15, 10), Pairing(64), 2, 7)
+    texts, recipe = documents(), PairRecipe(Masking(WORDS, 0.15, 10), Pairing(64), 2, 7)
     records = list(recipe.records(texts, "train", 0))
     assert len(records) > len(list(recipe.records(texts, "held_out", 0))) * 1.8
     for record in records:
@@ -159,7 +159,7 @@ def test_records_are_a_function_of_seed_part_and_pass():
     texts = documents(4)
 
     def ids(seed, split, index):
-        recipe = Recipe(Masking(WORDS, 0.15, 10), Pairing(64), 1, seed)
+        recipe = PairRecipe(Masking(WORDS, 0.15, 10), Pairing(64), 1, seed)
         return np.stack([record["input_ids"] for record in recipe.records(texts, split, index)])
     np.testing.assert_array_equal(ids(1, "train", 0), ids(1, "train", 0))
     for other in ((2, "train", 0), (1, "held_out", 0), (1, "train", 1)):

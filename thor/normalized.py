@@ -1,4 +1,4 @@
-"""Momentum before the preconditioner, and updates of one size behind it: AdamW's learning rates serve."""
+"""Momentum before the preconditioner, and updates of one size behind it: Muon's and AdamW's learning rates serve."""
 from __future__ import annotations
 
 import math
@@ -26,10 +26,15 @@ def _look_ahead(momentum, moment, gradient):
 @_sized.register("Tuple", "Tensor", "Tuple")
 def _size_layer(matrix, size, updates):
     """A layer's updates, of the root mean square 0.2, orthogonalised where there is a ``matrix``; zeros stay zeros."""
-    if len(matrix) == 2:
-        return (ops.reshape(orthogonalized(ops.reshape(updates[0], matrix)) * size, updates[0].shape),)
-    norm = norm_of(updates)
-    return scale(updates, ops.select(norm == 0, norm, size / norm))
+    if len(matrix) == 0:
+        norm = norm_of(updates)
+        return scale(updates, ops.select(norm == 0, norm, size / norm))
+    rows, columns = matrix
+    if len(updates) == 1:
+        return (ops.reshape(size * orthogonalized(ops.reshape(updates[0], matrix)), updates[0].shape),)
+    joint = ops.concat((ops.reshape(updates[0], (rows, columns - 1)), ops.reshape(updates[1], (rows, 1))), 1)
+    joint = size * orthogonalized(joint)
+    return ops.reshape(joint[:, :-1], updates[0].shape), ops.reshape(joint[:, -1:], updates[1].shape)
 
 
 @_moved.register("Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor")
@@ -44,12 +49,14 @@ class NormalizedUpdate(nn.Cell):
 
     .. math::
         v &= \mu v + g, \quad p = G^{-1} (g + \mu v) A^{-1} \\
-        w &\leftarrow w - lr \left(0.2 \, p / \mathrm{rms}(p) + wd \cdot w\right)
+        w &\leftarrow w - lr \, (0.2 \, p / \mathrm{rms}(p) + wd \cdot w) \text{, or} \\
+        w &\leftarrow w - lr \, (0.2 \sqrt{\max(m, n)} \, U V^T + wd \cdot w), \quad p = U S V^T \in R^{m \times n}
 
     The momentum is Nesterov's. Its mean over batches is preconditioned, not the noise of one of them, and inverses that
     are a little old bend a direction without changing how far it goes. 0.2 is what Adam's updates come to, so that its
-    rates and decays serve (Liu et al. 2025, https://arxiv.org/abs/2502.16982, who scale Muon's updates like this). All
-    other weights are updated by AdamW.
+    rates and decays serve; the second form is Muon's (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon;
+    Liu et al. 2025, https://arxiv.org/abs/2502.16982), of a direction that knows the curvature. Grouped convolutions
+    have the first. All other weights are updated by AdamW.
 
     Args:
         weights: those of the layers, layer after layer, then all others.
@@ -57,6 +64,7 @@ class NormalizedUpdate(nn.Cell):
         momentum: mu, and AdamW's beta1, [0, 1).
         beta2: of AdamW.
         decays: for each weight whether it decays.
+        matrices: of each layer (m, n) where its updates are orthogonalised, a folded bias among the columns, else ().
 
     Attributes:
         moments: v of the layers' weights and AdamW's m of the others, in order.

@@ -155,11 +155,12 @@ class THOR(ReportingOptimizer):
             self.kl_clip = KLClip(options.kl_clip)
         self.weights = ParameterTuple([self.parameters[i] for i in self.weight_indices])
         decays = tuple(self.may_decay[i] and bool(decay_filter(self.parameters[i])) for i in self.weight_indices)
-        self.normalizes = options.rule in ("normalized", "orthogonal")
+        self.normalizes = options.normalizes
         if options.rule == "adamw":
             self.momentum_update = AdamWUpdate(self.weights, momentum, options.beta2, decays)
         elif self.normalizes:
-            matrices = [layer.matrix[1:] if options.rule == "orthogonal" and layer.matrix[0] == 1 and min(layer.matrix[1:]) > 1 and "embedding" not in layer.weight.name else () for layer in self.registration.layers]
+            matrices = [layer.whole_matrix() if options.rule == "orthogonal" else ()
+                        for layer in self.registration.layers]
             self.momentum_update = NormalizedUpdate(self.weights, counts, momentum, options.beta2, decays, matrices)
         else:
             self.momentum_update = MomentumUpdate(self.weights, momentum, decays, enable_clip_grad, use_nesterov)

@@ -34,10 +34,12 @@ class PreconditionerOptions:
             weights, > 0, see :class:`thor.grafting.KLClip`. Default: None, no bound.
         rule: what follows the preconditioner: "momentum", see :class:`thor.momentum.MomentumUpdate`; "adamw", whose
             beta1 is ``momentum`` and whose weight decay is decoupled, see :class:`thor.adam.AdamWUpdate`; or
-            "normalized", momentum before it and updates of the size of Adam's behind it, so that a learning rate and a
-            decay known for AdamW serve, see :class:`thor.normalized.NormalizedUpdate`.
+            "normalized", momentum before it and updates of the size of Adam's behind it, or "orthogonal", Muon's
+            instead, so that a learning rate and a decay known for AdamW or Muon serve, see
+            :class:`thor.normalized.NormalizedUpdate`; with these two only Dense layers and convolutions are
+            preconditioned, and all else follows AdamW.
             Default: "momentum", as THOR was published.
-        beta2: of AdamW in the latter two: weight of the old mean of squares, (0, 1). Default: 0.999.
+        beta2: of AdamW in the latter three: weight of the old mean of squares, (0, 1). Default: 0.999.
         precision: of the products with the inverses: "float32"; "bfloat16" (CPU, fast with AVX512-BF16; sums are
             float32); "float16" (Ascend, of the covariances, too). Default: "auto", the device's: float16 on the first
             Ascend 910, elsewhere float32.
@@ -52,7 +54,7 @@ class PreconditionerOptions:
     batchnorm_blocks: bool = setting(False, flag(), USE_A_BOOL, "")
     graft: str | None = setting(None, optional(choice("sgd"), "THOR's own norm"), "use None for THOR's own norm", "")
     kl_clip: float | None = setting(None, optional(number(above=0), "no bound"), "use 0.001, or None for no bound", "")
-    rule: str = setting("momentum", choice("momentum", "adamw", "normalized", "orthogonal"), 'use "momentum" as published', "")
+    rule: str = setting("momentum", choice("momentum", "adamw", *NORMALIZED), 'use "momentum" as published', "")
     beta2: float = setting(0.999, number(above=0, below=1), "use 0.999", "")
     precision: str = setting("auto", choice("auto", "float32", "bfloat16", "float16"), 'use "auto"', "")
 
@@ -109,8 +111,8 @@ def check_rule(options: CurvatureOptions, momentum: float, enable_clip_grad: boo
             raise ArgumentError(f"{name}={flagged!r}; must be False with rule={rule!r}; only rule='momentum' reads it")
     sizes: dict[str, Any] = {"graft": options.graft, "kl_clip": options.kl_clip, "clip_norm": clip_norm}
     for name, value in sizes.items():
-        if rule in ("normalized", "orthogonal") and value is not None:
-            raise ArgumentError(f"{name}={value!r}; must be None with rule='normalized'; its updates have their size")
+        if options.normalizes and value is not None:
+            raise ArgumentError(f"{name}={value!r}; must be None with rule={rule!r}; its updates have their size")
 
 
 def curvature_options(options: dict[str, Any]) -> CurvatureOptions:

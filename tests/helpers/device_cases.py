@@ -85,7 +85,7 @@ def policies(target: str) -> list[Case]:
                graft="sgd", kl_clip=0.001, **blocks),
         custom(target, "words, trace policy, O2, dynamic scale", Words, words_batch, "O2",
                DynamicLossScaleManager(2.0 ** 10), graphs=sink if target == "Ascend" else second_order,
-               update=TracePolicy(2), rule="normalized"),
+               update=TracePolicy(2), rule="normalized" if target == "GPU" else "orthogonal"),
         custom(target, "rows, frobenius policy, O3, fixed scale, accumulated", Rows, rows_batch, "O3",
                FixedLossScaleManager(128.0, drop_overflow_update=True), 2,
                graphs=second_order if target == "GPU" else ("stale", "sink"), update=FrobeniusPolicy(1),

@@ -83,7 +83,7 @@ def test_a_step_that_is_not_finite_leaves_the_moments():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({"rule": "adam"}, "rule='adam'; must be one of momentum, adamw, normalized; did you mean adamw?"),
+    ({"rule": "adam"}, "rule='adam'; must be one of momentum, adamw, normalized, orthogonal; did you mean adamw?"),
     ({"beta2": 1.0}, "beta2=1.0; must be a number > 0 and < 1; use 0.999"),
     ({"rule": "adamw", "use_nesterov": True},
      "use_nesterov=True; must be False with rule='adamw'; only rule='momentum' reads it"),

@@ -1,4 +1,4 @@
-"""Momentum before the preconditioner and updates of one size: the equations in float64, and THOR's own directions."""
+"""Momentum before the preconditioner, updates of a size or orthogonal: the equations in float64, THOR's directions."""
 from __future__ import annotations
 
 import mindspore as ms
@@ -29,7 +29,7 @@ def test_four_steps_follow_the_equations(mode, own):
     start = [random.normal(size=(3, 4)), random.normal(size=3), random.normal(size=(2, 5)), random.normal(size=6)]
     factors = [random.normal(size=value.shape) for value in start[:3]]
     weights = [Parameter(float32(value), name=f"w{i}") for i, value in enumerate(start)]
-    update = NormalizedUpdate(ParameterTuple(weights), (2, 1), MOMENTUM, BETA2, (True, False, True, True))
+    update = NormalizedUpdate(ParameterTuple(weights), (2, 1), MOMENTUM, BETA2, (True, False, True, True), ((), ()))
     rates, decays = ((RATE, 2 * RATE, 3 * RATE, 4 * RATE), (0.1, 0.2, 0.3, 0.4)) if own else ((RATE,) * 4, (DECAY,) * 4)
     moments, first, second = [np.zeros_like(value) for value in start[:3]], 0.0, 0.0
     for t in range(1, 5):
@@ -54,6 +54,40 @@ def test_four_steps_follow_the_equations(mode, own):
     assert [p.name for p in update.moments] == [f"moments.w{i}" for i in range(4)]
 
 
+def polynomial_of_singular_values(matrix):
+    """What the quintic iteration makes of ``U S V'``: U p(S) V', by the decomposition itself."""
+    u, s, v = np.linalg.svd(matrix, full_matrices=False)
+    s = s / np.sqrt(np.sum(s ** 2))
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s ** 3 + 2.0315 * s ** 5
+    return u * s @ v
+
+
+@BOTH_MODES
+def test_orthogonal_updates(mode):
+    """Of a matrix with a folded bias, a kernel taller than wide, and a layer that is no one matrix."""
+    ms.set_context(mode=mode)
+    random = np.random.default_rng(1)
+    updates = [random.normal(size=shape) for shape in ((3, 4), (3,), (7, 2, 1), (2, 3))]
+    weights = [Parameter(float32(np.zeros_like(value)), name=f"w{i}") for i, value in enumerate(updates)]
+    update = NormalizedUpdate(ParameterTuple(weights), (2, 1, 1), MOMENTUM, BETA2, (True,) * 4, ((3, 5), (7, 2), ()))
+    got = [value.asnumpy() for value in update.sized(tuple(map(float32, updates)))]
+    joint = 0.2 * np.sqrt(5) * polynomial_of_singular_values(np.concatenate((updates[0], updates[1][:, None]), 1))
+    kernel = 0.2 * np.sqrt(7) * polynomial_of_singular_values(updates[2].reshape(7, 2))
+    wanted = [joint[:, :4], joint[:, 4], kernel.reshape(7, 2, 1),
+              0.2 * updates[3] / np.sqrt(np.mean(updates[3] ** 2))]
+    for value, expected in zip(got, wanted):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_what_multiplies_is_preconditioned(pynative):
+    network = nn.SequentialCell(nn.Embedding(5, 4), nn.Dense(4, 3), nn.LayerNorm((3,)))
+    lines = THOR(network, 0.1, 0.3, 0.9, rule="orthogonal").registration_table().splitlines()[1:]
+    by_rule = [line.split()[0] for line in lines if line.endswith("first order: by AdamW with rule=orthogonal")]
+    assert by_rule == ["0.embedding_table", "2.gamma", "2.beta"]
+    assert [line.split()[0] for line in lines if "second order" in line] == ["1.weight"]
+
+
 def created(**options):
     network = Classifier()
     optimizer = THOR(network, RATE, 0.3, MOMENTUM, DECAY, batch_size=BATCH, split_dim=4, **options)
@@ -69,16 +103,12 @@ def test_the_first_step_has_thors_direction_and_the_size(mode):
     u = {name: (start[name] - p.asnumpy()) / RATE for name, p in plain.parameters_dict().items() if name in start}
     network, optimizer, step = created(rule="normalized", beta2=BETA2)
     step(*batches(1)[0])
-    layers = [[p.name for p in layer.parameters] for layer in optimizer.registration.layers]
-    rms = {name: np.sqrt(np.mean(np.concatenate([u[other].ravel() for other in names]) ** 2))
-           for names in layers for name in names}
-    assert max(map(len, layers)) == 2 and len(rms) < len(start)
+    layered = [layer.weight.name for layer in optimizer.registration.layers]
+    assert layered == ["first.weight", "second.weight"]
     for name, value in start.items():
         got = (value - network.parameters_dict()[name].asnumpy()) / RATE - DECAY * value
-        if name in rms and "norm" in name:  # its Fisher block is made of the gradient at hand, momentum and all
-            continue
-        if name in rms:
-            np.testing.assert_allclose(got, 0.2 * u[name] / rms[name], atol=2e-4)
+        if name in layered:
+            np.testing.assert_allclose(got, 0.2 * u[name] / np.sqrt(np.mean(u[name] ** 2)), atol=2e-4)
         else:
             np.testing.assert_allclose(np.abs(got[np.abs(u[name]) > 1e-4]), 1.0, atol=1e-3)
 

@@ -206,6 +206,11 @@ class Layer:
         """``(attribute, tap, measure)``: where a cell keeps its operator, what stands there, what it measures with."""
         raise NotImplementedError
 
+    def whole_matrix(self) -> tuple[int, ...]:
+        """``(rows, columns)`` of the gradient with a folded bias among its columns; () where it is several matrices."""
+        groups, rows, columns = self.matrix
+        return (rows, columns + (self.bias is not None)) if groups == 1 else ()
+
     def create_preconditioner(self, batch: BatchFacts, *inverses: Inverse) -> nn.Cell:
         """A cell ``(gradients of parameters, damping) -> preconditioned gradients``, both tuples.
 

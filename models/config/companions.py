@@ -12,6 +12,7 @@ OPTIMIZERS = ("thor", "thor_robust", "kfac", "spngd", "momentum", "sgd", "adam",
               "muon", "shampoo", "soap", "heun", "dcasgd", "ranger")
 SECOND_ORDER = ("thor", "thor_robust", "kfac", "spngd")
 DELAYED = ("dcasgd",)
+WHOLE = ("thor_robust",)  # the settings it brings belong together: what was given for another optimizer is none of them
 DELAYS = ("constant", "uniform", "poisson", "workers")
 
 # What a name sets, by section, where file and command line say nothing; all else is the sections' own.

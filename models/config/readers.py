@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from models import registry
-from models.config.companions import DELAYED, OPTIMIZERS, SECOND_ORDER, base_of, preset, slow_weights
+from models.config.companions import DELAYED, OPTIMIZERS, SECOND_ORDER, WHOLE, base_of, preset, slow_weights
 from models.config.errors import invalid
 from models.config.section import Section
 from thor.checks import shortened
@@ -162,23 +162,43 @@ def refuse_unread(config: Section) -> None:
 
 
 def put_aside(kind: type[Section], layers: Sequence[dict[str, Any]]) -> set[str]:
-    """What was given for a choice that a higher layer has made anew, and that is not read now.
+    """What was given for a choice that a higher layer has made anew, and that is not read now, or that an optimizer
+    whose settings belong together brings along.
 
     Args:
         kind: the class of the whole configuration.
         layers: values by dotted name as they were written, the lowest first.
     """
     final = {name: value for layer in layers for name, value in layer.items()}
-    found = set()
+    brought, named = _brought_anew(layers, final), _highest(layers, [NAME])
+    found = {name for name in brought if -1 < _highest(layers, [name]) < named}
+    final = {name: value for name, value in final.items() if name not in found}
     for rule in rules():
         try:
             read = rule.read(*(_parsed(kind, by, final) for by in rule.by))
         except (ValueError, TypeError, KeyError):
             continue  # not a value of that setting: refused when its section is built
         if not read:
-            chosen = _highest(layers, rule.by)
+            chosen = max(_highest(layers, rule.by), named if brought & set(rule.by) else -1)
             found |= {name for name in _leaves(kind, rule.settings) if -1 < _highest(layers, [name]) < chosen}
     return found
+
+
+def _brought_anew(layers: Sequence[dict[str, Any]], final: dict[str, Any]) -> set[str]:
+    """What an optimizer brings whose settings belong together, where a lower layer had chosen another one."""
+    names = [str(layer[NAME]).strip().lower() for layer in layers if NAME in layer]
+    if not names or base_of(names[-1]) not in WHOLE or set(names) == {names[-1]}:
+        return set()
+    return set(_brought(preset(final[NAME])))
+
+
+def _brought(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Names of settings within sections."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _brought(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
 
 
 def default(kind: type[Section], setting: str, optimizer: Any) -> Any:

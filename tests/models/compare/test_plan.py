@@ -140,13 +140,15 @@ def test_unknown_optimizers_and_settings_are_named(write):
 def test_every_shipped_comparison_has_all_optimizers_and_its_settings_make_configurations(path):
     found = read_comparison(path)
     labels = {entry.label for entry in found.entries}
-    assert labels == {"thor", "kfac", "spngd", "momentum", "sgd", "adam", "adamw", "lars", "lamb", "radam", "muon",
-                      "shampoo", "soap", "lookahead(momentum)", "ranger", "heun", "asgd", "dcasgd"}
+    assert labels == {"thor", "thor_robust", "thor_orthogonal", "kfac", "spngd", "momentum", "sgd", "adam", "adamw",
+                      "lars", "lamb", "radam", "muon", "shampoo", "soap", "lookahead(momentum)", "ranger", "heun",
+                      "asgd", "dcasgd"}
+    named = {"asgd": "dcasgd", "thor_orthogonal": "thor_robust"}
     for entry in found.entries:
         settings = found.settings_of(entry)
         assert len(settings) == found.budget and len({str(setting) for setting in settings}) == found.budget
         configs = [found.config_of(entry, setting, 1) for setting in settings]
-        assert {config.optimizer.name for config in configs} == {"dcasgd" if entry.label == "asgd" else entry.label}
+        assert {config.optimizer.name for config in configs} == {named.get(entry.label, entry.label)}
         assert len({(config.model, config.data, config.train, config.loss) for config in configs}) == 1
 
 

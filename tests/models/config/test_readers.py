@@ -9,6 +9,7 @@ from models.config import Config, ConfigError, ParallelConfig, changed, config_t
 from models.config.companions import DELAYED, OPTIMIZERS, SECOND_ORDER
 from models.config.readers import OPTIMIZER_READERS, default, rules
 from models.registry import register_network, unregister_network
+from tests.helpers import CONFIGS
 
 # Settings that every configuration reads, whatever is chosen: all that no rule names.
 ALWAYS_READ = {
@@ -20,6 +21,7 @@ ALWAYS_READ = {
     "train.checkpoint_keep", "train.skipped_limit", "train.record_gradient_norm", "train.run_dir", "train.resume",
     "train.init_from", "train.ema.decay", "train.log", "parallel.device_num", "parallel.gradients_mean",
     "parallel.all_reduce_fusion_config", "parallel.check_every"}
+FASHION = CONFIGS / "lenet" / "lenet5_fashion_mnist.yaml"
 # For each setting: a value that is not its default, words under which it is read, words under which it is not.
 MOMENTUM, ADAM = ["--optimizer.name=momentum"], ["--optimizer.name=adam"]
 TRACE = ["--curvature.update.policy=trace"]
@@ -186,6 +188,22 @@ def test_a_file_that_chooses_anew_puts_aside_what_the_lower_one_gave(tmp_path):
     assert back == load_config(tmp_path / "thor.yaml")
     fixed = load_config(tmp_path / "thor.yaml", ["--curvature.update.policy=fixed"])
     assert (fixed.curvature.update.w1, fixed.optimizer.frequency) == (0.01, 7)
+
+
+def test_an_optimizer_chosen_anew_brings_its_own_settings():
+    """What the file says for the earlier one is put aside; what stands beside the name, or over it, holds."""
+    written = load_config(FASHION).optimizer
+    assert (written.frequency, written.damping.initial, written.weight_decay) == (50, 0.1, 5e-4)
+    robust = load_config(FASHION, ["--optimizer.name", "thor_robust"]).optimizer
+    assert (robust.rule, robust.relative_damping, robust.frequency) == ("normalized", True, 10)
+    assert (robust.damping.schedule, robust.damping.initial, robust.weight_decay) == ("constant", 0.3, 0.02)
+    assert (robust.learning_rate.schedule, robust.learning_rate.initial) == ("cosine", 0.01)
+    bert = load_config(CONFIGS / "bert" / "bert_small.yaml", ["--optimizer.name", "thor_robust"]).optimizer
+    assert (bert.clip, bert.damping.schedule, bert.learning_rate.warmup_epochs) == (False, "constant", 0.5)
+    words = ["--optimizer.name", "thor_robust", "--optimizer.frequency", "7", "--optimizer.damping.initial", "0.5"]
+    assert load_config(FASHION, words).optimizer.frequency == 7
+    assert load_config(FASHION, words).optimizer.damping.initial == 0.5
+    assert load_config(FASHION, ["--optimizer.name", "thor"]).optimizer == written
 
 
 def test_what_stands_beside_the_choice_or_over_it_is_not_put_aside(tmp_path):

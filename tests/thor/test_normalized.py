@@ -88,6 +88,21 @@ def test_only_what_multiplies_is_preconditioned(pynative):
     assert [line.split()[0] for line in lines if "second order" in line] == ["1.weight"]
 
 
+def test_robust_sets_what_it_says_and_gives_way(pynative):
+    network = Classifier()
+    optimizer = THOR.robust(network)
+    options = optimizer.registration.context.options
+    assert (options.rule, options.relative_damping, optimizer.policy.segments) == ("normalized", True, ((0, 10),))
+    assert [float(value.asnumpy()) for value in (optimizer.get_lr(), optimizer.get_weight_decay())] == \
+        pytest.approx([0.01, 0.02])
+    assert optimizer.damping(optimizer.global_step).asnumpy() == pytest.approx(0.3)
+    decays = {p.name: float(flag.asnumpy()) for p, flag in zip(optimizer.weights, (
+        *optimizer.momentum_update.decays, *optimizer.momentum_update.adam.decays))}
+    assert decays == {p.name: float(p.ndim > 1) for p in network.trainable_params()}
+    other = THOR.robust(Classifier(), [0.1, 0.0], rule="orthogonal", frequency=5, damping=0.1)
+    assert (other.registration.context.options.rule, other.policy.segments) == ("orthogonal", ((0, 5),))
+
+
 def created(**options):
     network = Classifier()
     optimizer = THOR(network, RATE, 0.3, MOMENTUM, DECAY, batch_size=BATCH, split_dim=4, **options)

@@ -1,4 +1,4 @@
-"""Momentum before the preconditioner, and updates of one size behind it: Muon's and AdamW's learning rates serve."""
+"""Momentum before the preconditioner, and updates of one size behind it: learning rates depend little on the task."""
 from __future__ import annotations
 
 import math
@@ -53,10 +53,10 @@ class NormalizedUpdate(nn.Cell):
         w &\leftarrow w - lr \, (0.2 \sqrt{\max(m, n)} \, U V^T + wd \cdot w), \quad p = U S V^T \in R^{m \times n}
 
     The momentum is Nesterov's. Its mean over batches is preconditioned, not the noise of one of them, and inverses that
-    are a little old bend a direction without changing how far it goes. 0.2 is what Adam's updates come to, so that its
-    rates and decays serve; the second form is Muon's (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon;
-    Liu et al. 2025, https://arxiv.org/abs/2502.16982), of a direction that knows the curvature. Grouped convolutions
-    have the first. All other weights are updated by AdamW.
+    are a little old bend a direction without changing how far it goes. 0.2 is what Adam's updates come to; the second
+    form is Muon's (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; Liu et al. 2025,
+    https://arxiv.org/abs/2502.16982), of a direction that knows the curvature. Grouped convolutions have the first. All
+    other weights are updated by AdamW.
 
     Args:
         weights: those of the layers, layer after layer, then all others.

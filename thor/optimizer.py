@@ -118,14 +118,15 @@ class THOR(ReportingOptimizer):
 
     @classmethod
     def robust(cls, net, learning_rate=0.01, damping=0.3, momentum=0.9, weight_decay=0.02, **options):
-        """THOR for a task nobody has searched settings for: AdamW's rates and decays serve, see docs/results.md.
+        """THOR for a task nobody has searched settings for; what it reaches so, docs/results.md says.
 
         Momentum before the preconditioner and updates of one size (:class:`thor.normalized.NormalizedUpdate`), damping
         as a share of each factor's mean eigenvalue, a refresh every ten steps. Biases and what belongs to normalisation
         do not decay.
 
         Args:
-            learning_rate: as of AdamW or Muon; should fall to 0 at the end of training. Default: 0.01.
+            learning_rate: should fall to 0 by the end of training, such as ``nn.cosine_decay_lr(0, 0.01, ...)``.
+                Default: 0.01, which served on every task tried.
             options: the others of THOR; all arguments are explained there.
         """
         return cls(net, learning_rate, damping, momentum, weight_decay,
@@ -212,10 +213,11 @@ class THOR(ReportingOptimizer):
 
     def preconditioned(self, gradients):
         """The updates of the layers' weights, as far as they go."""
-        if self.normalizes:
+        first_momentum = self.normalizes and self.n_preconditioned > 0
+        if first_momentum:
             gradients = self.momentum_update.ahead(gradients)
         updates = self.precondition(gradients, self.damping(self.global_step).reshape(()))
-        if self.normalizes:
+        if first_momentum:
             return self.momentum_update.sized(updates)
         if self.grafts:
             updates = self.graft(gradients, updates)

@@ -35,7 +35,7 @@ class PreconditionerOptions:
         rule: what follows the preconditioner: "momentum", see :class:`thor.momentum.MomentumUpdate`; "adamw", whose
             beta1 is ``momentum`` and whose weight decay is decoupled, see :class:`thor.adam.AdamWUpdate`; or
             "normalized", momentum before it and updates of the size of Adam's behind it, or "orthogonal", Muon's
-            instead, so that a learning rate and a decay known for AdamW or Muon serve, see
+            instead, so that a learning rate and a decay are those of Muon, and depend little on the task, see
             :class:`thor.normalized.NormalizedUpdate`; with these two only Dense layers and convolutions are
             preconditioned, and all else follows AdamW.
             Default: "momentum", as THOR was published.

@@ -88,6 +88,16 @@ def test_only_what_multiplies_is_preconditioned(pynative):
     assert [line.split()[0] for line in lines if "second order" in line] == ["1.weight"]
 
 
+@BOTH_MODES
+def test_a_network_without_layers_to_precondition_is_adamws(mode):
+    """The first step of AdamW is the gradient's sign."""
+    ms.set_context(mode=mode)
+    network = nn.LayerNorm((3,))
+    step = make_train_step(nn.WithLossCell(network, nn.MSELoss()), THOR.robust(network, 0.5))
+    step(float32([[1.0, 2.0, 4.0]]), float32([[9.0, -9.0, 9.0]]))
+    np.testing.assert_allclose(network.beta.asnumpy(), [0.5, -0.5, 0.5], rtol=1e-5)
+
+
 def test_robust_sets_what_it_says_and_gives_way(pynative):
     network = Classifier()
     optimizer = THOR.robust(network)

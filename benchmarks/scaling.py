@@ -71,8 +71,8 @@ def measure(options: argparse.Namespace, overrides: Sequence[str]) -> dict[str, 
                                     "another file")
     config = zoo_runs.load(options.config, overrides)
     if not config.optimizer.second_order:
-        raise common.BenchmarkError(f"optimizer.name={config.optimizer.name!r}; must be thor, kfac or spngd; choose "
-                                    "another --config")
+        raise common.BenchmarkError(f"optimizer.name={config.optimizer.name!r}; must be thor, thor_robust, kfac or "
+                                    "spngd; choose another --config")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < RANKS:
         raise common.BenchmarkError(f"{len(cores)} core is free for {RANKS} processes; must be at least {RANKS}; run "

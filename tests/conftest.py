@@ -4,6 +4,8 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore reads it at import
+INSTRUCTION_SET = "ONEDNN_MAX_CPU_ISA"
+FOUND = os.environ.get(INSTRUCTION_SET)
 
 import pytest  # noqa: E402
 
@@ -34,11 +36,15 @@ def execution_mode():
 @pytest.fixture(autouse=True)
 def instruction_set():
     """What a run in this process chose for oneDNN is not handed to the programs that later tests start."""
-    found = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    _put_back_instruction_set()
     yield
-    os.environ.pop("ONEDNN_MAX_CPU_ISA", None)
-    if found is not None:
-        os.environ["ONEDNN_MAX_CPU_ISA"] = found
+    _put_back_instruction_set()
+
+
+def _put_back_instruction_set():
+    os.environ.pop(INSTRUCTION_SET, None)
+    if FOUND is not None:
+        os.environ[INSTRUCTION_SET] = FOUND
 
 
 @pytest.fixture

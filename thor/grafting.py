@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from thor.maps import cut, flatten, scale
+from thor.maps import cut, flatten, layer_spans, scale
 
 _half_square_sum, _multiply = ops.L2Loss(), ops.Mul()
 
@@ -50,9 +50,7 @@ class Grafting(nn.Cell):
 
     def __init__(self, counts: Sequence[int]):
         super().__init__(auto_prefix=False)
-        ends = [sum(counts[:i + 1]) for i in range(len(counts))]
-        self.spans = tuple(zip([0, *ends], ends))
-        self.places = tuple((layer, part) for layer, count in enumerate(counts) for part in range(count))
+        self.spans, self.places = layer_spans(counts)
         self.map = ops.Map()
 
     def construct(self, gradients, updates):

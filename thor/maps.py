@@ -5,6 +5,8 @@ round: the 161 parameters of ResNet-50 come to half of the thousand calls it all
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mindspore import ops
 
 _MAP = ops.Map()  # unlike HyperMap it does not walk into tuples of tuples
@@ -64,6 +66,13 @@ def cut(values: tuple, spans: tuple[tuple[int, int], ...]) -> tuple[tuple, ...]:
     if len(spans) == 0:
         return ()
     return _MAP(ops.partial(_cut, values), spans)
+
+
+def layer_spans(counts: Sequence[int]) -> tuple[tuple, tuple]:
+    """Spans for :func:`cut` of layers of ``counts`` tensors, and places for :func:`flatten` of what was cut so."""
+    ends = [sum(counts[:i + 1]) for i in range(len(counts))]
+    places = tuple((layer, part) for layer, count in enumerate(counts) for part in range(count))
+    return tuple(zip([0, *ends], ends)), places
 
 
 def flatten(groups: tuple[tuple, ...], places: tuple[tuple[int, int], ...]) -> tuple:

@@ -9,7 +9,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from thor.adam import AdamWUpdate
 from thor.grafting import norm_of
-from thor.maps import cut, flatten, scale
+from thor.maps import cut, flatten, layer_spans, scale
 from thor.orthogonal import RMS_OF_ADAM, orthogonalized
 
 _ahead = ops.MultitypeFuncGraph("ahead")
@@ -89,9 +89,7 @@ class NormalizedUpdate(nn.Cell):
             moments += list(self.adam.moments)
         self.moments = ParameterTuple(moments)
         self.decays = tuple(Tensor(float(flag), ms.float32) for flag in decays[:self.n_layered])
-        ends = [sum(counts[:i + 1]) for i in range(len(counts))]
-        self.spans = tuple(zip([0, *ends], ends))
-        self.places = tuple((layer, part) for layer, count in enumerate(counts) for part in range(count))
+        self.spans, self.places = layer_spans(counts)
         sizes = [sum(weight.size for weight in layered[first:end]) for first, end in self.spans]
         sizes = [max(matrix) if matrix else size for matrix, size in zip(matrices, sizes)]
         self.sizes = tuple(Tensor(RMS_OF_ADAM * math.sqrt(size), ms.float32) for size in sizes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from thor.maps import each
+
 EPSILON = 1e-8
 
 _adam_step = ops.MultitypeFuncGraph("adam_step")
@@ -56,7 +58,7 @@ class AdamWUpdate(nn.Cell):
         self.map = ops.HyperMap()
 
     def construct(self, updates, learning_rate, weight_decay):
-        rates = learning_rate if isinstance(learning_rate, tuple) else (learning_rate,) * len(self.decays)
+        rates = each(learning_rate, len(self.decays))
         if isinstance(weight_decay, tuple):
             decays = self.map(ops.mul, weight_decay, self.decays)
         else:

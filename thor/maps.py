@@ -68,6 +68,11 @@ def cut(values: tuple, spans: tuple[tuple[int, int], ...]) -> tuple[tuple, ...]:
     return _MAP(ops.partial(_cut, values), spans)
 
 
+def each(values, count: int) -> tuple:
+    """A tuple of ``count`` of a scalar; a tuple as it is."""
+    return values if isinstance(values, tuple) else (values,) * count
+
+
 def layer_spans(counts: Sequence[int]) -> tuple[tuple, tuple]:
     """Spans for :func:`cut` of layers of ``counts`` tensors, and places for :func:`flatten` of what was cut so."""
     ends = [sum(counts[:i + 1]) for i in range(len(counts))]

@@ -9,7 +9,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from thor.adam import AdamWUpdate
 from thor.grafting import norm_of
-from thor.maps import cut, flatten, layer_spans, scale
+from thor.maps import cut, each, flatten, layer_spans, scale
 from thor.orthogonal import RMS_OF_ADAM, orthogonalized
 
 _ahead = ops.MultitypeFuncGraph("ahead")
@@ -116,8 +116,3 @@ class NormalizedUpdate(nn.Cell):
         if self.has_others:
             done = done + self.adam(updates[n:], rates[n:], decays[n:])
         return done
-
-
-def each(values, count: int):
-    """A tuple of ``count`` of a scalar; a tuple as it is."""
-    return values if isinstance(values, tuple) else (values,) * count

@@ -16,8 +16,12 @@ BATCH, SEQUENCE, MASKED = 3, 9, 4
 
 
 def create(config: BertConfig = SMALL, spread: float = 0.2) -> BertForPretraining:
-    """A network whose every parameter is random, also those that start as constants."""
-    network, random = BertForPretraining(config), np.random.default_rng(3)
+    return randomised(BertForPretraining(config), spread)
+
+
+def randomised(network: nn.Cell, spread: float) -> nn.Cell:
+    """The network with every parameter random, also those that start as constants."""
+    random = np.random.default_rng(3)
     for parameter in network.get_parameters():
         start = 1.0 if parameter.name.endswith("gamma") else 0.0
         parameter.set_data(Tensor(random.normal(start, spread, parameter.shape).astype(np.float32)))

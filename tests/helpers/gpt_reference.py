@@ -2,11 +2,10 @@
 from __future__ import annotations
 
 import numpy as np
-from mindspore import Tensor
 
 from models.gpt import GptConfig
 from models.gpt.network import Gpt
-from tests.helpers.bert_reference import Reference, cross_entropy
+from tests.helpers.bert_reference import Reference, cross_entropy, randomised
 
 SMALL = GptConfig(vocab_size=50, hidden_size=16, layers=2, heads=4, intermediate_size=24, max_positions=12,
                   dropout=0.0, attention_dropout=0.0)
@@ -14,12 +13,7 @@ BATCH, SEQUENCE = 3, 9
 
 
 def create(config: GptConfig = SMALL, spread: float = 0.2) -> Gpt:
-    """A network whose every parameter is random, also those that start as constants."""
-    network, random = Gpt(config), np.random.default_rng(3)
-    for parameter in network.get_parameters():
-        start = 1.0 if parameter.name.endswith("gamma") else 0.0
-        parameter.set_data(Tensor(random.normal(start, spread, parameter.shape).astype(np.float32)))
-    return network
+    return randomised(Gpt(config), spread)
 
 
 def tokens(length: int = SEQUENCE + 1) -> np.ndarray:
